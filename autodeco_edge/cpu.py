@@ -1,0 +1,100 @@
+"""Facts of this machine's processor that decide how llama.cpp is run.
+
+Owns the default thread count and the AMX probe. Knows nothing of models beyond the demo
+model that the probe decodes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+_PROBE_SECONDS = 30
+
+
+def physical_cores() -> int:
+    """Physical cores this process may run on; SMT siblings count once. At least 1."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # macOS, Windows
+        return _darwin_performance_cores() or os.cpu_count() or 1
+    cores = set()
+    for cpu in allowed:
+        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        try:
+            cores.add(((topology / "physical_package_id").read_text(), (topology / "core_id").read_text()))
+        except OSError:
+            return len(allowed)
+    return len(cores) or 1
+
+
+def _darwin_performance_cores() -> int:
+    if sys.platform != "darwin":
+        return 0
+    out = subprocess.run(["sysctl", "-n", "hw.perflevel0.physicalcpu"], capture_output=True, text=True)
+    return int(out.stdout) if out.returncode == 0 and out.stdout.strip().isdigit() else 0
+
+
+def amx_advertised(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the kernel lists AMX tiles."""
+    try:
+        return "amx_tile" in cpuinfo.read_text()
+    except OSError:
+        return False
+
+
+def cache_dir() -> Path:
+    """Folder for what can be made again: AUTODECO_CACHE, else the platform's user cache."""
+    if os.environ.get("AUTODECO_CACHE"):
+        return Path(os.environ["AUTODECO_CACHE"])
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "autodeco-edge"
+
+
+def extra_buffers_safe() -> bool:
+    """Whether llama.cpp may repack weights for special instructions (``use_extra_bufts``).
+
+    Some virtual machines advertise AMX and die with SIGILL at the first tile instruction,
+    which a llama.cpp built natively reaches with quantised models and prompts of more than
+    a few tokens. Where AMX is advertised, a child process decodes the demo model (Q8_0, 64
+    tokens) once, and its fate is remembered for this kernel and library.
+    """
+    if not amx_advertised():
+        return True
+    record = cache_dir() / f"amx-{platform.release()}-{_library_version()}"
+    try:
+        return record.read_text() == "ok"
+    except OSError:
+        pass
+    safe = probe_in_child(_PROBE)
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text("ok" if safe else "SIGILL")
+    except OSError:
+        pass  # an unwritable cache costs a probe each time, nothing else
+    return safe
+
+
+def probe_in_child(code: str) -> bool:
+    """Whether a fresh interpreter survives ``code``."""
+    try:
+        child = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=_PROBE_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return child.returncode == 0
+
+
+def _library_version() -> str:
+    from importlib.metadata import version
+
+    return version("llama-cpp-python")
+
+
+_PROBE = """
+from autodeco_edge.runtime import Engine, demo_model
+engine = Engine(demo_model(), heads=None, n_ctx=128, extra_buffers=True)
+engine.prefill(list(range(64)))
+"""

@@ -1,0 +1,77 @@
+"""Every error that autodeco-edge raises on purpose, drawn as one tree.
+
+Owns the exception classes and their process exit codes (sysexits.h). Knows nothing
+of where an error comes from. The command line prints ``str(error)`` as one line and
+exits with ``error.exit_code``; a library user catches ``AutodecoError``.
+
+    AutodecoError                  1   anything else raised on purpose
+    |-- UsageError                 2   an option or argument out of its range
+    |-- FormatError               65   a file that is damaged or not of the expected kind
+    |   |-- MismatchError         65   heads that do not belong to this base model
+    |-- MissingInputError         66   an input file or folder that is not there
+    |-- ContextOverflowError      65   a prompt that does not fit the context window
+    |-- OutOfMemoryError          71
+    |-- OutputError               73   an output that cannot be created
+    |-- StorageError              74   a read or a write that failed half way (disk full)
+    |-- BusyError                 75   an engine or a file in use by somebody else
+"""
+
+from __future__ import annotations
+
+
+class AutodecoError(Exception):
+    """Root of the tree. The message is one line: what, allowed, got, next step."""
+
+    exit_code = 1
+
+
+class UsageError(AutodecoError):
+    """An option or argument is out of its range."""
+
+    exit_code = 2
+
+
+class FormatError(AutodecoError):
+    """A file is damaged, or is not of the expected kind."""
+
+    exit_code = 65
+
+
+class MismatchError(FormatError):
+    """The heads do not belong to this base model."""
+
+
+class ContextOverflowError(AutodecoError):
+    """The prompt does not fit the context window."""
+
+    exit_code = 65
+
+
+class MissingInputError(AutodecoError):
+    """An input file or folder is not there."""
+
+    exit_code = 66
+
+
+class OutOfMemoryError(AutodecoError):
+    """Memory for a model or a context could not be had."""
+
+    exit_code = 71
+
+
+class OutputError(AutodecoError):
+    """An output cannot be created at the place asked for."""
+
+    exit_code = 73
+
+
+class StorageError(AutodecoError):
+    """A read or a write failed half way."""
+
+    exit_code = 74
+
+
+class BusyError(AutodecoError):
+    """An engine or a file is in use by somebody else."""
+
+    exit_code = 75

@@ -1,0 +1,298 @@
+"""The engine: a model, its heads, and a context that turns token ids into Steps.
+
+Owns the context, its key-value cache and the decode loop. Knows token ids only; text,
+chat and files of results belong to the layers above.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import llama_cpp
+
+from ._lib import log
+from .cpu import physical_cores
+from .errors import BusyError, ContextOverflowError, MismatchError, OutOfMemoryError, StorageError, UsageError
+from .model import Model
+from .sampler import Heads, NoHeadsError, Sampler, SamplingParams, Step
+
+DEFAULT_CONTEXT = 4096
+_BATCH = 512
+
+
+def demo_model() -> Path:
+    """The bundled demo model: one GGUF with its heads inside."""
+    return Path(__file__).parent / "assets" / "autodeco-demo-q8_0.gguf"
+
+
+def find_heads(model_path: str | os.PathLike[str]) -> Heads | None:
+    """Heads in the metadata of a model, or None where it has none."""
+    try:
+        return Heads(model_path)
+    except NoHeadsError:
+        return None
+
+
+@dataclass
+class Timings:
+    """Seconds and tokens of the last generation; load_s is the engine's own."""
+
+    load_s: float = 0.0
+    prompt_n: int = 0
+    prompt_cached: int = 0
+    prompt_s: float = 0.0
+    predicted_n: int = 0
+    predicted_s: float = 0.0
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        return {
+            "load_s": round(self.load_s, 4),
+            "prompt_n": self.prompt_n,
+            "prompt_cached": self.prompt_cached,
+            "prompt_s": round(self.prompt_s, 4),
+            "prompt_per_second": _rate(self.prompt_n, self.prompt_s),
+            "predicted_n": self.predicted_n,
+            "predicted_s": round(self.predicted_s, 4),
+            "predicted_per_second": _rate(self.predicted_n, self.predicted_s),
+        }
+
+
+def _rate(n: int, seconds: float) -> float | None:
+    return round(n / seconds, 2) if seconds > 0 else None
+
+
+@dataclass
+class _Cache:
+    """Tokens whose keys and values stand in the context, in order."""
+
+    tokens: list[int] = field(default_factory=list)
+
+    def common(self, prompt: Sequence[int]) -> int:
+        n = 0
+        for a, b in zip(self.tokens, prompt, strict=False):
+            if a != b:
+                break
+            n += 1
+        return min(n, len(prompt) - 1)  # the last prompt token is always decoded: it makes the logits
+
+
+class Engine:
+    """Generates with AutoDeco on one sequence.
+
+    model         path of a GGUF, or a Model
+    heads         path of a heads file, a Heads, None for no heads, or "auto": those inside the model, if any
+    n_ctx         context in tokens; 0 = the model's own limit or 4096, whichever is smaller
+    n_threads     0 = one a physical core
+    cpu_draw      cut and draw on the CPU instead of in the graph: same tokens, slower
+    extra_buffers see Model
+
+    Raises what Model and Heads raise, MismatchError for heads of another model, and
+    OutOfMemoryError for a context that does not fit.
+
+    >>> engine = Engine("model.gguf", heads="heads.gguf")
+    >>> for step in engine.generate(engine.model.tokenize("Hello"), max_tokens=16):
+    ...     print(step.id, step.temperature, step.top_p)
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Model,
+        heads: str | os.PathLike[str] | Heads | None = "auto",
+        *,
+        n_ctx: int = 0,
+        n_threads: int = 0,
+        n_gpu_layers: int = 0,
+        cpu_draw: bool = False,
+        extra_buffers: bool | None = None,
+    ) -> None:
+        start = time.perf_counter()
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._ctx = None
+        self.model = model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers, extra_buffers=extra_buffers)
+        self.heads = _resolve_heads(heads, self.model)
+        self.sampler = Sampler(self.heads, SamplingParams(), cpu_draw=cpu_draw)
+        self.n_ctx = n_ctx or min(self.model.n_ctx_train, DEFAULT_CONTEXT)
+        self.n_threads = n_threads or physical_cores()
+        self._ctx = self._make_context()
+        self._batch = llama_cpp.llama_batch_init(_BATCH, 0, 1)
+        self._cache = _Cache()
+        self.sampler.check()  # an architecture without result_norm is refused here
+        self.finish_reason: str | None = None
+        self.timings = Timings(load_s=time.perf_counter() - start)
+
+    def _make_context(self):
+        if self.n_ctx < 2:
+            raise UsageError(f"context: at least 2 tokens; got {self.n_ctx}")
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = self.n_ctx
+        params.n_batch = params.n_ubatch = _BATCH
+        params.n_seq_max = 1
+        params.n_outputs_max_per_seq = 1
+        params.n_threads = params.n_threads_batch = self.n_threads
+        params.no_perf = True
+        # Attached when the context is made, so that the graph is reserved with our nodes in it. The
+        # context borrows the array and the chain.
+        self._attached = (llama_cpp.llama_sampler_seq_config * 1)()
+        self._attached[0].seq_id = 0
+        self._attached[0].sampler = ctypes.cast(self.sampler.chain, ctypes.c_void_p)
+        params.samplers = self._attached
+        params.n_samplers = 1
+        log.clear()
+        ctx = llama_cpp.llama_init_from_model(self.model.handle, params)
+        if not ctx:
+            raise OutOfMemoryError(
+                f"no memory for a context of {self.n_ctx} tokens ({log.last_error() or 'no reason given'}); pass a smaller -c"
+            )
+        return ctx
+
+    # ---- generation ----------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        max_tokens: int = -1,
+        reuse_prefix: bool = False,
+        stop_at_end: bool = True,
+    ) -> Iterator[Step]:
+        """Draw tokens after ``prompt`` (ids), one Step each, the end token included.
+
+        max_tokens    -1 = until the end token or the end of the context
+        reuse_prefix  keep the cached keys and values of a shared beginning: faster in a
+                      conversation, while another split of the prompt may change the last bits
+        stop_at_end   False goes on past end tokens (benchmarks, parity tests)
+
+        ``finish_reason`` is then "stop" (end token) or "length". Raises UsageError for an empty
+        prompt, ContextOverflowError where it leaves no room, BusyError while another generation runs.
+        """
+        self._check_prompt(prompt)
+        if not self._lock.acquire(blocking=False):
+            raise BusyError("the engine is generating already; make one engine a thread, or wait")
+        try:
+            self.sampler.set_params(params or SamplingParams())
+            self.sampler.reset()
+            yield from self._loop(list(prompt), max_tokens, reuse_prefix, stop_at_end)
+        finally:
+            self._lock.release()
+
+    def _loop(self, prompt: list[int], max_tokens: int, reuse_prefix: bool, stop_at_end: bool) -> Iterator[Step]:
+        self.finish_reason = None
+        self._start_timings()
+        self._prefill(prompt, self._cache.common(prompt) if reuse_prefix else 0)
+        room = self.n_ctx - len(prompt)
+        limit = room if max_tokens < 0 else min(max_tokens, room)
+        for index in range(limit):
+            start = time.perf_counter()
+            if index > 0:
+                self._decode([token], last=True)
+            step = self.sampler.sample(self._ctx, index)
+            token = step.id
+            ended = stop_at_end and self.model.is_end(token)
+            self.finish_reason = "stop" if ended else "length"
+            self.timings.predicted_n += 1
+            self.timings.predicted_s += time.perf_counter() - start
+            yield step
+            if ended:
+                return
+
+    def prefill(self, prompt: Sequence[int]) -> None:
+        """Decode a prompt from scratch and draw nothing."""
+        self._check_prompt(prompt)
+        self._start_timings()
+        self._prefill(list(prompt), 0)
+
+    def _start_timings(self) -> None:
+        self.timings = Timings(load_s=self.timings.load_s)
+
+    def _prefill(self, prompt: list[int], n_cached: int) -> None:
+        start = time.perf_counter()
+        self._forget_after(n_cached)
+        for i in range(n_cached, len(prompt), _BATCH):
+            chunk = prompt[i : i + _BATCH]
+            self._decode(chunk, last=i + len(chunk) == len(prompt))  # one row of logits, not one a prompt token
+        self.timings.prompt_n = len(prompt) - n_cached
+        self.timings.prompt_cached = n_cached
+        self.timings.prompt_s = time.perf_counter() - start
+
+    def _check_prompt(self, prompt: Sequence[int]) -> None:
+        if os.getpid() != self._pid:
+            raise BusyError("the engine was made in another process; make one after the fork")
+        if not prompt:
+            raise UsageError("the prompt is empty; give at least one token")
+        bad = next((t for t in prompt if not 0 <= t < self.model.n_vocab), None)
+        if bad is not None:
+            raise UsageError(f"token id {bad}: allowed 0 to {self.model.n_vocab - 1}")
+        if len(prompt) >= self.n_ctx:
+            raise ContextOverflowError(
+                f"the prompt has {len(prompt)} tokens, the context {self.n_ctx}; shorten it, or pass a larger -c "
+                f"(this model was trained with {self.model.n_ctx_train})"
+            )
+
+    # ---- the cache and the batch -----------------------------------------------------
+
+    def _forget_after(self, n: int) -> None:
+        memory = llama_cpp.llama_get_memory(self._ctx)
+        if not llama_cpp.llama_memory_seq_rm(memory, 0, n, -1):  # recurrent models cannot cut in the middle
+            llama_cpp.llama_memory_clear(memory, True)
+            if n:
+                self._cache.tokens.clear()
+                raise BusyError("this model cannot reuse part of its cache; generate with reuse_prefix=False")
+        del self._cache.tokens[n:]
+
+    def _decode(self, tokens: list[int], last: bool) -> None:
+        """Run the graph over ``tokens``; ``last`` asks for the logits (and the draw) of the last one."""
+        batch, n_past = self._batch, len(self._cache.tokens)
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i] = token
+            batch.pos[i] = n_past + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = 0
+            batch.logits[i] = last and i == len(tokens) - 1
+        log.clear()
+        status = llama_cpp.llama_decode(self._ctx, batch)
+        if status != 0:
+            self._cache.tokens.clear()
+            llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._ctx), True)
+            raise StorageError(f"llama_decode failed with {status} ({log.last_error() or 'no reason given'})")
+        self._cache.tokens.extend(tokens)
+
+    # ---- lifetime --------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Free the context, then the chain it borrowed. The model goes with its last owner."""
+        if getattr(self, "_ctx", None) and os.getpid() == self._pid:
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_free(self._ctx)
+            self._ctx = None
+            self.sampler.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _resolve_heads(heads, model: Model) -> Heads | None:
+    if isinstance(heads, str) and heads == "auto":
+        heads = find_heads(model.path)
+    elif heads is not None and not isinstance(heads, Heads):
+        heads = Heads(heads)
+    if heads is not None:
+        try:
+            heads.check_model(model.handle)
+        except MismatchError as error:
+            raise MismatchError(f"{heads.path} does not fit {model.path}: {error}") from None
+    return heads

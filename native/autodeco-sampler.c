@@ -1,0 +1,486 @@
+// AutoDeco as a llama_sampler: the vtable, the state behind it, the pairing with the CPU draw.
+//
+// The only file that knows llama.h. Owns which row of which decode belongs to which step, the
+// random number's position, and the refusals. The maths is in autodeco-row.c.
+//
+// Two stanzas share one state:
+//   autodeco       first in the chain; its nodes run in the model's graph. Draws there, unless made
+//                  with cpu_draw: then it lets the logits through for grammar, penalties and bias.
+//   autodeco-draw  last in the chain of a cpu_draw sampler; cuts and draws what they left over.
+
+#include "autodeco-graph.h"
+
+#include "ggml.h"
+#include "llama.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// The struct is experimental in llama.cpp and has grown before: a vtable of another size is another library.
+_Static_assert(sizeof(struct llama_sampler_i) == 12 * sizeof(void *), "llama_sampler_i has changed: port the stanzas below");
+
+struct state {
+    int                            n_refs; // the two stanzas, and a parent's `heir`
+    const struct autodeco_heads *  heads;
+    struct autodeco_sampler_params params;
+    uint64_t                       n_accepted;
+    struct state *                 heir;   // clone made for `autodeco`, waiting for the clone of `autodeco-draw`
+
+    // the graph: fixed between two builds
+    int32_t                n_nodes;
+    int32_t                n_built;
+    struct autodeco_node * nodes;   // [n_nodes]
+    bool                   attached;
+    bool                   no_norm; // a graph without a usable result_norm was built
+
+    // the last decode
+    int32_t              n_steps;
+    int32_t              n_applied; // rows the CPU draw has consumed
+    struct autodeco_step * steps;   // [n_nodes]
+    enum autodeco_status status;
+
+    float * scratch;   // [n_scratch] logits after the CPU samplers
+    int32_t n_scratch;
+};
+
+// ---- state ------------------------------------------------------------------------------
+
+static bool same_version(char * err, size_t n_err) {
+    return autodeco_check_llama(err, n_err) == AUTODECO_STATUS_OK;
+}
+
+static void free_nodes(struct state * s) {
+    for (int32_t i = 0; i < s->n_nodes; i++) {
+        autodeco_row_free(&s->nodes[i].row);
+    }
+    free(s->nodes);
+    free(s->steps);
+    s->nodes   = NULL;
+    s->steps   = NULL;
+    s->n_nodes = 0;
+}
+
+static void release(struct state * s) {
+    if (!s || --s->n_refs > 0) {
+        return;
+    }
+    release(s->heir);
+    free_nodes(s);
+    free(s->scratch);
+    free(s);
+}
+
+static struct state * new_state(const struct autodeco_heads * heads, struct autodeco_sampler_params params) {
+    struct state * s = calloc(1, sizeof *s);
+    if (s) {
+        s->n_refs = 1;
+        s->heads  = heads;
+        s->params = params;
+    }
+    return s;
+}
+
+static void copy_mutable(const struct state * src, struct state * dst) {
+    dst->params     = src->params;
+    dst->n_accepted = src->n_accepted;
+    dst->status     = src->status;
+    dst->n_applied  = src->n_applied;
+    dst->n_steps    = src->n_steps < dst->n_nodes ? src->n_steps : dst->n_nodes;
+    for (int32_t i = 0; i < dst->n_steps; i++) {
+        dst->steps[i] = src->steps[i];
+    }
+}
+
+// ---- in the graph -----------------------------------------------------------------------
+
+static double node_uniform(void * owner, int32_t index) {
+    const struct state * s = owner;
+    return autodeco_ref_uniform(s->params.seed, s->n_accepted + (uint64_t) index);
+}
+
+static void node_done(void * owner, int32_t index) {
+    struct state * s = owner;
+    s->steps[index] = s->nodes[index].row.step;
+    s->n_steps      = index + 1; // nodes run in order
+    if (s->nodes[index].row.status != AUTODECO_STATUS_OK) {
+        s->status = s->nodes[index].row.status;
+    }
+}
+
+static bool sampler_backend_init(struct llama_sampler * smpl, ggml_backend_buffer_type_t buft, uint32_t n_outputs_max_per_seq) {
+    (void) buft; // custom nodes run on the CPU whatever holds the output layer
+    struct state * s = smpl->ctx;
+    free_nodes(s);
+    s->nodes = calloc(n_outputs_max_per_seq, sizeof *s->nodes);
+    s->steps = calloc(n_outputs_max_per_seq, sizeof *s->steps);
+    if (!s->nodes || !s->steps) {
+        s->status = AUTODECO_STATUS_MEMORY;
+        return false;
+    }
+    s->n_nodes  = (int32_t) n_outputs_max_per_seq;
+    s->attached = true;
+    return true;
+}
+
+// Buffers are made when the width of the logits is known: at the first real graph.
+static struct autodeco_node * prepare_node(struct state * s, int64_t n_vocab, bool probe) {
+    const int32_t index = s->n_built < s->n_nodes ? s->n_built++ : s->n_nodes - 1;
+    struct autodeco_node * node = &s->nodes[index];
+    if (!probe && node->row.n_vocab != n_vocab) {
+        autodeco_row_free(&node->row);
+        if (!autodeco_row_init(&node->row, s->heads, (int32_t) n_vocab)) {
+            s->status = AUTODECO_STATUS_MEMORY;
+            return NULL;
+        }
+    }
+    node->index   = index;
+    node->owner   = s;
+    node->uniform = node_uniform;
+    node->done    = node_done;
+    return node;
+}
+
+// The probe graph has bare logits; in a model's graph they are a view of the padded matrix.
+static bool is_probe(const struct llama_sampler_data * data) {
+    return data->logits->view_src == NULL;
+}
+
+// Row of result_norm that made these logits, [n_embd]. NULL where the graph has none to read.
+//
+// The logits are a view of the output matrix, so its offset says which row. A sequence without an
+// output in this batch gets nodes too (never computed), on row 0, which result_norm may not have:
+// they are built on a placeholder.
+static struct ggml_tensor * find_hidden(struct state * s, struct ggml_context * ctx, struct ggml_cgraph * gf, const struct llama_sampler_data * data) {
+    if (is_probe(data)) {
+        return ggml_new_tensor_1d(ctx, GGML_TYPE_F32, 1);
+    }
+    if (!s->heads) {
+        return data->logits; // nothing reads it
+    }
+    struct ggml_tensor * norm = ggml_graph_get_tensor(gf, "result_norm");
+    if (!norm || norm->type != GGML_TYPE_F32 || norm->ne[0] != s->heads->n_embd || norm->ne[2] != 1) {
+        s->no_norm = true;
+        return NULL;
+    }
+    const int64_t row = (int64_t) (data->logits->view_offs / data->logits->view_src->nb[1]);
+    if (row >= norm->ne[1]) {
+        return ggml_new_tensor_1d(ctx, GGML_TYPE_F32, s->heads->n_embd);
+    }
+    return ggml_view_1d(ctx, norm, norm->ne[0], (size_t) row * norm->nb[1]);
+}
+
+// Called for the probe graph, for reserved worst-case graphs and for real ones; no sampling state may
+// change here. The first call sets the node budget, so all build the same nodes.
+static void sampler_backend_apply(struct llama_sampler * smpl, struct ggml_context * ctx, struct ggml_cgraph * gf, struct llama_sampler_data * data) {
+    struct state * s = smpl->ctx;
+    struct ggml_tensor *   hidden = find_hidden(s, ctx, gf, data);
+    struct autodeco_node * node   = hidden ? prepare_node(s, data->logits->ne[0], is_probe(data)) : NULL;
+    if (!node) {
+        return; // reported by autodeco_sampler_status
+    }
+    if (s->params.cpu_draw) {
+        data->logits = autodeco_graph_predict(ctx, hidden, data->logits, node);
+        return;
+    }
+    data->sampled = autodeco_graph_sample(ctx, hidden, data->logits, node);
+    data->logits  = NULL; // nobody needs a copy of them
+}
+
+// Only for sequences with an output in this batch, before the graph runs.
+static void sampler_backend_set_input(struct llama_sampler * smpl) {
+    struct state * s = smpl->ctx;
+    s->n_steps   = 0;
+    s->n_applied = 0;
+    for (int32_t i = 0; i < s->n_nodes; i++) {
+        s->nodes[i].row.params = s->params;
+    }
+}
+
+static void sampler_backend_reset(struct llama_sampler * smpl) {
+    struct state * s = smpl->ctx;
+    s->n_built = 0;
+}
+
+// ---- on the CPU -------------------------------------------------------------------------
+
+static const char * sampler_name(const struct llama_sampler * smpl) {
+    (void) smpl;
+    return "autodeco";
+}
+
+static void sampler_accept(struct llama_sampler * smpl, llama_token token) {
+    (void) token;
+    struct state * s = smpl->ctx;
+    s->n_accepted++;
+}
+
+// A chain skips this when the nodes ran. Reached without a graph there is no hidden state: with a draw
+// sampler behind, leave the candidates alone; else pick the likeliest, so that llama_sampler_sample does
+// not abort, and report.
+static void sampler_apply(struct llama_sampler * smpl, llama_token_data_array * cur_p) {
+    struct state * s = smpl->ctx;
+    s->status = AUTODECO_STATUS_NOT_ATTACHED;
+    if (s->params.cpu_draw) {
+        return;
+    }
+    cur_p->selected = 0;
+    for (size_t i = 1; i < cur_p->size; i++) {
+        if (cur_p->data[i].logit > cur_p->data[cur_p->selected].logit) {
+            cur_p->selected = (int64_t) i;
+        }
+    }
+}
+
+static void sampler_reset(struct llama_sampler * smpl) {
+    struct state * s = smpl->ctx;
+    s->n_accepted = 0;
+    s->n_steps    = 0;
+    s->n_applied  = 0;
+    s->status     = AUTODECO_STATUS_OK;
+}
+
+static void sampler_free(struct llama_sampler * smpl) {
+    release(smpl->ctx);
+}
+
+static void sampler_copy_state(const struct llama_sampler * src, struct llama_sampler * dst) {
+    copy_mutable(src->ctx, dst->ctx);
+}
+
+static struct llama_sampler * sampler_clone(const struct llama_sampler * smpl);
+
+static struct llama_sampler_i sampler_i = {
+    .name              = sampler_name,
+    .accept            = sampler_accept,
+    .apply             = sampler_apply,
+    .reset             = sampler_reset,
+    .clone             = sampler_clone,
+    .free              = sampler_free,
+    .backend_init      = sampler_backend_init,
+    .backend_accept    = NULL, // accept counts; llama.cpp does not call this one yet
+    .backend_apply     = sampler_backend_apply,
+    .backend_set_input = sampler_backend_set_input,
+    .backend_reset     = sampler_backend_reset,
+    .copy_state        = sampler_copy_state,
+};
+
+// llama_sampler_chain clones its members in order, so the clone of `autodeco` waits as heir for the
+// clone of `autodeco-draw`, which takes it.
+static struct llama_sampler * sampler_clone(const struct llama_sampler * smpl) {
+    struct state * s = smpl->ctx;
+    struct state * c = new_state(s->heads, s->params);
+    if (!c) {
+        return NULL;
+    }
+    copy_mutable(s, c);
+    if (s->params.cpu_draw) {
+        release(s->heir);
+        s->heir = c;
+        c->n_refs++;
+    }
+    return llama_sampler_init(&sampler_i, c);
+}
+
+// ---- the draw on the CPU ----------------------------------------------------------------
+
+static const char * draw_name(const struct llama_sampler * smpl) {
+    (void) smpl;
+    return "autodeco-draw";
+}
+
+// Candidates (filtered, reordered, biased) back into vocabulary order; absent ones are masked.
+static bool fill_scratch(struct state * s, const llama_token_data_array * cur_p, int32_t n_vocab) {
+    if (s->n_scratch != n_vocab) {
+        free(s->scratch);
+        s->scratch   = malloc((size_t) n_vocab * sizeof *s->scratch);
+        s->n_scratch = s->scratch ? n_vocab : 0;
+    }
+    if (!s->scratch) {
+        return false;
+    }
+    for (int32_t i = 0; i < n_vocab; i++) {
+        s->scratch[i] = -INFINITY;
+    }
+    for (size_t i = 0; i < cur_p->size; i++) {
+        const llama_token id = cur_p->data[i].id;
+        if (id >= 0 && id < n_vocab) {
+            s->scratch[id] = cur_p->data[i].logit;
+        }
+    }
+    return true;
+}
+
+static void select_token(llama_token_data_array * cur_p, int32_t token) {
+    cur_p->selected = 0; // llama_sampler_sample aborts on "none"; an error is in the status
+    for (size_t i = 0; i < cur_p->size; i++) {
+        if (cur_p->data[i].id == token) {
+            cur_p->selected = (int64_t) i;
+            return;
+        }
+    }
+}
+
+static void draw_apply(struct llama_sampler * smpl, llama_token_data_array * cur_p) {
+    struct state * s = smpl->ctx;
+    cur_p->selected  = 0;
+    if (s->n_applied >= s->n_steps) {
+        if (s->status == AUTODECO_STATUS_OK) {
+            s->status = AUTODECO_STATUS_NOT_ATTACHED;
+        }
+        return;
+    }
+    const int32_t         index = s->n_applied++;
+    struct autodeco_row * row   = &s->nodes[index].row;
+    if (!fill_scratch(s, cur_p, row->n_vocab)) {
+        s->status = AUTODECO_STATUS_MEMORY;
+        return;
+    }
+    // the row's weights hold the raw logits (autodeco_graph_predict): the draw works in the scratch
+    float * raw  = row->weights;
+    row->weights = s->scratch;
+    autodeco_row_draw(row, s->scratch, false, node_uniform(s, 0));
+    row->weights = raw;
+    if (row->status != AUTODECO_STATUS_OK) {
+        s->status = row->status;
+        return;
+    }
+    autodeco_row_logprob(row, raw[row->step.token]);
+    s->steps[index] = row->step;
+    select_token(cur_p, row->step.token);
+}
+
+static struct llama_sampler * draw_clone(const struct llama_sampler * smpl);
+
+static struct llama_sampler_i draw_i = {
+    .name              = draw_name,
+    .accept            = NULL, // the first stanza counts
+    .apply             = draw_apply,
+    .reset             = NULL, // likewise
+    .clone             = draw_clone,
+    .free              = sampler_free,
+    .backend_init      = NULL, // never in the graph
+    .backend_accept    = NULL,
+    .backend_apply     = NULL,
+    .backend_set_input = NULL,
+    .backend_reset     = NULL,
+    .copy_state        = NULL, // likewise
+};
+
+static struct llama_sampler * draw_clone(const struct llama_sampler * smpl) {
+    struct state * s = smpl->ctx;
+    struct state * c = s->heir; // takes over the heir's reference
+    s->heir = NULL;
+    if (!c) {
+        c = new_state(s->heads, s->params); // cloned alone: reports NOT_ATTACHED when used
+    }
+    return c ? llama_sampler_init(&draw_i, c) : NULL;
+}
+
+// ---- public -----------------------------------------------------------------------------
+
+const char * autodeco_llama_version(void) {
+    return AUTODECO_LLAMA_VERSION;
+}
+
+enum autodeco_status autodeco_check_llama(char * err, size_t n_err) {
+    const char * loaded = llama_version();
+    if (strcmp(loaded, AUTODECO_LLAMA_VERSION) != 0 || strcmp(ggml_version(), AUTODECO_GGML_VERSION) != 0) {
+        return autodeco_fail(AUTODECO_STATUS_VERSION, err, n_err,
+                "libautodeco was compiled against llama.cpp %s (ggml %s), loaded is %s (ggml %s); reinstall autodeco-edge",
+                AUTODECO_LLAMA_VERSION, AUTODECO_GGML_VERSION, loaded, ggml_version());
+    }
+    return AUTODECO_STATUS_OK;
+}
+
+enum autodeco_status autodeco_heads_check_model(const struct autodeco_heads * heads, const struct llama_model * model, char * err, size_t n_err) {
+    char arch[64] = "";
+    llama_model_meta_val_str(model, "general.architecture", arch, sizeof arch);
+    if (strcmp(arch, heads->arch) != 0) {
+        return autodeco_fail(AUTODECO_STATUS_ARCH, err, n_err,
+                "the heads were made for architecture %s, the model is %s; use the heads of this model", heads->arch, arch);
+    }
+    const int32_t n_embd = llama_model_n_embd(model);
+    if (n_embd != heads->n_embd) {
+        return autodeco_fail(AUTODECO_STATUS_N_EMBD, err, n_err,
+                "the heads read a hidden state of %d, the model's has %d; use the heads of this model", heads->n_embd, n_embd);
+    }
+    const int32_t n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
+    if (heads->n_vocab != 0 && n_vocab != heads->n_vocab) {
+        return autodeco_fail(AUTODECO_STATUS_N_VOCAB, err, n_err,
+                "the heads were made for a vocabulary of %d, the model's has %d; use the heads of this model", heads->n_vocab, n_vocab);
+    }
+    return AUTODECO_STATUS_OK;
+}
+
+struct autodeco_sampler_params autodeco_sampler_default_params(void) {
+    return (struct autodeco_sampler_params) { .seed = 0, .temp = 1.0f, .top_p = 1.0f, .min_p = 0.0f, .heads_mode = AUTODECO_HEADS_BOTH, .cpu_draw = false };
+}
+
+struct llama_sampler * autodeco_sampler_init(const struct autodeco_heads * heads, struct autodeco_sampler_params params) {
+    struct state * s = same_version(NULL, 0) ? new_state(heads, params) : NULL;
+    return s ? llama_sampler_init(&sampler_i, s) : NULL;
+}
+
+struct llama_sampler * autodeco_sampler_init_draw(struct llama_sampler * smpl) {
+    struct state * s = smpl->ctx;
+    s->n_refs++;
+    return llama_sampler_init(&draw_i, s);
+}
+
+int32_t autodeco_sampler_get_steps(const struct llama_sampler * smpl, struct autodeco_step * out, int32_t n_max) {
+    const struct state * s = smpl->ctx;
+    for (int32_t i = 0; i < s->n_steps && i < n_max; i++) {
+        out[i] = s->steps[i];
+    }
+    return s->n_steps;
+}
+
+enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, char * err, size_t n_err) {
+    const struct state * s = smpl->ctx;
+    if (s->no_norm) {
+        return autodeco_fail(AUTODECO_STATUS_NO_NORM, err, n_err,
+                "llama.cpp's graph of this architecture has no post-norm hidden state (result_norm) of width %d; AutoDeco cannot run on it", s->heads->n_embd);
+    }
+    switch (s->status) {
+        case AUTODECO_STATUS_OK:
+            return AUTODECO_STATUS_OK;
+        case AUTODECO_STATUS_NO_LOGIT:
+            return autodeco_fail(s->status, err, n_err, "no finite logit: the model gave NaN, or every token is masked");
+        case AUTODECO_STATUS_NOT_ATTACHED:
+            return autodeco_fail(s->status, err, n_err, "the sampler has not run in a graph; pass its chain in llama_context_params.samplers");
+        default:
+            return autodeco_fail(s->status, err, n_err, "no memory for the sampler");
+    }
+}
+
+int64_t autodeco_sampler_n_fallbacks(const struct llama_sampler * smpl) {
+    const struct state * s = smpl->ctx;
+    int64_t n = 0;
+    for (int32_t i = 0; i < s->n_nodes; i++) {
+        n += s->nodes[i].row.n_fallbacks;
+    }
+    return n;
+}
+
+void autodeco_sampler_set_params(struct llama_sampler * smpl, struct autodeco_sampler_params params) {
+    struct state * s = smpl->ctx;
+    params.cpu_draw = s->params.cpu_draw; // the graph was built for it
+    s->params = params;
+}
+
+struct autodeco_sampler_params autodeco_sampler_get_params(const struct llama_sampler * smpl) {
+    return ((const struct state *) smpl->ctx)->params;
+}
+
+void autodeco_sampler_set_seed(struct llama_sampler * smpl, uint64_t seed) {
+    ((struct state *) smpl->ctx)->params.seed = seed;
+}
+
+uint64_t autodeco_sampler_get_position(const struct llama_sampler * smpl) {
+    return ((const struct state *) smpl->ctx)->n_accepted;
+}
+
+void autodeco_sampler_set_position(struct llama_sampler * smpl, uint64_t n_accepted) {
+    ((struct state *) smpl->ctx)->n_accepted = n_accepted;
+}

@@ -1,0 +1,1 @@
+"""What several test files share: tiny real models and where to get their parts."""

@@ -1,0 +1,105 @@
+"""Tiny random models of five architectures, as Hugging Face folders and as GGUF.
+
+Owns their configurations. The tokenizers are real ones, rebuilt from llama.cpp's vocabulary
+files, and the GGUF is made by llama.cpp's own converter, so that everything but the weights
+is what a user has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import llama_source
+
+
+@dataclass(frozen=True)
+class Family:
+    """name = llama.cpp architecture; vocabulary = which ggml-vocab file."""
+
+    name: str
+    vocabulary: str
+
+
+FAMILIES = (
+    Family("llama", "llama-bpe"),
+    Family("qwen2", "qwen2"),
+    Family("qwen3moe", "qwen2"),
+    Family("gpt-oss", "llama-bpe"),
+    Family("deepseek2", "qwen2"),
+)
+
+HIDDEN = 64
+
+
+def _config(name: str, n_vocab: int):
+    import transformers as t
+
+    common = {
+        "vocab_size": n_vocab,
+        "hidden_size": HIDDEN,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": False,
+    }
+    moe = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    if name == "llama":
+        return t.LlamaConfig(**common)
+    if name == "qwen2":
+        return t.Qwen2Config(**common)
+    if name == "qwen3moe":
+        return t.Qwen3MoeConfig(**common, **moe, head_dim=16, decoder_sparse_step=1, mlp_only_layers=[])
+    if name == "gpt-oss":
+        return t.GptOssConfig(**{**common, "intermediate_size": 64}, head_dim=16, num_local_experts=4, num_experts_per_tok=2, sliding_window=64)
+    return t.DeepseekV3Config(
+        **{**common, "num_key_value_heads": 4},
+        n_routed_experts=8,
+        num_experts_per_tok=2,
+        n_shared_experts=1,
+        moe_intermediate_size=32,
+        n_group=1,
+        topk_group=1,
+        first_k_dense_replace=1,
+        kv_lora_rank=32,
+        q_lora_rank=32,
+        qk_nope_head_dim=16,
+        qk_rope_head_dim=16,
+        v_head_dim=16,
+    )
+
+
+def make(family: Family, folder: Path) -> tuple[Path, Path]:
+    """Returns (Hugging Face folder, F32 GGUF)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    hf = folder / family.name
+    hf.mkdir(parents=True)
+    vocab = llama_source.vocabulary(family.vocabulary)
+    tokenizer = AutoTokenizer.from_pretrained(vocab.parent, gguf_file=vocab.name)
+    tokenizer.save_pretrained(hf)
+    torch.manual_seed(1234)
+    model = AutoModelForCausalLM.from_config(_config(family.name, len(tokenizer)), dtype=torch.float32)
+    _spread(model)
+    model.save_pretrained(hf)
+    gguf = folder / f"{family.name}-f32.gguf"
+    llama_source.convert(hf, gguf)
+    return hf, gguf
+
+
+def _spread(model) -> None:
+    """Random weights large enough that logits are neither flat nor one-hot, and routers far from ties:
+    a routing flip would compare two different models."""
+    import torch
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.dim() < 2:
+                continue
+            gain = 8.0 if ("router" in name or name.endswith("gate.weight")) else 1.0
+            scale = gain / parameter.shape[-1] ** 0.5
+            parameter.copy_(torch.randn_like(parameter) * scale)
+        model.get_output_embeddings().weight.mul_(2.0)
