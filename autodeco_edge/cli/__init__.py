@@ -1,0 +1,93 @@
+"""The command `autodeco-edge`: which commands there are, and how an error ends.
+
+Owns registration and exit codes. A command parses, calls and prints; the heavy imports
+are inside the commands, so that `--help` costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from ..errors import AutodecoError
+from . import convert, doctor, run, train
+
+app = typer.Typer(
+    name="autodeco-edge",
+    help="Learned decoding on your own machine: a temperature and a top-p for every token.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command()(run.run)
+app.command()(convert.convert)
+app.command()(convert.merge)
+app.command()(convert.show)
+app.command()(convert.verify)
+app.command()(train.train)
+app.command()(doctor.doctor)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from .. import __version__
+
+        print(__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(version: bool = typer.Option(False, "--version", help="Print the version.", callback=_version, is_eager=True)) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: one line an error, the exit code of its class, no traceback."""
+    code = _guarded()
+    _close_stdout()
+    sys.exit(code)
+
+
+def _guarded() -> int:
+    try:
+        return app(standalone_mode=False) or 0
+    except AutodecoError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        return 0
+    except MemoryError:
+        return _complain("out of memory; use a smaller model or a smaller -c", 71)
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _unexpected(error: Exception) -> int:
+    if hasattr(error, "format_message"):  # click's own: a wrong option or argument
+        return _complain(error.format_message(), 2)
+    if type(error).__name__ == "Abort":
+        return 130
+    if os.environ.get("AUTODECO_DEBUG"):
+        raise error
+    return _complain(f"internal error: {type(error).__name__}: {error} (AUTODECO_DEBUG=1 shows where)", 70)
+
+
+def _complain(message: str, code: int) -> int:
+    print("autodeco-edge: error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _close_stdout() -> None:
+    """Flush now: a reader that has gone must not become a traceback at exit."""
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError as error:
+        sys.exit(_complain(f"stdout: writing failed ({error.strerror})", 74))

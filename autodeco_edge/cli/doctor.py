@@ -1,0 +1,101 @@
+"""`autodeco-edge doctor`: facts about this installation, and a real decode.
+
+Owns the checks and how they are worded. Exits 1 when one of them fails.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+
+import typer
+
+
+def doctor() -> None:
+    """Check the installation: versions, processor, and a 64-token decode of the demo model.
+
+    Example: autodeco-edge doctor
+    """
+    failures = 0
+    for name, check in _CHECKS:
+        try:
+            print(f"{name:<22} {check()}")
+        except Exception as error:
+            failures += 1
+            print(f"{name:<22} FAILED: {error}")
+    if failures:
+        print(f"{failures} check(s) failed; reinstall autodeco-edge, or report the lines above", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+
+
+def _packages() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    def one(name: str) -> str:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError:
+            return f"{name} -"
+
+    return ", ".join(one(n) for n in ("llama-cpp-python", "gguf", "numpy", "torch", "transformers"))
+
+
+def _library() -> str:
+    from .. import _lib, _native
+
+    return f"{_lib.library()._name} for llama.cpp {_native.lib.autodeco_llama_version().decode()}"
+
+
+def _threads() -> str:
+    from ..cpu import physical_cores
+
+    return f"{physical_cores()} (physical cores)"
+
+
+def _amx() -> str:
+    from ..cpu import amx_advertised, extra_buffers_safe
+
+    if not amx_advertised():
+        return "not advertised"
+    return "works" if extra_buffers_safe() else "advertised but dies with SIGILL: repacked weights are switched off"
+
+
+def _gpu() -> str:
+    import llama_cpp
+
+    return "supported" if llama_cpp.llama_supports_gpu_offload() else "not in this llama.cpp build"
+
+
+def _cache() -> str:
+    from ..cpu import cache_dir
+
+    return str(cache_dir())
+
+
+def _demo() -> str:
+    from ..runtime import Engine, demo_model
+
+    with Engine(demo_model(), n_ctx=256) as engine:
+        prompt = engine.model.tokenize("one two three four five six seven eight nine ten " * 8)[:64]
+        steps = list(engine.generate(prompt, max_tokens=64, stop_at_end=False))
+        rate = engine.timings.as_dict()["predicted_per_second"]
+        mean_t = sum(s.temperature for s in steps) / len(steps)
+        return f"{len(steps)} tokens at {rate:.0f}/s, mean T {mean_t:.2f} ({engine.heads.description})"
+
+
+_CHECKS = (
+    ("autodeco-edge", _version),
+    ("packages", _packages),
+    ("native library", _library),
+    ("threads", _threads),
+    ("AMX", _amx),
+    ("GPU offload", _gpu),
+    ("cache", _cache),
+    ("demo model", _demo),
+)
