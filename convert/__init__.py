@@ -1,0 +1,1 @@
+"""Conversion of AutoDeco checkpoints into GGUF: read, write, merge, verify. Never imports torch."""
