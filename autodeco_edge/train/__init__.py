@@ -1,0 +1,10 @@
+"""The PyTorch side: heads as modules, losses, checkpoints, a Hugging Face wrapper, training.
+
+torch, transformers and accelerate live only here. Nothing is imported by this file, so
+that ``import autodeco_edge.train`` costs nothing; import the module you need:
+
+    modules     TempHead, TopPHead, AutoDecoHeads        losses      the official losses, plain form
+    objective   losses of a batch, row chunks            sampling    nucleus and draw, batched
+    model       AutoDecoForCausalLM (forward, generate)  checkpoint  official files, read and written
+    data        JSONL -> token ids and labels            loop        train(TrainConfig)
+"""

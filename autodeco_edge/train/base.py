@@ -1,0 +1,80 @@
+"""The base model: loaded, asked for its sizes and its config, and matched with heads.
+
+Owns everything that depends on transformers' model classes, apart from the forward pass
+(model.py). Knows nothing of losses, data or sampling.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from ..errors import FormatError, MismatchError, MissingInputError
+from ..format import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
+from .checkpoint import HeadsCheckpoint
+from .modules import AutoDecoHeads
+
+
+def load_base(base: str | Path, dtype: str | torch.dtype = "auto") -> nn.Module:
+    """AutoModelForCausalLM of a folder or hub id. Raises MissingInputError, FormatError."""
+    try:
+        return AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
+    except OSError as error:
+        raise MissingInputError(f"{base}: base model not found or incomplete ({_first_line(error)})") from error
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise FormatError(f"{base}: cannot be loaded as a causal LM ({_first_line(error)})") from error
+
+
+def load_tokenizer(base: str | Path) -> PreTrainedTokenizerBase:
+    """The base's own tokenizer. Raises MissingInputError, FormatError."""
+    try:
+        return AutoTokenizer.from_pretrained(str(base))
+    except OSError as error:
+        raise MissingInputError(f"{base}: tokenizer not found ({_first_line(error)})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"{base}: tokenizer cannot be loaded ({_first_line(error)})") from error
+
+
+def base_config_of(base: str | Path, model: nn.Module) -> dict[str, Any]:
+    """The base's config.json verbatim if ``base`` is a folder, else transformers' own rendering."""
+    file = Path(base) / "config.json"
+    text = file.read_text(encoding="utf-8") if file.is_file() else model.config.to_json_string(use_diff=False)
+    return json.loads(text)
+
+
+def hidden_size_of(base: nn.Module) -> int:
+    return base.config.get_text_config().hidden_size
+
+
+def default_spec(n_embd: int, has_temp: bool = True, has_top_p: bool = True, enhanced: bool = True) -> HeadSpec:
+    """The spec of the official releases: 256 hidden units, enhanced features."""
+    features = (FEATURES_ENHANCED if enhanced else FEATURES_BASIC) if has_top_p else ()
+    return HeadSpec(n_embd, 256, features, has_temp, has_top_p)
+
+
+def fresh_heads(spec: HeadSpec, seed: int) -> AutoDecoHeads:
+    return AutoDecoHeads(spec).reset_parameters(torch.Generator().manual_seed(seed))
+
+
+def check_base(checkpoint: HeadsCheckpoint, base: nn.Module) -> None:
+    """Raises MismatchError where the heads' config names another vocabulary or architecture.
+
+    base_model_type is ignored if it is absent or "autodeco": some official saves lost it (semantics 1.3).
+    """
+    text_config = base.config.get_text_config()
+    claims = {
+        "vocab_size": (checkpoint.config.get("vocab_size"), text_config.vocab_size),
+        "base_model_type": (checkpoint.config.get("base_model_type"), base.config.model_type),
+    }
+    for name, (claimed, actual) in claims.items():
+        if claimed not in (None, "autodeco", actual):
+            raise MismatchError(f"heads are for {name} {claimed}, the base has {actual}; use this base's own heads")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

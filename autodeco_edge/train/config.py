@@ -1,0 +1,92 @@
+"""Settings of a training run, their ranges, and the learning-rate schedule.
+
+Owns nothing but numbers: no model, no data, no torch beyond the names of dtypes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from .checkpoint import DTYPES
+from .objective import VARIANTS
+
+SCHEDULES = ("linear", "cosine", "constant")
+HEADS = ("both", "temp", "top-p")
+LOWEST = {"epochs": 1, "max_steps": 0, "batch_size": 1, "accumulation": 1, "max_length": 2}
+LOWEST |= {"warmup_steps": 0, "cache_mb": 0, "log_every": 0}
+
+
+@dataclass
+class TrainConfig:
+    """Settings of a run. Defaults are the official recipe (semantics 4.9), batch 8 x 4 = 32.
+
+    base, data, output  folder or hub id; JSONL file; folder
+    init          heads to start from (folder or file), else fresh ones from ``seed``
+    heads         both | temp | top-p: which heads are trained
+    loss          hf (4.3 + 4.4) | nemo (4.6)
+    enhanced      top-p head with the four statistics, for fresh heads
+    max_steps     optimiser steps, 0: as many as ``epochs`` give
+    max_length    tokens of a sample
+    validation    share of the samples held out, in [0, 1)
+    precision     fp32 | bf16 (autocast of the frozen base; heads and losses stay fp32)
+    base_dtype    auto | float32 | bfloat16: how the base is loaded
+    save_dtype    bf16 | f16 | f32
+    cache_mb      memory for hidden states of samples already seen (MiB); 0: compute them each epoch
+    log_every     optimiser steps between progress lines, 0: none
+    """
+
+    base: str
+    data: str
+    output: str
+    init: str | None = None
+    heads: str = "both"
+    loss: str = "hf"
+    enhanced: bool = True
+    epochs: int = 1
+    max_steps: int = 0
+    learning_rate: float = 5e-6
+    schedule: str = "linear"
+    warmup_steps: int = 0
+    batch_size: int = 8
+    accumulation: int = 4
+    max_length: int = 2048
+    clip_norm: float = 1.0
+    drop_probability: float = 0.6
+    validation: float = 0.05
+    seed: int = 42
+    precision: str = "fp32"
+    base_dtype: str = "float32"
+    save_dtype: str = "bf16"
+    cache_mb: int = 1024
+    log_every: int = 10
+
+    def check(self) -> None:
+        """Raises UsageError for the first setting out of its range."""
+        choices = {"heads": HEADS, "loss": VARIANTS, "schedule": SCHEDULES, "precision": ("fp32", "bf16")}
+        choices |= {"base_dtype": ("auto", "float32", "bfloat16"), "save_dtype": tuple(DTYPES)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}")
+        for name, low in LOWEST.items():
+            if getattr(self, name) < low:
+                raise UsageError(f"{name}: expected at least {low}, got {getattr(self, name)}")
+        if not 0.0 < self.learning_rate <= 1.0:
+            raise UsageError(f"learning_rate: expected above 0 and at most 1, got {self.learning_rate}")
+        if not 0.0 < self.clip_norm < math.inf:
+            raise UsageError(f"clip_norm: expected a number above 0, got {self.clip_norm}")
+        if not 0.0 <= self.validation < 1.0:
+            raise UsageError(f"validation: expected a share from 0 to below 1, got {self.validation}")
+        if not 0.0 <= self.drop_probability <= 1.0:
+            raise UsageError(f"drop_probability: expected a number from 0 to 1, got {self.drop_probability}")
+
+
+def schedule(config: TrainConfig, step: int, n_steps: int) -> float:
+    """Factor of the learning rate at ``step`` (from 0): linear warm-up, then to 0 linearly or as a half cosine."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, n_steps - config.warmup_steps)
+    if config.schedule == "constant":
+        return 1.0
+    return 1.0 - progress if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))
