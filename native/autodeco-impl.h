@@ -14,7 +14,6 @@
 #define AUTODECO_MIN_TEMP 1e-5f // T* below this is argmax
 #define AUTODECO_N_TOP    5
 #define AUTODECO_N_BLOCK  4096  // vocabulary entries per partial sum: results do not depend on the thread count
-#define AUTODECO_N_BINS   4096  // bins of the nucleus search, on the upper bits of a float in [0, 1]
 
 struct autodeco_head {
     bool    present;
@@ -89,7 +88,7 @@ struct autodeco_nucleus {
     int32_t n_kept;
     double  mass;
 };
-bool    autodeco_nucleus_find(const float * weights, int32_t n, float top_p, struct autodeco_nucleus * out);
+void    autodeco_nucleus_find(const float * weights, int32_t n, float top_p, struct autodeco_nucleus * out);
 int32_t autodeco_nucleus_draw(const float * weights, int32_t n, const struct autodeco_nucleus * nucleus, double u);
 
 // Error text: printf into err, returns status.

@@ -1,4 +1,4 @@
-// The nucleus without a sort: a threshold on the weights, found through a histogram.
+// The nucleus without a sort: a threshold on the weights, found by radix selection.
 //
 // Owns the search for the crossing token and the draw over the kept set. Knows neither the
 // heads nor where the weights come from.
@@ -6,104 +6,107 @@
 //     keep i  <=>  w_i > w_c, or w_i == w_c and i <= id_c
 //
 // where (w_c, id_c) is the crossing token of semantics 3.3 in the order (w descending, id
-// ascending). The bits of a float in [0, 1] grow with its value, so their upper part is a
-// bin number: sum the bins, walk down to the one in which the mass crosses P, and sort only
-// that one.
+// ascending). The bits of a non-negative float grow with its value, so they can be searched
+// like digits: sum the weights by their upper bits, walk down to the bin in which the mass
+// crosses P, then sum that bin by its next bits, until all 32 are fixed. Three sweeps over
+// the vocabulary whatever its shape, and nothing allocated.
 
 #include "autodeco-impl.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#define BIN_SHIFT 18 // 0x3F800000 (1.0f) >> 18 = 4064 < AUTODECO_N_BINS
+#define N_BINS 4096 // 12 bits a level
 
 struct bin {
     double  mass;
     int32_t count;
 };
 
-struct member {
-    float   weight;
-    int32_t id;
-};
+// Which bits a level looks at, from the top: 12 (1.0f is 0x3F8 there), 12 and 8.
+static const int LEVEL_SHIFT[3] = { 20, 8, 0 };
+static const int LEVEL_BITS [3] = { 12, 12, 8 };
 
-static uint32_t bin_of(float w) {
+static uint32_t bits_of(float w) {
     uint32_t bits;
     memcpy(&bits, &w, sizeof bits);
-    return bits >> BIN_SHIFT;
+    return bits;
 }
 
-static int compare_members(const void * a, const void * b) {
-    const struct member * x = a;
-    const struct member * y = b;
-    if (x->weight != y->weight) {
-        return x->weight < y->weight ? 1 : -1;
-    }
-    return x->id < y->id ? -1 : 1;
-}
-
-// The crossing token inside one bin; `before` is the mass of all higher bins.
-static bool refine_bin(const float * weights, int32_t n, uint32_t b, int32_t count, double before, double target, struct autodeco_nucleus * out) {
-    struct member * members = malloc((size_t) count * sizeof *members);
-    if (!members) {
-        return false;
-    }
-    int32_t k = 0;
+// Sums the positive weights whose bits above this level equal `prefix`.
+static void fill_bins(const float * weights, int32_t n, int level, uint32_t prefix, struct bin * bins) {
+    const int      shift = LEVEL_SHIFT[level];
+    const uint32_t mask  = (1u << LEVEL_BITS[level]) - 1;
+    memset(bins, 0, (mask + 1) * sizeof *bins);
     for (int32_t i = 0; i < n; i++) {
-        if (weights[i] > 0.0f && bin_of(weights[i]) == b) {
-            members[k].weight = weights[i];
-            members[k].id     = i;
-            k++;
-        }
-    }
-    qsort(members, (size_t) k, sizeof *members, compare_members);
-    for (int32_t i = 0; i < k && (out->n_kept == 0 || before < target); i++) {
-        out->weight = members[i].weight;
-        out->id     = members[i].id;
-        out->n_kept++;
-        before += members[i].weight;
-    }
-    out->mass = before;
-    free(members);
-    return true;
-}
-
-static void fill_bins(const float * weights, int32_t n, struct bin * bins) {
-    memset(bins, 0, AUTODECO_N_BINS * sizeof *bins);
-    for (int32_t i = 0; i < n; i++) {
-        if (weights[i] > 0.0f) {
-            struct bin * b = &bins[bin_of(weights[i])];
+        const uint32_t bits = bits_of(weights[i]);
+        if (weights[i] > 0.0f && (level == 0 || bits >> (shift + LEVEL_BITS[level]) == prefix)) {
+            struct bin * b = &bins[(bits >> shift) & mask];
             b->mass += weights[i];
             b->count++;
         }
     }
 }
 
-// weights[n] in [0, 1] with at least one positive. False when memory ran out.
-bool autodeco_nucleus_find(const float * weights, int32_t n, float top_p, struct autodeco_nucleus * out) {
-    struct bin bins[AUTODECO_N_BINS];
-    fill_bins(weights, n, bins);
+static double total_mass(const struct bin * bins) {
     double total = 0.0;
-    for (int32_t b = AUTODECO_N_BINS - 1; b >= 0; b--) {
+    for (int32_t b = N_BINS - 1; b >= 0; b--) {
         total += bins[b].mass;
     }
-    const double target = (double) top_p * total;
+    return total;
+}
 
-    *out = (struct autodeco_nucleus) { .weight = 0.0f, .id = -1, .n_kept = 0, .mass = 0.0 };
-    for (int32_t b = AUTODECO_N_BINS - 1; b >= 0; b--) {
+// Takes whole bins from the top into *out while they do not cross the target; returns the one that
+// does. Rounding may hide the crossing at a lower level: then the last bin that holds anything is it.
+static uint32_t descend(const struct bin * bins, int level, double target, struct autodeco_nucleus * out) {
+    int32_t last = -1;
+    for (int32_t b = (1 << LEVEL_BITS[level]) - 1; b >= 0; b--) {
         if (bins[b].count == 0) {
             continue;
         }
-        // P = 1 removes only tokens of zero weight, whatever the rounding of the sums
-        const bool crosses = top_p < 1.0f && out->mass + bins[b].mass >= target;
-        if (crosses) {
-            return refine_bin(weights, n, (uint32_t) b, bins[b].count, out->mass, target, out);
+        if (last >= 0) {
+            out->mass   += bins[last].mass;
+            out->n_kept += bins[last].count;
         }
-        out->mass   += bins[b].mass;
-        out->n_kept += bins[b].count;
+        last = b;
+        if (out->mass + bins[b].mass >= target) {
+            break;
+        }
     }
-    out->weight = 0.0f; // everything above zero
-    return true;
+    return (uint32_t) last;
+}
+
+// Among the tokens of exactly the crossing weight, the lower ids are kept.
+static void take_equals(const float * weights, int32_t n, double target, struct autodeco_nucleus * out) {
+    for (int32_t i = 0; i < n && (out->n_kept == 0 || out->mass < target); i++) {
+        if (weights[i] == out->weight) {
+            out->mass += weights[i];
+            out->n_kept++;
+            out->id = i;
+        }
+    }
+}
+
+// weights[n] in [0, 1] with at least one positive, top_p in [0, 1].
+void autodeco_nucleus_find(const float * weights, int32_t n, float top_p, struct autodeco_nucleus * out) {
+    struct bin bins[N_BINS];
+    fill_bins(weights, n, 0, 0, bins);
+    const double total  = total_mass(bins);
+    const double target = (double) top_p * total;
+    *out = (struct autodeco_nucleus) { .weight = 0.0f, .id = -1, .n_kept = 0, .mass = 0.0 };
+    if (top_p >= 1.0f) { // removes only tokens of zero weight, whatever the rounding of the sums
+        out->mass = total;
+        for (int32_t b = 0; b < N_BINS; b++) {
+            out->n_kept += bins[b].count;
+        }
+        return;
+    }
+    uint32_t prefix = descend(bins, 0, target, out);
+    for (int level = 1; level < 3; level++) {
+        fill_bins(weights, n, level, prefix, bins);
+        prefix = prefix << LEVEL_BITS[level] | descend(bins, level, target, out);
+    }
+    memcpy(&out->weight, &prefix, sizeof out->weight);
+    take_equals(weights, n, target, out);
 }
 
 // First kept id, ascending, whose running mass exceeds u x kept mass.

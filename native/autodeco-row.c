@@ -400,10 +400,7 @@ void autodeco_row_draw(struct autodeco_row * row, const float * logits, bool wei
         row->weights[i] = row->weights[i] >= row->params.min_p ? row->weights[i] : 0.0f; // the largest is 1
     }
     struct autodeco_nucleus nucleus;
-    if (!autodeco_nucleus_find(row->weights, row->n_vocab, step->top_p_eff, &nucleus)) {
-        row->status = AUTODECO_STATUS_MEMORY;
-        return;
-    }
+    autodeco_nucleus_find(row->weights, row->n_vocab, step->top_p_eff, &nucleus);
     step->n_kept = nucleus.n_kept;
     step->token  = autodeco_nucleus_draw(row->weights, row->n_vocab, &nucleus, u);
 }

@@ -51,11 +51,23 @@ def _config(name: str, n_vocab: int):
     if name == "qwen2":
         return t.Qwen2Config(**common)
     if name == "qwen3moe":
-        return t.Qwen3MoeConfig(**common, **moe, head_dim=16, decoder_sparse_step=1, mlp_only_layers=[])
+        return t.Qwen3MoeConfig(**common, **moe, head_dim=16, decoder_sparse_step=1, mlp_only_layers=[], norm_topk_prob=True)
     if name == "gpt-oss":
-        return t.GptOssConfig(**{**common, "intermediate_size": 64}, head_dim=16, num_local_experts=4, num_experts_per_tok=2, sliding_window=64)
+        return t.GptOssConfig(
+            **{**common, "intermediate_size": 64, "max_position_embeddings": 131072},  # YaRN is relative to it
+            head_dim=16,
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            # llama.cpp rounds the YaRN correction range; the released gpt-oss config does not, a
+            # difference between the two runtimes that is not ours to test
+            rope_parameters={
+                "rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
+                "original_max_position_embeddings": 4096, "truncate": True,
+            },
+        )
     return t.DeepseekV3Config(
         **{**common, "num_key_value_heads": 4},
+        scoring_func="sigmoid",  # in the released config.json; the converter reads it
         n_routed_experts=8,
         num_experts_per_tok=2,
         n_shared_experts=1,
@@ -92,14 +104,16 @@ def make(family: Family, folder: Path) -> tuple[Path, Path]:
 
 def _spread(model) -> None:
     """Random weights large enough that logits are neither flat nor one-hot, and routers far from ties:
-    a routing flip would compare two different models."""
+    a routing flip would compare two different models. DeepSeek's router is a sigmoid, where large
+    logits would all become 1."""
     import torch
 
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() < 2:
                 continue
-            gain = 8.0 if ("router" in name or name.endswith("gate.weight")) else 1.0
+            router = "router" in name or name.endswith("gate.weight")
+            gain = (2.0 if model.config.model_type == "deepseek_v3" else 8.0) if router else 1.0
             scale = gain / parameter.shape[-1] ** 0.5
             parameter.copy_(torch.randn_like(parameter) * scale)
         model.get_output_embeddings().weight.mul_(2.0)

@@ -1,0 +1,5 @@
+"""`python -m autodeco_edge`."""
+
+from .cli import main
+
+main()
