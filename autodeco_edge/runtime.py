@@ -293,6 +293,20 @@ def _resolve_heads(heads, model: Model) -> Heads | None:
     if heads is not None:
         try:
             heads.check_model(model.handle)
+            _check_fingerprints(heads, model)
         except MismatchError as error:
             raise MismatchError(f"{heads.path} does not fit {model.path}: {error}") from None
     return heads
+
+
+def _check_fingerprints(heads: Heads, model: Model) -> None:
+    """Same shapes, another model: told apart by the tokenizer and the output norm, where the heads file
+    records them (docs/format.md section 6)."""
+    if heads.path == model.path:
+        return
+    from .convert.base import open_base
+    from .convert.verify import check_base, read_heads_gguf
+
+    file, base = open_base(model.path)
+    file.close()
+    check_base(read_heads_gguf(heads.path), base)

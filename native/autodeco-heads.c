@@ -15,6 +15,7 @@
 #include <string.h>
 
 #define FORMAT_VERSION 1
+#define TEMP_SCALE     2.0f    // T = 2 sigmoid(z), semantics 2.2
 #define MAX_WIDTH      (1 << 20) // no hidden state or hidden layer is wider
 
 enum autodeco_status autodeco_fail(enum autodeco_status status, char * err, size_t n_err, const char * fmt, ...) {
@@ -70,17 +71,27 @@ static enum autodeco_status read_u32(const struct reader * r, const char * key, 
     return AUTODECO_STATUS_OK;
 }
 
-// optional: *out stays where the key is absent
-static enum autodeco_status read_f32(const struct reader * r, const char * key, float lo, float hi, float * out) {
+// optional, in (0, hi]: *out stays where the key is absent
+static enum autodeco_status read_mean(const struct reader * r, const char * key, float hi, float * out) {
     if (!has_key(r, key)) {
         return AUTODECO_STATUS_OK;
     }
     const int64_t id = find_key(r, key, GGUF_TYPE_FLOAT32);
     const float   v  = id >= 0 ? gguf_get_val_f32(r->gguf, id) : NAN;
-    if (!(v >= lo && v <= hi)) {
-        return FAIL(r, "%s: key %s must be f32 in [%g, %g]; convert the heads again", r->path, key, lo, hi);
+    if (!(v > 0.0f && v <= hi)) {
+        return FAIL(r, "%s: key %s must be f32 in (0, %g]; convert the heads again", r->path, key, hi);
     }
     *out = v;
+    return AUTODECO_STATUS_OK;
+}
+
+static enum autodeco_status read_scale(const struct reader * r, float * out) {
+    const char *  key = "autodeco.temperature.scale";
+    const int64_t id  = find_key(r, key, GGUF_TYPE_FLOAT32);
+    *out = id >= 0 ? gguf_get_val_f32(r->gguf, id) : NAN;
+    if (*out != TEMP_SCALE) {
+        return FAIL(r, "%s: key %s must be f32 %g; convert the heads again", r->path, key, TEMP_SCALE);
+    }
     return AUTODECO_STATUS_OK;
 }
 
@@ -99,7 +110,10 @@ static const char * const FEATURES[5] = { "temperature", "max_prob", "entropy", 
 // The order is part of the format: a file with another one was made for other maths.
 static enum autodeco_status read_features(const struct reader * r, struct autodeco_heads * heads) {
     const int64_t id = find_array(r, "autodeco.top_p.features", GGUF_TYPE_STRING);
-    const size_t  n  = id < 0 ? 0 : gguf_get_arr_n(r->gguf, id);
+    if (id < 0) {
+        return FAIL(r, "%s: key autodeco.top_p.features (array of string) is missing or of another type; convert the heads again", r->path);
+    }
+    const size_t n = id < 0 ? 0 : gguf_get_arr_n(r->gguf, id);
     if (n != 0 && n != 1 && n != 5) {
         return FAIL(r, "%s: autodeco.top_p.features holds %zu names, allowed 5 (enhanced) or 1 (basic)", r->path, n);
     }
@@ -115,7 +129,6 @@ static enum autodeco_status read_features(const struct reader * r, struct autode
 
 static enum autodeco_status read_header(const struct reader * r, struct autodeco_heads * heads) {
     int32_t version;
-    heads->temp_scale = 2.0f;
     heads->mean_temp  = NAN;
     heads->mean_top_p = NAN;
     enum autodeco_status s = read_u32(r, "autodeco.format_version", 1, UINT32_MAX >> 1, &version);
@@ -128,9 +141,9 @@ static enum autodeco_status read_header(const struct reader * r, struct autodeco
     if (s == AUTODECO_STATUS_OK && has_key(r, "autodeco.vocab_size")) {
         s = read_u32(r, "autodeco.vocab_size", 2, INT32_MAX, &heads->n_vocab);
     }
-    if (s == AUTODECO_STATUS_OK) s = read_f32(r, "autodeco.temperature.scale", 1e-3f, 1e3f, &heads->temp_scale);
-    if (s == AUTODECO_STATUS_OK) s = read_f32(r, "autodeco.mean_temperature", 0.0f, 1e3f, &heads->mean_temp);
-    if (s == AUTODECO_STATUS_OK) s = read_f32(r, "autodeco.mean_top_p", 0.0f, 1.0f, &heads->mean_top_p);
+    if (s == AUTODECO_STATUS_OK) s = read_scale(r, &heads->temp_scale);
+    if (s == AUTODECO_STATUS_OK) s = read_mean(r, "autodeco.mean_temperature", TEMP_SCALE, &heads->mean_temp);
+    if (s == AUTODECO_STATUS_OK) s = read_mean(r, "autodeco.mean_top_p", 1.0f, &heads->mean_top_p);
     if (s == AUTODECO_STATUS_OK) s = read_features(r, heads);
     return s;
 }
@@ -156,9 +169,10 @@ static enum autodeco_status check_shape(const struct reader * r, const char * na
         return FAIL(r, "%s: tensor %s is [%lld, %lld], expected [%lld, %lld]; convert the heads again", r->path, name,
                 (long long) raw->ne[0], (long long) raw->ne[1], (long long) ne0, (long long) ne1);
     }
-    const bool known = raw->type == GGML_TYPE_F32 || raw->type == GGML_TYPE_F16 || raw->type == GGML_TYPE_BF16 || raw->type == GGML_TYPE_Q8_0;
+    const bool wide  = strstr(name, ".fc1.weight") != NULL;
+    const bool known = raw->type == GGML_TYPE_F32 || (wide && (raw->type == GGML_TYPE_F16 || raw->type == GGML_TYPE_BF16 || raw->type == GGML_TYPE_Q8_0));
     if (!known || ne0 % ggml_blck_size(raw->type) != 0) {
-        return FAIL(r, "%s: tensor %s has type %d, allowed F32, F16, BF16, and Q8_0 for rows of whole blocks", r->path, name, (int) raw->type);
+        return FAIL(r, "%s: tensor %s has type %d; allowed: F32, and for fc1.weight F16, BF16, or Q8_0 with rows of whole blocks", r->path, name, (int) raw->type);
     }
     return AUTODECO_STATUS_OK;
 }
@@ -301,8 +315,12 @@ static enum autodeco_status read_heads(const struct reader * r, struct autodeco_
     if (s == AUTODECO_STATUS_OK && !temp && !top_p) {
         return FAIL(r, "%s: neither a temperature nor a top-p head inside; convert the heads again", r->path);
     }
-    if (s == AUTODECO_STATUS_OK && top_p && heads->n_extra == 0) {
-        return FAIL(r, "%s: a top-p head without autodeco.top_p.features; convert the heads again", r->path);
+    const int64_t n_tensors = (temp ? 4 : 0) + (top_p ? 5 : 0);
+    if (s == AUTODECO_STATUS_OK && !r->single && gguf_get_n_tensors(r->gguf) != n_tensors) {
+        return FAIL(r, "%s: %lld tensors, expected %lld for these heads; convert the heads again", r->path, (long long) gguf_get_n_tensors(r->gguf), (long long) n_tensors);
+    }
+    if (s == AUTODECO_STATUS_OK && top_p != (heads->n_extra > 0)) {
+        return FAIL(r, "%s: autodeco.top_p.features and the top-p head do not go together; convert the heads again", r->path);
     }
     if (s == AUTODECO_STATUS_OK && temp)  s = read_head(r, heads, "temp", 0, &heads->temp);
     if (s == AUTODECO_STATUS_OK && top_p) s = read_head(r, heads, "top_p", heads->n_extra, &heads->top_p);

@@ -30,7 +30,7 @@ float autodeco_head_logit(const struct autodeco_head * head, int32_t n_embd, int
         for (int32_t k = 0; k < n_extra; k++) {
             a += (double) head->fc1_extra[(size_t) i * n_extra + k] * extra[k];
         }
-        z += head->fc2_weight[i] * (a > 0.0 ? a : 0.0);
+        z += head->fc2_weight[i] * (a < 0.0 ? 0.0 : a); // NaN passes, to be seen at the output
     }
     return (float) z;
 }

@@ -60,7 +60,7 @@ static inline float exp_neg(float x) {
 }
 
 static float relu(float x) {
-    return x > 0.0f ? x : 0.0f;
+    return x < 0.0f ? 0.0f : x; // NaN passes, to be seen at the output
 }
 
 static double max_of(double a, double b) {
