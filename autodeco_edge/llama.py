@@ -75,6 +75,8 @@ class Llama(llama_cpp.Llama):
     def _init_sampler(self, **kwargs: Any):
         if self.autodeco is None:
             return super()._init_sampler(**kwargs)
+        if self._ctx.ctx is None:
+            raise UsageError("the model is closed; make another Llama")
         self.steps = []
         self._requires_eval = True  # an exact cache hit would return the token that the last chain drew
         chain = _Chain(self, **kwargs)
@@ -84,8 +86,15 @@ class Llama(llama_cpp.Llama):
 
     def close(self) -> None:
         """Free the context before the chain that it borrows."""
-        super().close()
+        if hasattr(self, "_stack"):  # a constructor that failed has none, and __del__ comes here all the same
+            super().close()
         self._attached = None
+
+    def sample(self, *args: Any, **kwargs: Any) -> int:
+        """As inherited, but only after ``generate``: the heads run during the decode, so their chain must be there first."""
+        if self.autodeco and self._sampler is None:
+            raise UsageError("sample() after eval() alone cannot be combined with heads; use generate(), or pass heads=None")
+        return super().sample(*args, **kwargs)
 
 
 def _open_heads(heads: Any, model_path: str) -> Heads | None:
@@ -122,7 +131,7 @@ def _with_neutral_defaults(name: str):
     return method
 
 
-for _name in ("__call__", "create_completion", "create_chat_completion", "generate", "sample"):
+for _name in ("__call__", "create_completion", "create_chat_completion", "generate"):
     setattr(Llama, _name, _with_neutral_defaults(_name))
 
 
@@ -131,12 +140,17 @@ class _Chain(internals.LlamaSampler):
 
     def __init__(self, llama: Llama, **kwargs: Any) -> None:
         self._llama = llama
-        self._filters = _filters(llama, kwargs)  # kept alive: a chain may call back into them
+        self._failures: list[BaseException] = []
+        self._filters = _filters(llama, kwargs, self._failures)  # kept alive: a chain may call back into them
         self._sampler = Sampler(llama.autodeco, _params(llama, kwargs), filters=self._filters)
         self.sampler = self._sampler.chain
 
     def sample(self, ctx, idx: int = -1) -> int:
-        step = self._sampler.sample(ctx.ctx, len(self._llama.steps))
+        try:
+            step = self._sampler.sample(ctx.ctx, len(self._llama.steps))
+        finally:
+            if self._failures:  # raised in a callback, where ctypes would only print it
+                raise self._failures.pop(0)
         self._llama.steps.append(step)
         return step.id
 
@@ -162,11 +176,11 @@ def _params(llama: Llama, kwargs: dict[str, Any]) -> SamplingParams:
     )
 
 
-def _filters(llama: Llama, kwargs: dict[str, Any]) -> tuple:
+def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]) -> tuple:
     """What has to happen before the cut, in the official order (semantics 3.2); empty = draw in the graph."""
     filters = []
     if kwargs.get("logits_processor") is not None:
-        filters.append(_processors(llama, kwargs["logits_processor"]))
+        filters.append(_processors(llama, kwargs["logits_processor"], failures))
     grammar = kwargs.get("grammar")
     if grammar is not None:
         source = grammar._grammar.encode(), grammar._root.encode()
@@ -190,19 +204,21 @@ def _adder(make):
     return add
 
 
-
-def _processors(llama: Llama, processors):
+def _processors(llama: Llama, processors, failures: list[BaseException]):
     """Python logits processors (logit_bias is one) as the first filter, while the candidates are still
-    the whole vocabulary in order."""
+    the whole vocabulary in order. What one of them raises goes into ``failures``."""
 
     def apply(_smpl, candidates) -> None:
         n = candidates.contents.size
         data = ctypes.cast(candidates.contents.data, ctypes.POINTER(llama_cpp.llama_token_data * n)).contents
         view = np.frombuffer(data, dtype=_TOKEN_DATA)
         scores = np.ascontiguousarray(view["logit"])
-        for processor in processors:
-            scores = np.asarray(processor(llama._input_ids, scores), dtype=np.float32)
-        view["logit"] = scores
+        try:
+            for processor in processors:
+                scores = np.asarray(processor(llama._input_ids, scores), dtype=np.float32)
+            view["logit"] = scores
+        except BaseException as error:
+            failures.append(error)
 
     interface = llama_cpp.llama_sampler_i()  # zeroed: every other slot is NULL
     interface.apply = llama_cpp.llama_sampler_i_apply(apply)

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import llama_cpp
@@ -37,7 +40,10 @@ class Model:
         params.n_gpu_layers = n_gpu_layers
         params.use_extra_bufts = extra_buffers_safe() if extra_buffers is None else extra_buffers
         log.clear()
-        self.handle = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
+        with deferred_interrupt() as interrupted:
+            progress = llama_cpp.llama_progress_callback(lambda _fraction, _data: not interrupted)
+            params.progress_callback = progress  # False stops the load
+            self.handle = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
         if not self.handle:
             raise FormatError(
                 f"{self.path}: llama.cpp cannot load this model ({log.last_error() or 'no reason given'}); "
@@ -125,6 +131,26 @@ class Model:
 
     def __del__(self) -> None:
         self.close()
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[list[int]]:
+    """Holds Ctrl-C back until the end of the block; yields a list that is not empty once it came.
+
+    llama.cpp calls back into Python (log, progress) while it works, and an exception raised in a ctypes
+    callback is printed and lost.
+    """
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield caught
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _check_magic(path: Path) -> None:

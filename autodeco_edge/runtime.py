@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +20,13 @@ import llama_cpp
 from ._lib import log
 from .cpu import physical_cores
 from .errors import BusyError, ContextOverflowError, MismatchError, OutOfMemoryError, StorageError, UsageError
-from .model import Model
+from .model import Model, deferred_interrupt
 from .sampler import Heads, NoHeadsError, Sampler, SamplingParams, Step
 
 DEFAULT_CONTEXT = 4096
 _BATCH = 512
+_MAX_CONTEXT = 2**24  # llama.cpp takes 32 bits and would silently cut more
+_MAX_THREADS = 512  # GGML_MAX_N_THREADS
 
 
 def demo_model() -> Path:
@@ -115,6 +118,7 @@ class Engine:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._ctx = None
+        _check_limits(n_ctx, n_threads)
         self.model = model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers, extra_buffers=extra_buffers)
         self.heads = _resolve_heads(heads, self.model)
         self.sampler = Sampler(self.heads, SamplingParams(), cpu_draw=cpu_draw)
@@ -128,8 +132,6 @@ class Engine:
         self.timings = Timings(load_s=time.perf_counter() - start)
 
     def _make_context(self):
-        if self.n_ctx < 2:
-            raise UsageError(f"context: at least 2 tokens; got {self.n_ctx}")
         params = llama_cpp.llama_context_default_params()
         params.n_ctx = self.n_ctx
         params.n_batch = params.n_ubatch = _BATCH
@@ -145,7 +147,8 @@ class Engine:
         params.samplers = self._attached
         params.n_samplers = 1
         log.clear()
-        ctx = llama_cpp.llama_init_from_model(self.model.handle, params)
+        with deferred_interrupt():
+            ctx = llama_cpp.llama_init_from_model(self.model.handle, params)
         if not ctx:
             raise OutOfMemoryError(
                 f"no memory for a context of {self.n_ctx} tokens ({log.last_error() or 'no reason given'}); pass a smaller -c"
@@ -174,12 +177,18 @@ class Engine:
         prompt, ContextOverflowError where it leaves no room, BusyError while another generation runs.
         """
         self._check_prompt(prompt)
-        if not self._lock.acquire(blocking=False):
-            raise BusyError("the engine is generating already; make one engine a thread, or wait")
-        try:
+        with self._exclusive():
             self.sampler.set_params(params or SamplingParams())
             self.sampler.reset()
             yield from self._loop(list(prompt), max_tokens, reuse_prefix, stop_at_end)
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Two threads on one context abort the process."""
+        if not self._lock.acquire(blocking=False):
+            raise BusyError("the engine is generating already; make one engine a thread, or wait")
+        try:
+            yield
         finally:
             self._lock.release()
 
@@ -189,6 +198,7 @@ class Engine:
         self._prefill(prompt, self._cache.common(prompt) if reuse_prefix else 0)
         room = self.n_ctx - len(prompt)
         limit = room if max_tokens < 0 else min(max_tokens, room)
+        self.finish_reason = "length"
         for index in range(limit):
             start = time.perf_counter()
             if index > 0:
@@ -206,8 +216,9 @@ class Engine:
     def prefill(self, prompt: Sequence[int]) -> None:
         """Decode a prompt from scratch and draw nothing."""
         self._check_prompt(prompt)
-        self._start_timings()
-        self._prefill(list(prompt), 0)
+        with self._exclusive():
+            self._start_timings()
+            self._prefill(list(prompt), 0)
 
     def _start_timings(self) -> None:
         self.timings = Timings(load_s=self.timings.load_s)
@@ -223,8 +234,7 @@ class Engine:
         self.timings.prompt_s = time.perf_counter() - start
 
     def _check_prompt(self, prompt: Sequence[int]) -> None:
-        if os.getpid() != self._pid:
-            raise BusyError("the engine was made in another process; make one after the fork")
+        self._check_alive()
         if not prompt:
             raise UsageError("the prompt is empty; give at least one token")
         bad = next((t for t in prompt if not 0 <= t < self.model.n_vocab), None)
@@ -235,6 +245,12 @@ class Engine:
                 f"the prompt has {len(prompt)} tokens, the context {self.n_ctx}; shorten it, or pass a larger -c "
                 f"(this model was trained with {self.model.n_ctx_train})"
             )
+
+    def _check_alive(self) -> None:
+        if os.getpid() != self._pid:
+            raise BusyError("the engine was made in another process; make one after the fork")
+        if not self._ctx:
+            raise UsageError("the engine is closed; make another one")
 
     # ---- the cache and the batch -----------------------------------------------------
 
@@ -249,6 +265,7 @@ class Engine:
 
     def _decode(self, tokens: list[int], last: bool) -> None:
         """Run the graph over ``tokens``; ``last`` asks for the logits (and the draw) of the last one."""
+        self._check_alive()  # a generation may go on after close() or in a forked child
         batch, n_past = self._batch, len(self._cache.tokens)
         batch.n_tokens = len(tokens)
         for i, token in enumerate(tokens):
@@ -283,6 +300,13 @@ class Engine:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _check_limits(n_ctx: int, n_threads: int) -> None:
+    if n_ctx != 0 and not 2 <= n_ctx <= _MAX_CONTEXT:
+        raise UsageError(f"context: allowed 2 to {_MAX_CONTEXT} tokens, or 0 for the model's own; got {n_ctx}")
+    if not 0 <= n_threads <= _MAX_THREADS:
+        raise UsageError(f"threads: allowed 1 to {_MAX_THREADS}, or 0 for one a physical core; got {n_threads}")
 
 
 def _resolve_heads(heads, model: Model) -> Heads | None:

@@ -83,11 +83,13 @@ class Trace:
 
 class TraceFile:
     """A trace on disk: written beside its name and renamed when complete, so that a file under
-    its own name is always whole. ``close(keep=False)`` leaves nothing behind."""
+    its own name is always whole. ``close(keep=False)`` leaves nothing behind. A device or a pipe is
+    written as it is: a rename would put a file in its place."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._part = self.path.with_name(self.path.name + ".part")
+        special = self.path.exists() and not self.path.is_file()
+        self._part = self.path if special else self.path.with_name(self.path.name + ".part")
         try:
             self._file = self._part.open("w", encoding="utf-8")
         except OSError as error:
@@ -102,15 +104,17 @@ class TraceFile:
     def close(self, keep: bool = True) -> None:
         try:
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if self._part != self.path:
+                os.fsync(self._file.fileno())
             self._file.close()
-            if keep:
+            if keep and self._part != self.path:
                 os.replace(self._part, self.path)
-            else:
-                self._part.unlink()
         except OSError as error:
-            self._part.unlink(missing_ok=True)
+            keep = False
             raise StorageError(f"{self.path}: writing failed ({error.strerror})") from None
+        finally:
+            if not keep and self._part != self.path:
+                self._part.unlink(missing_ok=True)
 
 
 def dumps(record: dict[str, Any]) -> str:

@@ -60,8 +60,8 @@ def _guarded() -> int:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `| head` has seen enough
-        return 0
+    except SystemExit as stop:  # click's answer to `| head`, which has seen enough
+        return 0 if isinstance(stop.__context__, BrokenPipeError) else stop.code
     except MemoryError:
         return _complain("out of memory; use a smaller model or a smaller -c", 71)
     except Exception as error:

@@ -79,13 +79,22 @@ def run(
 
 def _read_prompt(prompt: str | None) -> str | None:
     """PROMPT with piped stdin before it; None = a conversation on a terminal."""
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
+    piped = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin()
     if prompt is None and not piped and sys.stdin is not None and sys.stdin.isatty():
         return None
     text = "\n".join(part for part in (piped.rstrip("\n"), prompt or "") if part)
     if not text.strip():
         raise UsageError("the prompt is empty; give one as an argument or on stdin")
+    if any("\ud800" <= c <= "\udfff" for c in text):  # how Python carries bytes of an argument that are no UTF-8
+        raise UsageError("the prompt is not UTF-8 text; convert it first")
     return text
+
+
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError:
+        raise UsageError("the text on stdin is not UTF-8; convert it first") from None
 
 
 def _sampling(seed: int | None, temp: float, top_p: float, heads_mode: str) -> SamplingParams:

@@ -1,0 +1,45 @@
+# Everything runs in .venv; nothing outside this folder is touched but pip's cache.
+
+PYTHON ?= python3
+TORCH  ?= torch==2.13.0
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint install install-dev demo-model figures example clean
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+demo: install ## Install into .venv and let the bundled demo model reply
+	$(BIN)/autodeco-edge run "Find two numbers that make 83."
+
+test: install-dev lint ## Install what the tests need into .venv and run them
+	$(BIN)/pytest
+
+lint: install-dev ## Check style
+	$(BIN)/ruff check .
+
+install: $(BIN)/python ## Install autodeco-edge into .venv
+	$(BIN)/pip install --quiet .
+
+install-dev: $(BIN)/python ## The same with PyTorch and the test tools
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet ".[train,dev]"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+demo-model: install-dev ## Rebuild the demo model from its seed (about 90 minutes on 2 cores)
+	$(BIN)/python -P demo/make.py --out build/demo --seed 0
+
+figures: install ## Redraw the pictures of the README from the demo model
+	$(BIN)/autodeco-edge run "Find two numbers that make 83." --seed 3 --jsonl > build/reply.jsonl
+	$(BIN)/python docs/draw_reply.py build/reply.jsonl docs/images/reply.svg
+
+example: install ## Build native/examples against the installed llama.cpp
+	cmake -S . -B build/example -DAUTODECO_BUILD_EXAMPLES=ON -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python
+	cmake --build build/example
+
+clean: ## Remove .venv and build
+	rm -rf $(VENV) build
