@@ -51,6 +51,8 @@ class Llama(llama_cpp.Llama):
     >>> llm("Once upon a time", max_tokens=16)["choices"][0]["text"]
     """
 
+    _closed = False
+
     def __init__(self, model_path: str, *args: Any, heads: Any = "auto", heads_mode: str = "both", **kwargs: Any) -> None:
         self.autodeco: Heads | None = _open_heads(heads, model_path)
         self.heads_mode = heads_mode
@@ -75,8 +77,6 @@ class Llama(llama_cpp.Llama):
     def _init_sampler(self, **kwargs: Any):
         if self.autodeco is None:
             return super()._init_sampler(**kwargs)
-        if self._ctx.ctx is None:
-            raise UsageError("the model is closed; make another Llama")
         self.steps = []
         self._requires_eval = True  # an exact cache hit would return the token that the last chain drew
         chain = _Chain(self, **kwargs)
@@ -89,6 +89,15 @@ class Llama(llama_cpp.Llama):
         if hasattr(self, "_stack"):  # a constructor that failed has none, and __del__ comes here all the same
             super().close()
         self._attached = None
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise UsageError("the model is closed; make another Llama")
+
+    def eval(self, tokens: Any) -> None:
+        self._check_open()  # a stream may go on after close()
+        super().eval(tokens)
 
     def sample(self, *args: Any, **kwargs: Any) -> int:
         """As inherited, but only after ``generate``: the heads run during the decode, so their chain must be there first."""
@@ -123,6 +132,7 @@ def _with_neutral_defaults(name: str):
 
     @functools.wraps(inherited)
     def method(self, *args, **kwargs):
+        self._check_open()
         if self.autodeco is None:
             return inherited(self, *args, **kwargs)
         given = signature.bind_partial(self, *args, **kwargs).arguments

@@ -19,7 +19,7 @@ import llama_cpp
 
 from ._lib import log
 from .cpu import physical_cores
-from .errors import BusyError, ContextOverflowError, MismatchError, OutOfMemoryError, StorageError, UsageError
+from .errors import AutodecoError, BusyError, ContextOverflowError, MismatchError, OutOfMemoryError, UsageError
 from .model import Model, deferred_interrupt
 from .sampler import Heads, NoHeadsError, Sampler, SamplingParams, Step
 
@@ -199,13 +199,14 @@ class Engine:
         room = self.n_ctx - len(prompt)
         limit = room if max_tokens < 0 else min(max_tokens, room)
         self.finish_reason = "length"
+        pending: list[int] = []  # the token drawn last, not yet in the cache
         for index in range(limit):
             start = time.perf_counter()
-            if index > 0:
-                self._decode([token], last=True)
+            if pending:
+                self._decode(pending, last=True)
             step = self.sampler.sample(self._ctx, index)
-            token = step.id
-            ended = stop_at_end and self.model.is_end(token)
+            pending = [step.id]
+            ended = stop_at_end and self.model.is_end(step.id)
             self.finish_reason = "stop" if ended else "length"
             self.timings.predicted_n += 1
             self.timings.predicted_s += time.perf_counter() - start
@@ -225,7 +226,7 @@ class Engine:
 
     def _prefill(self, prompt: list[int], n_cached: int) -> None:
         start = time.perf_counter()
-        self._forget_after(n_cached)
+        n_cached = self._keep(n_cached)
         for i in range(n_cached, len(prompt), _BATCH):
             chunk = prompt[i : i + _BATCH]
             self._decode(chunk, last=i + len(chunk) == len(prompt))  # one row of logits, not one a prompt token
@@ -254,14 +255,15 @@ class Engine:
 
     # ---- the cache and the batch -----------------------------------------------------
 
-    def _forget_after(self, n: int) -> None:
+    def _keep(self, n: int) -> int:
+        """Forget all but the first n cached tokens; returns how many are left. Recurrent models cannot cut
+        in the middle: they start again from nothing."""
         memory = llama_cpp.llama_get_memory(self._ctx)
-        if not llama_cpp.llama_memory_seq_rm(memory, 0, n, -1):  # recurrent models cannot cut in the middle
+        if not llama_cpp.llama_memory_seq_rm(memory, 0, n, -1):
             llama_cpp.llama_memory_clear(memory, True)
-            if n:
-                self._cache.tokens.clear()
-                raise BusyError("this model cannot reuse part of its cache; generate with reuse_prefix=False")
+            n = 0
         del self._cache.tokens[n:]
+        return n
 
     def _decode(self, tokens: list[int], last: bool) -> None:
         """Run the graph over ``tokens``; ``last`` asks for the logits (and the draw) of the last one."""
@@ -279,7 +281,7 @@ class Engine:
         if status != 0:
             self._cache.tokens.clear()
             llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._ctx), True)
-            raise StorageError(f"llama_decode failed with {status} ({log.last_error() or 'no reason given'})")
+            raise _decode_error(status)
         self._cache.tokens.extend(tokens)
 
     # ---- lifetime --------------------------------------------------------------------
@@ -307,6 +309,12 @@ def _check_limits(n_ctx: int, n_threads: int) -> None:
         raise UsageError(f"context: allowed 2 to {_MAX_CONTEXT} tokens, or 0 for the model's own; got {n_ctx}")
     if not 0 <= n_threads <= _MAX_THREADS:
         raise UsageError(f"threads: allowed 1 to {_MAX_THREADS}, or 0 for one a physical core; got {n_threads}")
+
+
+def _decode_error(status: int) -> AutodecoError:
+    reason = log.last_error() or "no reason given"
+    kind = {1: ContextOverflowError, -2: OutOfMemoryError}.get(status, AutodecoError)
+    return kind(f"llama.cpp could not decode the batch (status {status}: {reason}); try a smaller -c or prompt")
 
 
 def _resolve_heads(heads, model: Model) -> Heads | None:

@@ -38,6 +38,7 @@ class Trace:
     prompt_ids: list[int]
     seed: int
     records: list[dict[str, Any]] = field(default_factory=list)
+    rest: str = ""  # of a last character that never became whole
 
     def add(self, step: Step, data: bytes, text: str) -> dict[str, Any]:
         """Record of one token; ``text`` is what became printable with it."""
@@ -60,7 +61,7 @@ class Trace:
 
     @property
     def text(self) -> str:
-        return "".join(r["text"] for r in self.records)
+        return "".join(r["text"] for r in self.records) + self.rest
 
     def mean(self, name: str) -> float | None:
         """Mean of a head's value over the reply; None where that head was off."""

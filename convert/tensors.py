@@ -7,7 +7,7 @@ BF16 is kept as its upper 16 bits of the float32.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,7 +24,7 @@ class RawTensor:
 
     dtype: str
     shape: tuple[int, ...]
-    data: bytes
+    data: bytes = field(repr=False)  # megabytes
 
     def f32(self) -> np.ndarray:
         """The values as float32 [*shape]; exact for every type."""

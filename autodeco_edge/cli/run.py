@@ -119,6 +119,7 @@ class _Session:
         self.raw = raw
         self.form = form
         self.trace_path = trace
+        self._warned = False
 
     def prompt_ids(self, text: str, system: str | None) -> list[int]:
         """Ids of a single prompt."""
@@ -171,9 +172,9 @@ class _Session:
                 self._print(dumps(record) + "\n")
             if file:
                 file.write(record)
-        rest = stream.finish()
-        if rest and self.form == "text":
-            self._print(rest)
+        trace.rest = stream.finish()
+        if self.form == "text":
+            self._print(trace.rest)
 
     def _finish(self, trace: Trace, summary: dict) -> None:
         from ..trace import dumps
@@ -185,6 +186,9 @@ class _Session:
             self._print(dumps(summary) + "\n")
         else:
             self._print(dumps({"text": trace.text, "tokens": trace.records, **summary}) + "\n")
+        if self.engine.sampler.n_fallbacks and not self._warned:
+            self._warned = True
+            _say("warning: a head gave a value that is not finite; T = 1 or P = 1 was used instead (are the heads damaged?)")
 
     @staticmethod
     def _print(text: str) -> None:

@@ -7,6 +7,7 @@ called through ctypes on the same heads, hidden states and logits as the numpy s
 from __future__ import annotations
 
 import ctypes
+import json
 import math
 from dataclasses import dataclass
 
@@ -82,7 +83,7 @@ def make_pair(folder, n_embd=N_EMBD, *, n_extra=5, drop_temp=False, outtype="f32
     if drop_temp:
         tensors = {k: v for k, v in tensors.items() if not k.startswith("temp_head")}
     save_file(tensors, folder / "model.safetensors")
-    (folder / "config.json").write_text('{"base_model_type": "llama", "hidden_size": %d}' % n_embd)
+    (folder / "config.json").write_text(json.dumps({"base_model_type": "llama", "hidden_size": n_embd}))
     checkpoint = read_checkpoint(folder)
     write_heads(checkpoint, folder / "heads.gguf", outtype=outtype)
     return Pair(checkpoint.weights(), Heads(folder / "heads.gguf"))
