@@ -47,7 +47,6 @@ def render(model: Model, messages: list[dict[str, str]]) -> list[int]:
 
 def render_text(template: str, messages: list[dict[str, str]], bos: str, eos: str) -> str:
     """The template's text. The sandbox forbids attribute tricks; a template comes from the model file only."""
-    import jinja2
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
@@ -57,7 +56,7 @@ def render_text(template: str, messages: list[dict[str, str]], bos: str, eos: st
         return environment.from_string(template).render(
             messages=messages, add_generation_prompt=True, bos_token=bos, eos_token=eos
         )
-    except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+    except Exception as error:  # whatever a foreign template does, RecursionError included
         raise FormatError(f"the model's chat template failed ({error}); use --raw to go without it") from None
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 _PROBE_SECONDS = 30
+_FATES = ("ok", "SIGILL")  # verdicts worth remembering
 
 
 def physical_cores() -> int:
@@ -66,25 +68,34 @@ def extra_buffers_safe() -> bool:
         return True
     record = cache_dir() / f"amx-{platform.release()}-{_library_version()}"
     try:
-        return record.read_text() == "ok"
+        remembered = record.read_text()
     except OSError:
-        pass
-    safe = probe_in_child(_PROBE)
+        remembered = ""
+    if remembered in _FATES:  # a record cut short says nothing
+        return remembered == "ok"
+    fate = probe_in_child(_PROBE)
+    if fate in _FATES:  # "failed" is another trouble, such as a missing demo model: cautious now, asked again later
+        _remember(record, fate)
+    return fate == "ok"
+
+
+def _remember(record: Path, fate: str) -> None:
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        record.write_text("ok" if safe else "SIGILL")
+        record.write_text(fate)
     except OSError:
         pass  # an unwritable cache costs a probe each time, nothing else
-    return safe
 
 
-def probe_in_child(code: str) -> bool:
-    """Whether a fresh interpreter survives ``code``."""
+def probe_in_child(code: str) -> str:
+    """What becomes of a fresh interpreter that runs ``code``: "ok", "SIGILL" or "failed"."""
     try:
         child = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=_PROBE_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return child.returncode == 0
+        return "failed"
+    if child.returncode == 0:
+        return "ok"
+    return "SIGILL" if child.returncode == -signal.SIGILL else "failed"
 
 
 def _library_version() -> str:

@@ -99,6 +99,7 @@ class TraceFile:
     def write(self, record: dict[str, Any]) -> None:
         try:
             self._file.write(dumps(record) + "\n")
+            self._file.flush()  # a full disk shows now, not at the end
         except OSError as error:
             raise StorageError(f"{self.path}: writing failed ({error.strerror})") from None
 

@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 
 COLOURS = [(0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), (200, 184, 102), (254, 232, 56)]
-CHAR, ROW, LEFT, WIDTH = 8.4, 64, 24, 940
+CHAR, ROW, LEFT, WIDTH, NARROWEST = 8.4, 64, 44, 940, 560
 
 
 def colour(t: float) -> tuple[int, int, int]:
@@ -43,28 +43,41 @@ def cell(x: float, y: float, token: dict) -> tuple[float, str]:
     )
 
 
-def draw(tokens: list[dict], title: str, footer: str) -> str:
-    x, y, cells = float(LEFT), 56, []
+def layout(tokens: list[dict]) -> tuple[list[str], float, int]:
+    """Cells from left to right, a new row where a line ends or the page does; returns the right and the lower edge."""
+    x, y, right, cells = float(LEFT), 56, 0.0, [label(56)]
     for token in tokens:
         width, svg = cell(x, y, token)
-        if x + width > WIDTH - LEFT:
+        if x + width > WIDTH - 24:
             x, y = float(LEFT), y + ROW
+            cells.append(label(y))
             width, svg = cell(x, y, token)
         cells.append(svg)
         x += width
-        if token["text"].endswith("\n"):
+        right = max(right, x)
+        if token["text"].endswith("\n") and token is not tokens[-1]:
             x, y = float(LEFT), y + ROW
-    height = y + ROW + 26
+            cells.append(label(y))
+    return cells, right, y + ROW
+
+
+def label(y: int) -> str:
+    return f'<text x="28" y="{y + 37}" class="value">T</text><text x="28" y="{y + 50}" class="value p">P</text>'
+
+
+def draw(tokens: list[dict], title: str, footer: str) -> str:
+    cells, right, bottom = layout(tokens)
+    width, height = max(round(right) + 24, NARROWEST), bottom + 26
     style = (
         "text{font-family:ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace}"
         ".token{font-size:13px;text-anchor:middle}.value{font-size:10px;text-anchor:middle;fill:#1f4e8c}"
         ".p{fill:#8a5a00}.note{font-size:12px;fill:#444}.title{font-size:14px;fill:#111}"
     )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
         f'<style>{style}</style><rect width="100%" height="100%" fill="#ffffff"/>'
-        f'<text x="{LEFT}" y="32" class="title">{escape(title)}</text>{"".join(cells)}'
-        f'<text x="{LEFT}" y="{height - 16}" class="note">{escape(footer)}</text></svg>\n'
+        f'<text x="24" y="32" class="title">{escape(title)}</text>{"".join(cells)}'
+        f'<text x="24" y="{height - 16}" class="note">{escape(footer)}</text></svg>\n'
     )
 
 
@@ -73,7 +86,7 @@ def main() -> None:
     *tokens, done = [json.loads(line) for line in Path(source).read_text(encoding="utf-8").splitlines()]
     title = sys.argv[3] if len(sys.argv) > 3 else "> Find two numbers that make 83."
     footer = (
-        f"tint and upper figure: T · lower figure: P · mean T {done['mean_temperature']:.2f}, mean P {done['mean_top_p']:.2f} · "
+        f"tint: T from 0 (dark) to 2 (yellow) · mean T {done['mean_temperature']:.2f}, mean P {done['mean_top_p']:.2f} · "
         f"seed {done['seed']}"
     )
     Path(target).write_text(draw(tokens, title, footer), encoding="utf-8")

@@ -6,6 +6,7 @@ are inside the commands, so that `--help` costs nothing.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -49,8 +50,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main() -> None:
     """Entry point: one line an error, the exit code of its class, no traceback."""
     code = _guarded()
-    _close_stdout()
-    sys.exit(code)
+    sys.exit(_close_stdout() or code)
 
 
 def _guarded() -> int:
@@ -73,6 +73,8 @@ def _unexpected(error: Exception) -> int:
         return _complain(error.format_message(), 2)
     if type(error).__name__ == "Abort":
         return 130
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return _complain(f"{error.filename or 'stdout'}: writing failed ({error.strerror})", 74)
     if os.environ.get("AUTODECO_DEBUG"):
         raise error
     return _complain(f"internal error: {type(error).__name__}: {error} (AUTODECO_DEBUG=1 shows where)", 70)
@@ -83,11 +85,14 @@ def _complain(message: str, code: int) -> int:
     return code
 
 
-def _close_stdout() -> None:
-    """Flush now: a reader that has gone must not become a traceback at exit."""
+def _close_stdout() -> int:
+    """Flush now: a reader that has gone or a full disk must not become a traceback at exit."""
     try:
         sys.stdout.flush()
+        return 0
     except (BrokenPipeError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        failure = 0
     except OSError as error:
-        sys.exit(_complain(f"stdout: writing failed ({error.strerror})", 74))
+        failure = _complain(f"stdout: writing failed ({error.strerror})", 74)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return failure

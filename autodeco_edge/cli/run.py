@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from ..chat import Conversation
     from ..runtime import Engine
     from ..sampler import SamplingParams
-    from ..trace import Trace
+    from ..trace import Trace, TraceFile
 
 _HELP_CHAT = "/exit or Ctrl-D ends, /clear forgets the conversation, Ctrl-C stops a reply."
 
@@ -69,8 +70,8 @@ def run(
     )
     if engine.heads is None and heads_mode != "none":
         _say(f"note: {engine.model.path.name} has no AutoDeco heads inside; plain sampling (give --heads FILE)")
-    with engine:
-        session = _Session(engine, params, n, raw, "json" if as_json else "jsonl" if as_jsonl else "text", trace)
+    form = "json" if as_json else "jsonl" if as_jsonl else "text"
+    with engine, closing(_Session(engine, params, n, raw, form, trace)) as session:
         if text is None:
             _chat(session, system)
         else:
@@ -109,6 +110,12 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def _open_trace(path: Path | None) -> TraceFile | None:
+    from ..trace import TraceFile
+
+    return TraceFile(path) if path else None
+
+
 class _Session:
     """One engine and how its replies are shown."""
 
@@ -118,7 +125,8 @@ class _Session:
         self.n = n
         self.raw = raw
         self.form = form
-        self.trace_path = trace
+        self._trace_file = _open_trace(trace)
+        self._has_reply = False
         self._warned = False
 
     def prompt_ids(self, text: str, system: str | None) -> list[int]:
@@ -140,25 +148,30 @@ class _Session:
 
     def reply(self, ids: list[int], reuse_prefix: bool = False) -> Trace:
         """Generate, show, and write the trace. Ctrl-C keeps what there is, then goes on upwards."""
-        from ..trace import Trace, TraceFile
+        from ..trace import Trace
 
         trace = Trace(prompt_ids=list(ids), seed=self.params.seed)
-        file = TraceFile(self.trace_path) if self.trace_path else None
-        finished = False
         try:
-            self._stream(trace, file, ids, reuse_prefix)
-            finished = True
-        finally:
-            interrupted = not finished and isinstance(sys.exc_info()[1], (KeyboardInterrupt, BrokenPipeError))
-            summary = trace.summary("interrupt" if interrupted else self.engine.finish_reason, self.engine.timings.as_dict())
-            if file:
-                if finished or interrupted:
-                    file.write(summary)
-                file.close(keep=finished or interrupted)
+            self._stream(trace, ids, reuse_prefix)
+        except (KeyboardInterrupt, BrokenPipeError):
+            self._record(trace.summary("interrupt", self.engine.timings.as_dict()))
+            raise
+        summary = trace.summary(self.engine.finish_reason, self.engine.timings.as_dict())
+        self._record(summary)
         self._finish(trace, summary)
         return trace
 
-    def _stream(self, trace: Trace, file, ids: list[int], reuse_prefix: bool) -> None:
+    def _record(self, summary: dict) -> None:
+        if self._trace_file:
+            self._trace_file.write(summary)
+            self._has_reply = True
+
+    def close(self) -> None:
+        """The trace of a session keeps its whole replies; without one it leaves no file."""
+        if self._trace_file:
+            self._trace_file.close(keep=self._has_reply)
+
+    def _stream(self, trace: Trace, ids: list[int], reuse_prefix: bool) -> None:
         from ..trace import TextStream, dumps
 
         stream = TextStream()
@@ -166,12 +179,12 @@ class _Session:
         for step in self.engine.generate(ids, self.params, max_tokens=self.n, reuse_prefix=reuse_prefix):
             data = model.token_bytes(step.id)
             record = trace.add(step, data, stream.feed(data))
+            if self._trace_file:
+                self._trace_file.write(record)  # first: the reader of stdout may have gone
             if self.form == "text":
                 self._print(record["text"])
             elif self.form == "jsonl":
                 self._print(dumps(record) + "\n")
-            if file:
-                file.write(record)
         trace.rest = stream.finish()
         if self.form == "text":
             self._print(trace.rest)

@@ -53,6 +53,8 @@ def convert(model_dir: Path, out: Path, outtype: str = "f32") -> None:
     """Run llama.cpp's own converter on a Hugging Face folder."""
     script = llama_source() / "convert_hf_to_gguf.py"
     command = [sys.executable, str(script), str(model_dir), "--outfile", str(out), "--outtype", outtype]
-    done = subprocess.run(command, capture_output=True, text=True)
+    # the script imports modules that lie beside it
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         raise RuntimeError(f"{model_dir}: converter failed\n{done.stderr[-2000:]}")
