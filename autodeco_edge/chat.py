@@ -38,7 +38,9 @@ def render(model: Model, messages: list[dict[str, str]]) -> list[int]:
     template are read as such; the tokenizer's own BOS is added only where the template did
     not write it. Raises FormatError for a template that fails.
     """
-    text = render_text(model.chat_template or CHATML, messages, model.token_text(model.bos), model.token_text(model.eos))
+    text = render_text(
+        model.chat_template or CHATML, messages, model.token_text(model.bos), model.token_text(model.eos)
+    )
     ids = model.tokenize(text, add_special=True, parse_special=True)
     if len(ids) > 1 and ids[0] == ids[1] == model.bos:
         return ids[1:]  # the template had written BOS itself (semantics 5.2: the double BOS of the official runner)

@@ -53,7 +53,9 @@ class Llama(llama_cpp.Llama):
 
     _closed = False
 
-    def __init__(self, model_path: str, *args: Any, heads: Any = "auto", heads_mode: str = "both", **kwargs: Any) -> None:
+    def __init__(
+        self, model_path: str, *args: Any, heads: Any = "auto", heads_mode: str = "both", **kwargs: Any
+    ) -> None:
         self.autodeco: Heads | None = _open_heads(heads, model_path)
         self.heads_mode = heads_mode
         self.steps: list[Step] = []
@@ -102,7 +104,9 @@ class Llama(llama_cpp.Llama):
     def sample(self, *args: Any, **kwargs: Any) -> int:
         """As inherited, but only after ``generate``: the heads run during the decode, so their chain must be there first."""
         if self.autodeco and self._sampler is None:
-            raise UsageError("sample() after eval() alone cannot be combined with heads; use generate(), or pass heads=None")
+            raise UsageError(
+                "sample() after eval() alone cannot be combined with heads; use generate(), or pass heads=None"
+            )
         return super().sample(*args, **kwargs)
 
 
@@ -195,7 +199,11 @@ def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]
     if grammar is not None:
         source = grammar._grammar.encode(), grammar._root.encode()
         filters.append(_adder(lambda: llama_cpp.llama_sampler_init_grammar(llama._model.vocab, *source)))
-    penalties = (kwargs.get("repeat_penalty", 1.0), kwargs.get("frequency_penalty", 0.0), kwargs.get("presence_penalty", 0.0))
+    penalties = (
+        kwargs.get("repeat_penalty", 1.0),
+        kwargs.get("frequency_penalty", 0.0),
+        kwargs.get("presence_penalty", 0.0),
+    )
     if penalties != (1.0, 0.0, 0.0):
         last_n = llama.last_n_tokens_size
         filters.append(_adder(lambda: llama_cpp.llama_sampler_init_penalties(llama._n_vocab, last_n, *penalties)))

@@ -32,7 +32,9 @@ class Model:
     Raises MissingInputError, FormatError (with llama.cpp's own last words).
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, n_gpu_layers: int = 0, extra_buffers: bool | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, n_gpu_layers: int = 0, extra_buffers: bool | None = None
+    ) -> None:
         self.path = Path(path)
         _check_magic(self.path)
         llama_cpp.llama_backend_init()

@@ -119,7 +119,9 @@ class Engine:
         self._pid = os.getpid()
         self._ctx = None
         _check_limits(n_ctx, n_threads)
-        self.model = model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers, extra_buffers=extra_buffers)
+        self.model = (
+            model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers, extra_buffers=extra_buffers)
+        )
         self.heads = _resolve_heads(heads, self.model)
         self.sampler = Sampler(self.heads, SamplingParams(), cpu_draw=cpu_draw)
         self.n_ctx = n_ctx or min(self.model.n_ctx_train, DEFAULT_CONTEXT)

@@ -94,7 +94,9 @@ class TraceFile:
         try:
             self._file = self._part.open("w", encoding="utf-8")
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error.strerror}); choose another --trace file") from None
+            raise OutputError(
+                f"{self.path}: cannot be written ({error.strerror}); choose another --trace file"
+            ) from None
 
     def write(self, record: dict[str, Any]) -> None:
         try:

@@ -38,7 +38,10 @@ LAYERS = {
 
 
 def modules() -> list[tuple[str, Path]]:
-    files = [(p, p.relative_to(ROOT / "autodeco_edge").parts[0].removesuffix(".py")) for p in (ROOT / "autodeco_edge").rglob("*.py")]
+    files = [
+        (p, p.relative_to(ROOT / "autodeco_edge").parts[0].removesuffix(".py"))
+        for p in (ROOT / "autodeco_edge").rglob("*.py")
+    ]
     files += [(p, "convert") for p in (ROOT / "convert").rglob("*.py")]
     return [(name, path) for path, name in files]
 
@@ -57,7 +60,9 @@ def imported(path: Path, package: str) -> set[str]:
 def test_imports_point_down(name, path):
     for other in imported(path, name):
         if other in LAYERS and name != "__init__":
-            assert LAYERS[other] < LAYERS[name], f"{path.name} (layer {LAYERS[name]}) imports {other} (layer {LAYERS[other]})"
+            assert LAYERS[other] < LAYERS[name], (
+                f"{path.name} (layer {LAYERS[name]}) imports {other} (layer {LAYERS[other]})"
+            )
         assert other in LAYERS or not (ROOT / "autodeco_edge" / other).exists(), f"{other} has no layer"
 
 
@@ -80,10 +85,14 @@ def absolute_imports(path: Path) -> set[str]:
 def test_torch_lives_in_train_only():
     for name, path in modules():
         if name != "train" and path.name != "train.py":  # cli/train.py is its command
-            assert not absolute_imports(path) & {"torch", "transformers", "accelerate"}, f"{path}: torch lives in train only"
+            assert not absolute_imports(path) & {"torch", "transformers", "accelerate"}, (
+                f"{path}: torch lives in train only"
+            )
 
 
-@pytest.mark.parametrize("module", ["autodeco_edge", "autodeco_edge.cli", "autodeco_edge.convert.checkpoint", "autodeco_edge.runtime"])
+@pytest.mark.parametrize(
+    "module", ["autodeco_edge", "autodeco_edge.cli", "autodeco_edge.convert.checkpoint", "autodeco_edge.runtime"]
+)
 def test_import_needs_no_torch(module):
     code = f'import sys, {module}; bad = {{"torch", "transformers"}} & set(sys.modules); sys.exit(bad and ", ".join(bad) or 0)'
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -23,7 +23,20 @@ PROMPT = "Once upon a time there was a fox who wanted to count all the stars."
 
 
 def run_jsonl(*args: str) -> list[dict]:
-    command = [sys.executable, "-m", "autodeco_edge", "run", PROMPT, "--raw", "--jsonl", "-n", str(N_TOKENS), "-t", "1", *args]
+    command = [
+        sys.executable,
+        "-m",
+        "autodeco_edge",
+        "run",
+        PROMPT,
+        "--raw",
+        "--jsonl",
+        "-n",
+        str(N_TOKENS),
+        "-t",
+        "1",
+        *args,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -36,7 +49,9 @@ def reference(hf, checkpoint, ids: list[int]):
 
     from autodeco_edge.train.checkpoint import load_heads
 
-    model = AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32, experts_implementation="eager").double().eval()  # the grouped kernel has no float64
+    model = (
+        AutoModelForCausalLM.from_pretrained(hf, dtype=torch.float32, experts_implementation="eager").double().eval()
+    )  # the grouped kernel has no float64
     heads = load_heads(checkpoint).heads.double().eval()
     captured = {}
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, args: captured.update(hidden=args[0]))
@@ -58,7 +73,21 @@ def test_temperature_and_top_p_agree_with_pytorch(tiny, tmp_path, name, dtype):
 
         checkpoint = random_heads(tmp_path / "bf16", HIDDEN, seed=8, bf16=True)
         heads = tmp_path / "bf16.gguf"
-        subprocess.run([sys.executable, "-m", "autodeco_edge", "convert", str(checkpoint), "--base", str(model.gguf), "-o", str(heads)], check=True, capture_output=True)
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "autodeco_edge",
+                "convert",
+                str(checkpoint),
+                "--base",
+                str(model.gguf),
+                "-o",
+                str(heads),
+            ],
+            check=True,
+            capture_output=True,
+        )
     *steps, done = run_jsonl("-m", str(model.gguf), "--heads", str(heads), "--seed", "11")
     assert len(steps) == N_TOKENS or done["finish_reason"] == "stop"
 
@@ -67,7 +96,9 @@ def test_temperature_and_top_p_agree_with_pytorch(tiny, tmp_path, name, dtype):
     first = len(done["prompt_ids"]) - 1
     dt = np.abs(temp[first:] - [s["temperature"] for s in steps])
     dp = np.abs(top_p[first:] - [s["top_p"] for s in steps])
-    print(f"{name} {dtype}: max |dT| {dt.max():.1e}, max |dP| {dp.max():.1e}, T {temp[first:].min():.2f}..{temp[first:].max():.2f}")
+    print(
+        f"{name} {dtype}: max |dT| {dt.max():.1e}, max |dP| {dp.max():.1e}, T {temp[first:].min():.2f}..{temp[first:].max():.2f}"
+    )
     assert np.ptp(temp[first:]) > 0.2, "heads that do not move prove nothing"
     assert dt.max() <= TOLERANCE
     assert dp.max() <= TOLERANCE
@@ -77,6 +108,7 @@ def test_temperature_and_top_p_agree_with_pytorch(tiny, tmp_path, name, dtype):
 def outside_nucleus(steps: list[dict], logits: np.ndarray) -> int:
     """Tokens that the float64 reference would have cut: float ties at the edge of the nucleus."""
     kept = [
-        sampling.draw(row, s["temperature_eff"], s["top_p_eff"], 0.5).kept[s["id"]] for s, row in zip(steps, logits, strict=True)
+        sampling.draw(row, s["temperature_eff"], s["top_p_eff"], 0.5).kept[s["id"]]
+        for s, row in zip(steps, logits, strict=True)
     ]
     return kept.count(False)

@@ -63,7 +63,11 @@ def _amx() -> str:
 
     if not amx_advertised():
         return "not advertised"
-    return "works" if extra_buffers_safe() else "advertised, but the probe did not survive it: repacked weights are switched off"
+    return (
+        "works"
+        if extra_buffers_safe()
+        else "advertised, but the probe did not survive it: repacked weights are switched off"
+    )
 
 
 def _gpu() -> str:

@@ -26,23 +26,42 @@ _HELP_CHAT = "/exit or Ctrl-D ends, /clear forgets the conversation, Ctrl-C stop
 
 
 def run(
-    prompt: Annotated[str | None, typer.Argument(help="The prompt; text piped to stdin is put before it.", show_default=False)] = None,
-    model: Annotated[Path | None, typer.Option("-m", "--model", help="Model in GGUF format. [default: the bundled demo model]", show_default=False)] = None,
-    heads: Annotated[Path | None, typer.Option("--heads", help="Heads file. [default: those inside the model]", show_default=False)] = None,
-    heads_mode: Annotated[str, typer.Option("--heads-mode", help="Which heads apply: both, temp, top-p or none.")] = "both",
+    prompt: Annotated[
+        str | None, typer.Argument(help="The prompt; text piped to stdin is put before it.", show_default=False)
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            "-m", "--model", help="Model in GGUF format. [default: the bundled demo model]", show_default=False
+        ),
+    ] = None,
+    heads: Annotated[
+        Path | None, typer.Option("--heads", help="Heads file. [default: those inside the model]", show_default=False)
+    ] = None,
+    heads_mode: Annotated[
+        str, typer.Option("--heads-mode", help="Which heads apply: both, temp, top-p or none.")
+    ] = "both",
     n: Annotated[int, typer.Option("-n", "--max-tokens", help="Tokens to generate; -1 = until the end.")] = -1,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the draw. [default: random]", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Seed of the draw. [default: random]", show_default=False)
+    ] = None,
     system: Annotated[str | None, typer.Option("--system", help="System message.", show_default=False)] = None,
     temp: Annotated[float, typer.Option("--temp", help="Multiplies the predicted temperature; 0 = greedy.")] = 1.0,
     top_p: Annotated[float, typer.Option("--top-p", help="Multiplies the predicted top-p.")] = 1.0,
-    n_ctx: Annotated[int, typer.Option("-c", "--ctx-size", help="Context in tokens; 0 = the model's, at most 4096.")] = 0,
+    n_ctx: Annotated[
+        int, typer.Option("-c", "--ctx-size", help="Context in tokens; 0 = the model's, at most 4096.")
+    ] = 0,
     threads: Annotated[int, typer.Option("-t", "--threads", help="Threads; 0 = one a physical core.")] = 0,
     gpu_layers: Annotated[int, typer.Option("-ngl", "--gpu-layers", help="Layers on the GPU; -1 = all.")] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="No chat template: the prompt as it is.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object at the end.")] = False,
     as_jsonl: Annotated[bool, typer.Option("--jsonl", help="One JSON object a token, then a summary.")] = False,
-    trace: Annotated[Path | None, typer.Option("--trace", help="Also write the JSON lines to this file.", show_default=False)] = None,
-    cpu_draw: Annotated[bool, typer.Option("--cpu-draw", help="Cut and draw outside the graph: same tokens, slower.")] = False,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="Also write the JSON lines to this file.", show_default=False)
+    ] = None,
+    cpu_draw: Annotated[
+        bool, typer.Option("--cpu-draw", help="Cut and draw outside the graph: same tokens, slower.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show llama.cpp's log.")] = False,
 ) -> None:
     """Reply to PROMPT, or chat when there is none.
@@ -119,7 +138,9 @@ def _open_trace(path: Path | None) -> TraceFile | None:
 class _Session:
     """One engine and how its replies are shown."""
 
-    def __init__(self, engine: Engine, params: SamplingParams, n: int, raw: bool, form: str, trace: Path | None) -> None:
+    def __init__(
+        self, engine: Engine, params: SamplingParams, n: int, raw: bool, form: str, trace: Path | None
+    ) -> None:
         self.engine = engine
         self.params = params
         self.n = n
@@ -201,7 +222,9 @@ class _Session:
             self._print(dumps({"text": trace.text, "tokens": trace.records, **summary}) + "\n")
         if self.engine.sampler.n_fallbacks and not self._warned:
             self._warned = True
-            _say("warning: a head gave a value that is not finite; T = 1 or P = 1 was used instead (are the heads damaged?)")
+            _say(
+                "warning: a head gave a value that is not finite; T = 1 or P = 1 was used instead (are the heads damaged?)"
+            )
 
     @staticmethod
     def _print(text: str) -> None:

@@ -39,7 +39,13 @@ def f32(a) -> np.ndarray:
 def c_forward(h: Heads, hidden, logits):
     temp, top_p, stats = ctypes.c_float(), ctypes.c_float(), _native.Stats()
     ok = lib.autodeco_ref_forward(
-        h.handle, pointer(hidden), pointer(logits), logits.size, ctypes.byref(temp), ctypes.byref(top_p), ctypes.byref(stats)
+        h.handle,
+        pointer(hidden),
+        pointer(logits),
+        logits.size,
+        ctypes.byref(temp),
+        ctypes.byref(top_p),
+        ctypes.byref(stats),
     )
     assert ok
     return temp.value, top_p.value, stats
@@ -139,7 +145,10 @@ def test_reference_equals_numpy(pair, case):
     assert abs(temp - want_temp) <= 1e-5
     assert abs(top_p - want_top_p) <= 1e-5
     np.testing.assert_allclose(
-        [stats.max_prob, stats.entropy, stats.top5_sum], [want.max_prob, want.entropy, want.top5_sum], rtol=2e-5, atol=2e-6
+        [stats.max_prob, stats.entropy, stats.top5_sum],
+        [want.max_prob, want.entropy, want.top5_sum],
+        rtol=2e-5,
+        atol=2e-6,
     )
     np.testing.assert_allclose(stats.prob_var, want.prob_var, rtol=1e-4, atol=1e-12)
 
@@ -260,7 +269,9 @@ def test_uniform_equals_numpy_and_is_uniform():
             assert lib.autodeco_ref_uniform(seed, index) == sampling.uniform(seed, index)
     from scipy.stats import kstest
 
-    draws = [lib.autodeco_ref_uniform(7, i) for i in range(20000)] + [lib.autodeco_ref_uniform(s, 0) for s in range(20000)]
+    draws = [lib.autodeco_ref_uniform(7, i) for i in range(20000)] + [
+        lib.autodeco_ref_uniform(s, 0) for s in range(20000)
+    ]
     assert kstest(draws, "uniform").pvalue > 1e-6  # fixed inputs: the outcome cannot change between runs
 
 

@@ -40,10 +40,16 @@ def random_heads(folder: Path, n_embd: int, seed: int, *, bf16: bool = False, n_
         import torch
         from safetensors.torch import save_file
 
-        save_file({k: torch.from_numpy(v).to(torch.bfloat16) for k, v in tensors.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+        save_file(
+            {k: torch.from_numpy(v).to(torch.bfloat16) for k, v in tensors.items()},
+            folder / "model.safetensors",
+            metadata={"format": "pt"},
+        )
     else:
         from safetensors.numpy import save_file
 
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps({"model_type": "autodeco", "hidden_size": n_embd, "use_enhanced_features": n_extra != 1}))
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "autodeco", "hidden_size": n_embd, "use_enhanced_features": n_extra != 1})
+    )
     return folder

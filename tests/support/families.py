@@ -51,7 +51,9 @@ def _config(name: str, n_vocab: int):
     if name == "qwen2":
         return t.Qwen2Config(**common)
     if name == "qwen3moe":
-        return t.Qwen3MoeConfig(**common, **moe, head_dim=16, decoder_sparse_step=1, mlp_only_layers=[], norm_topk_prob=True)
+        return t.Qwen3MoeConfig(
+            **common, **moe, head_dim=16, decoder_sparse_step=1, mlp_only_layers=[], norm_topk_prob=True
+        )
     if name == "gpt-oss":
         return t.GptOssConfig(
             **{**common, "intermediate_size": 64, "max_position_embeddings": 131072},  # YaRN is relative to it
@@ -61,8 +63,13 @@ def _config(name: str, n_vocab: int):
             # llama.cpp rounds the YaRN correction range; the released gpt-oss config does not, a
             # difference between the two runtimes that is not ours to test
             rope_parameters={
-                "rope_type": "yarn", "rope_theta": 150000.0, "factor": 32.0, "beta_fast": 32.0, "beta_slow": 1.0,
-                "original_max_position_embeddings": 4096, "truncate": True,
+                "rope_type": "yarn",
+                "rope_theta": 150000.0,
+                "factor": 32.0,
+                "beta_fast": 32.0,
+                "beta_slow": 1.0,
+                "original_max_position_embeddings": 4096,
+                "truncate": True,
             },
         )
     return t.DeepseekV3Config(
