@@ -30,10 +30,11 @@ install-dev: $(BIN)/python ## The same with PyTorch and the test tools
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-demo-model: install-dev ## Rebuild the demo model from its seed (about 90 minutes on 2 cores)
+demo-model: install-dev ## Rebuild the demo model from its seed (about an hour on 2 cores)
 	$(BIN)/python -P demo/make.py --out build/demo --seed 0
 
 figures: install ## Redraw the pictures of the README from the demo model
+	mkdir -p build
 	$(BIN)/autodeco-edge run "Find two numbers that make 83." --seed 3 --jsonl > build/reply.jsonl
 	$(BIN)/python docs/draw_reply.py build/reply.jsonl docs/images/reply.svg
 
