@@ -7,6 +7,7 @@ found there, while `autodeco_edge` is the installed one, with its native library
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background hands down "ignored"
 os.environ["PYTHONSAFEPATH"] = "1"  # the same for child interpreters: no working directory at the front
 
 from tests.support import checkpoints, families, llama_source  # noqa: E402

@@ -30,6 +30,7 @@ FAMILIES = (
 )
 
 HIDDEN = 64
+LAYER_GAIN = 0.7  # layers that amplify the rounding of llama.cpp's F16 key-value cache less than unit gain does
 
 
 def _config(name: str, n_vocab: int):
@@ -120,7 +121,12 @@ def _spread(model) -> None:
             if parameter.dim() < 2:
                 continue
             router = "router" in name or name.endswith("gate.weight")
-            gain = (2.0 if model.config.model_type == "deepseek_v3" else 8.0) if router else 1.0
-            scale = gain / parameter.shape[-1] ** 0.5
-            parameter.copy_(torch.randn_like(parameter) * scale)
+            gain = (
+                (2.0 if model.config.model_type == "deepseek_v3" else 8.0)
+                if router
+                else LAYER_GAIN
+                if "layers" in name
+                else 1.0
+            )
+            parameter.copy_(torch.randn_like(parameter) * gain / parameter.shape[-1] ** 0.5)
         model.get_output_embeddings().weight.mul_(2.0)
