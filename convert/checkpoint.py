@@ -157,7 +157,7 @@ def _read_tensor(file: SafetensorsFile, key: str, name: str) -> RawTensor:
         raise FormatError(
             f"{file.path}: {key!r} has {entry.end - entry.begin} bytes, at most {MAX_HEAD_TENSOR_BYTES} allowed"
         )
-    return RawTensor(entry.dtype, entry.shape, file.read(key))
+    return RawTensor(entry.dtype, entry.shape, file.tensor_bytes(key))
 
 
 def _check_complete(source: Source, tensors: dict[str, RawTensor]) -> None:

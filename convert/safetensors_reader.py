@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from ..errors import FormatError
-from .gguf_reader import open_regular, read_exact
+from .raw_file import RawFile
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 MAX_DIMS = 64
@@ -47,46 +45,24 @@ class Entry:
     end: int
 
 
-class SafetensorsFile:
+class SafetensorsFile(RawFile):
     """An open safetensors file, its header checked. ``entries`` maps tensor name to Entry."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._fd = open_regular(path)
-        try:
-            self.size = os.fstat(self._fd).st_size
-            self.entries = self._parse()
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> SafetensorsFile:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes the file; tensors can no longer be read."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    def read(self, name: str) -> bytes:
+    def tensor_bytes(self, name: str) -> bytes:
         """Raw little-endian bytes of a tensor."""
         entry = self.entries[name]
-        return read_exact(self._fd, self.path, entry.begin, entry.end - entry.begin)
+        return self.read(entry.begin, entry.end - entry.begin)
 
-    def _parse(self) -> dict[str, Entry]:
+    def _parse(self) -> None:
         header, data_begin = self._parse_header()
         header.pop("__metadata__", None)
         room = self.size - data_begin
         entries = {name: self._parse_entry(name, item, data_begin, room) for name, item in header.items()}
         self._check_cover(entries, data_begin)
-        return entries
+        self.entries = entries
 
     def _parse_header(self) -> tuple[dict[str, object], int]:
-        start = read_exact(self._fd, self.path, 0, min(16, self.size))
+        start = self.read(0, min(16, self.size))
         self._refuse_foreign(start)
         if self.size < 8:
             raise FormatError(f"{self.path}: {self.size} bytes are too few for a safetensors file")
@@ -101,7 +77,7 @@ class SafetensorsFile:
             )
         if n < 2 or start[8:9] != b"{":
             raise FormatError(f"{self.path}: the safetensors header does not begin with '{{'")
-        return parse_json_object(read_exact(self._fd, self.path, 8, n), f"{self.path}: the safetensors header"), 8 + n
+        return parse_json_object(self.read(8, n), f"{self.path}: the safetensors header"), 8 + n
 
     def _refuse_foreign(self, start: bytes) -> None:
         if start[:4] == b"GGUF":
