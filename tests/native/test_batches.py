@@ -1,0 +1,130 @@
+"""Several rows at once: sequences that share a batch, and several outputs of one sequence.
+
+Each row must see its own hidden state, logits and random number. The comparison is with the
+engine, one token at a time. llama.cpp computes a batch in another order than single tokens, so T
+and P may differ in the last bits (1e-4 is allowed; the tiny model's own rounding is 1e-6).
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import llama_cpp
+import pytest
+
+from autodeco_edge import Engine, Heads, Model, SamplingParams, _native
+from autodeco_edge._native import lib
+from autodeco_edge.sampler import Sampler
+from tests.support.letters import make_letters
+
+PROMPTS = (b"one red fox", b"two blue birds sang", b"three")
+N_TOKENS = 12
+TOLERANCE = 1e-4
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    return make_letters(tmp_path_factory.mktemp("letters"))
+
+
+class Context:
+    """A llama.cpp context with one AutoDeco chain a sequence."""
+
+    def __init__(self, letters, seeds: list[int], n_outputs: int = 1, n_threads: int = 1) -> None:
+        self.model = Model(letters.gguf)
+        self.heads = Heads(letters.heads)
+        self.samplers = [Sampler(self.heads, SamplingParams(seed=seed)) for seed in seeds]
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = 512, 128, 128
+        params.n_seq_max, params.kv_unified = len(seeds), True
+        params.n_outputs_max_per_seq = n_outputs
+        params.n_threads = params.n_threads_batch = n_threads
+        self._attached = (llama_cpp.llama_sampler_seq_config * len(seeds))()
+        for i, sampler in enumerate(self.samplers):
+            self._attached[i].seq_id = i
+            self._attached[i].sampler = ctypes.cast(sampler.chain, ctypes.c_void_p)
+        params.samplers, params.n_samplers = self._attached, len(seeds)
+        self.ctx = llama_cpp.llama_init_from_model(self.model.handle, params)
+        self.batch = llama_cpp.llama_batch_init(128, 0, 1)
+
+    def decode(self, rows: list[tuple[int, int, int, bool]]) -> None:
+        """rows of (token, position, sequence, output)."""
+        self.batch.n_tokens = len(rows)
+        for i, (token, position, sequence, output) in enumerate(rows):
+            self.batch.token[i], self.batch.pos[i] = token, position
+            self.batch.n_seq_id[i], self.batch.seq_id[i][0] = 1, sequence
+            self.batch.logits[i] = output
+        assert llama_cpp.llama_decode(self.ctx, self.batch) == 0
+
+    def steps(self, sequence: int, n_max: int = 16) -> list[_native.Step]:
+        self.samplers[sequence].check()
+        out = (_native.Step * n_max)()
+        return list(out[: lib.autodeco_sampler_get_steps(self.samplers[sequence]._smpl, out, n_max)])
+
+    def accept(self, sequence: int, token: int) -> None:
+        llama_cpp.llama_sampler_accept(self.samplers[sequence].chain, token)
+
+    def close(self) -> None:
+        llama_cpp.llama_batch_free(self.batch)
+        llama_cpp.llama_free(self.ctx)
+        for sampler in self.samplers:
+            sampler.close()
+
+
+def alone(letters, prompt: bytes, seed: int) -> list:
+    with Engine(letters.gguf, letters.heads, n_ctx=512, n_threads=1) as engine:
+        ids = engine.model.tokenize(prompt)
+        return list(engine.generate(ids, SamplingParams(seed=seed), max_tokens=N_TOKENS, stop_at_end=False))
+
+
+def assert_equal_steps(got: list[_native.Step], want: list) -> None:
+    assert [s.token for s in got] == [s.id for s in want]
+    for a, b in zip(got, want, strict=True):
+        assert a.temp == pytest.approx(b.temperature, abs=TOLERANCE)
+        assert a.top_p == pytest.approx(b.top_p, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_sequences_in_one_batch_equal_single_runs(letters, n_threads):
+    seeds = [5, 6, 7]
+    context = Context(letters, seeds, n_threads=n_threads)
+    prompts = [context.model.tokenize(p) for p in PROMPTS]
+    rows = [(t, i, s, i == len(ids) - 1) for s, ids in enumerate(prompts) for i, t in enumerate(ids)]
+    got: list[list[_native.Step]] = [[] for _ in seeds]
+    for _ in range(N_TOKENS):
+        context.decode(rows)
+        rows = []
+        for s in range(len(seeds)):
+            (step,) = context.steps(s)
+            got[s].append(step)
+            context.accept(s, step.token)
+            rows.append((step.token, len(prompts[s]) + len(got[s]) - 1, s, True))
+    for s, seed in enumerate(seeds):
+        assert_equal_steps(got[s], alone(letters, PROMPTS[s], seed))
+    context.close()
+
+
+def test_a_sequence_without_output_keeps_its_state(letters):
+    """Its nodes are built on another sequence's row, and must not run."""
+    context = Context(letters, [5, 6])
+    first, second = (context.model.tokenize(p) for p in PROMPTS[:2])
+    context.decode([(t, i, 0, i == len(first) - 1) for i, t in enumerate(first)])
+    (before,) = context.steps(0)
+    context.decode([(t, i, 1, i == len(second) - 1) for i, t in enumerate(second)])
+    (after,) = context.steps(0)
+    assert bytes(before) == bytes(after)
+    assert_equal_steps(context.steps(1), alone(letters, PROMPTS[1], 6)[:1])
+    context.close()
+
+
+def test_several_outputs_of_one_sequence_equal_token_by_token(letters):
+    """As in speculative decoding: the tokens drawn one by one are fed as a draft, all rows are outputs, and
+    every row draws what the plain run drew, because row i takes random number `accepted + i`."""
+    want = alone(letters, PROMPTS[0], seed=9)
+    context = Context(letters, [9], n_outputs=8)
+    ids = context.model.tokenize(PROMPTS[0])
+    context.decode([(t, i, 0, False) for i, t in enumerate(ids[:-1])])
+    draft = [ids[-1], *(s.id for s in want[:7])]
+    context.decode([(t, len(ids) - 1 + i, 0, True) for i, t in enumerate(draft)])
+    assert_equal_steps(context.steps(0), want[:8])
+    context.close()
