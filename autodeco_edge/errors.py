@@ -7,6 +7,7 @@ exits with ``error.exit_code``; a library user catches ``AutodecoError``.
     AutodecoError                  1   anything else raised on purpose
     |-- UsageError                 2   an option or argument out of its range
     |-- FormatError               65   a file that is damaged or not of the expected kind
+    |   |-- NoHeadsError          65   a sound GGUF that holds no AutoDeco heads
     |   |-- MismatchError         65   heads that do not belong to this base model
     |-- MissingInputError         66   an input file or folder that is not there
     |-- ContextOverflowError      65   a prompt that does not fit the context window
@@ -35,6 +36,10 @@ class FormatError(AutodecoError):
     """A file is damaged, or is not of the expected kind."""
 
     exit_code = 65
+
+
+class NoHeadsError(FormatError):
+    """A sound GGUF that holds no AutoDeco heads."""
 
 
 class MismatchError(FormatError):

@@ -21,7 +21,7 @@ from llama_cpp import _internals as internals
 from . import _native  # noqa: F401  loads libautodeco and installs the log before any model is opened
 from .cpu import extra_buffers_safe
 from .errors import UsageError
-from .runtime import find_heads
+from .runtime import check_heads, open_heads
 from .sampler import Heads, Sampler, SamplingParams, Step
 
 # llama-cpp-python's own defaults (0.8 or 0.2, 0.95, 0.05, 40) would multiply T and P without anybody
@@ -56,14 +56,15 @@ class Llama(llama_cpp.Llama):
     def __init__(
         self, model_path: str, *args: Any, heads: Any = "auto", heads_mode: str = "both", **kwargs: Any
     ) -> None:
-        self.autodeco: Heads | None = _open_heads(heads, model_path)
+        missing = heads == "auto" and not os.path.exists(model_path)  # llama_cpp.Llama has its own word for it
+        self.autodeco: Heads | None = None if missing else open_heads(heads, model_path)
         self.heads_mode = heads_mode
         self.steps: list[Step] = []
         if self.autodeco:
             _refuse_unsupported(kwargs)
         super().__init__(model_path, *args, **kwargs)
         if self.autodeco:
-            self.autodeco.check_model(self._model.model)
+            check_heads(self.autodeco, self._model.model, model_path)
 
     # llama_cpp.Llama builds both structs in its constructor; these see them on the way in.
 
@@ -108,14 +109,6 @@ class Llama(llama_cpp.Llama):
                 "sample() after eval() alone cannot be combined with heads; use generate(), or pass heads=None"
             )
         return super().sample(*args, **kwargs)
-
-
-def _open_heads(heads: Any, model_path: str) -> Heads | None:
-    if heads is None or isinstance(heads, Heads):
-        return heads
-    if heads == "auto":
-        return find_heads(model_path) if os.path.exists(model_path) else None
-    return Heads(heads)
 
 
 def _refuse_unsupported(kwargs: dict[str, Any]) -> None:

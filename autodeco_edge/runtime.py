@@ -19,9 +19,17 @@ import llama_cpp
 
 from ._lib import log
 from .cpu import physical_cores
-from .errors import AutodecoError, BusyError, ContextOverflowError, MismatchError, OutOfMemoryError, UsageError
+from .errors import (
+    AutodecoError,
+    BusyError,
+    ContextOverflowError,
+    MismatchError,
+    NoHeadsError,
+    OutOfMemoryError,
+    UsageError,
+)
 from .model import Model, deferred_interrupt
-from .sampler import Heads, NoHeadsError, Sampler, SamplingParams, Step
+from .sampler import Heads, Sampler, SamplingParams, Step
 
 DEFAULT_CONTEXT = 4096
 _BATCH = 512
@@ -34,12 +42,39 @@ def demo_model() -> Path:
     return Path(__file__).parent / "assets" / "autodeco-demo-q8_0.gguf"
 
 
-def find_heads(model_path: str | os.PathLike[str]) -> Heads | None:
-    """Heads in the metadata of a model, or None where it has none."""
+def open_heads(heads: str | os.PathLike[str] | Heads | None, model_path: str | os.PathLike[str]) -> Heads | None:
+    """What ``heads=`` means: a path, Heads, None, or "auto": those in the metadata of the model, if any."""
+    if heads is None or isinstance(heads, Heads):
+        return heads
+    if heads != "auto":
+        return Heads(heads)
     try:
         return Heads(model_path)
     except NoHeadsError:
         return None
+
+
+def check_heads(heads: Heads, model, model_path: str | os.PathLike[str]) -> None:
+    """Raises MismatchError unless the heads belong to ``model`` (a llama_model pointer) loaded from ``model_path``."""
+    try:
+        heads.check_model(model)
+        if heads.path != Path(model_path):
+            _check_fingerprints(heads, model_path)
+    except MismatchError as error:
+        raise MismatchError(f"{heads.path} does not fit {model_path}: {error}") from None
+
+
+def _check_fingerprints(heads: Heads, model_path: str | os.PathLike[str]) -> None:
+    """Same shapes, another model: told apart by the tokenizer and the output norm, where the heads file
+    records them (docs/format.md section 6). Only then is the model's header read a second time."""
+    from .convert.base import open_base
+    from .convert.verify import check_base, read_heads_gguf
+
+    loaded = read_heads_gguf(heads.path)
+    if loaded.tokenizer_sha256 or loaded.norm_sha256:
+        file, base = open_base(model_path)
+        file.close()
+        check_base(loaded, base)
 
 
 @dataclass
@@ -122,7 +157,9 @@ class Engine:
         self.model = (
             model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers, extra_buffers=extra_buffers)
         )
-        self.heads = _resolve_heads(heads, self.model)
+        self.heads = open_heads(heads, self.model.path)
+        if self.heads:
+            check_heads(self.heads, self.model.handle, self.model.path)
         self.sampler = Sampler(self.heads, SamplingParams(), cpu_draw=cpu_draw)
         self.n_ctx = n_ctx or min(self.model.n_ctx_train, DEFAULT_CONTEXT)
         self.n_threads = n_threads or physical_cores()
@@ -317,30 +354,3 @@ def _decode_error(status: int) -> AutodecoError:
     reason = log.last_error() or "no reason given"
     kind = {1: ContextOverflowError, -2: OutOfMemoryError}.get(status, AutodecoError)
     return kind(f"llama.cpp could not decode the batch (status {status}: {reason}); try a smaller -c or prompt")
-
-
-def _resolve_heads(heads, model: Model) -> Heads | None:
-    if isinstance(heads, str) and heads == "auto":
-        heads = find_heads(model.path)
-    elif heads is not None and not isinstance(heads, Heads):
-        heads = Heads(heads)
-    if heads is not None:
-        try:
-            heads.check_model(model.handle)
-            _check_fingerprints(heads, model)
-        except MismatchError as error:
-            raise MismatchError(f"{heads.path} does not fit {model.path}: {error}") from None
-    return heads
-
-
-def _check_fingerprints(heads: Heads, model: Model) -> None:
-    """Same shapes, another model: told apart by the tokenizer and the output norm, where the heads file
-    records them (docs/format.md section 6)."""
-    if heads.path == model.path:
-        return
-    from .convert.base import open_base
-    from .convert.verify import check_base, read_heads_gguf
-
-    file, base = open_base(model.path)
-    file.close()
-    check_base(read_heads_gguf(heads.path), base)

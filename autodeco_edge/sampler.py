@@ -17,12 +17,20 @@ import llama_cpp
 
 from . import _native
 from ._native import HeadsMode, Status, lib
-from .errors import AutodecoError, FormatError, MismatchError, MissingInputError, OutOfMemoryError, UsageError
+from .errors import (
+    AutodecoError,
+    FormatError,
+    MismatchError,
+    MissingInputError,
+    NoHeadsError,
+    OutOfMemoryError,
+    UsageError,
+)
 
 _EXCEPTIONS = {
     Status.NOT_FOUND: MissingInputError,
     Status.FORMAT: FormatError,
-    Status.NO_HEADS: FormatError,
+    Status.NO_HEADS: NoHeadsError,
     Status.ARCH: MismatchError,
     Status.N_EMBD: MismatchError,
     Status.N_VOCAB: MismatchError,
@@ -33,15 +41,10 @@ _EXCEPTIONS = {
 HEADS_MODES = {"both": HeadsMode.BOTH, "temp": HeadsMode.TEMP, "top-p": HeadsMode.TOP_P, "none": HeadsMode.NONE}
 
 
-class NoHeadsError(FormatError):
-    """A sound GGUF that holds no AutoDeco heads."""
-
-
 def _check(status: int, err: ctypes.Array) -> None:
     if status == Status.OK:
         return
-    kind = NoHeadsError if status == Status.NO_HEADS else _EXCEPTIONS.get(Status(status), AutodecoError)
-    raise kind(err.value.decode("utf-8", "replace"))
+    raise _EXCEPTIONS.get(Status(status), AutodecoError)(err.value.decode("utf-8", "replace"))
 
 
 def _known(x: float) -> float | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,10 +123,3 @@ class TraceFile:
 def dumps(record: dict[str, Any]) -> str:
     """One line of strict JSON."""
     return json.dumps(record, ensure_ascii=False, allow_nan=False)
-
-
-def read(path: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
-    """The objects of a trace file."""
-    with Path(path).open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)

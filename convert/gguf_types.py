@@ -17,7 +17,6 @@ MAGIC = b"GGUF"
 VERSION = 3
 VERSIONS = (2, 3)  # 2 differs from 3 only in what big-endian files may do
 DEFAULT_ALIGNMENT = 32
-HEADER_BYTES = 24  # magic, version u32, n_tensors u64, n_kv u64
 
 # ---- metadata value types -----------------------------------------------------------
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)

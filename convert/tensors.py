@@ -80,11 +80,6 @@ def cast_bound(tensor: RawTensor, dtype: str) -> np.ndarray:
     return np.broadcast_to(bound, blocks.shape).reshape(tensor.shape)
 
 
-def float_tensor(values: np.ndarray) -> RawTensor:
-    """An F32 tensor of ``values``."""
-    return RawTensor("F32", values.shape, _f32_to_f32(values))
-
-
 def _f32_to_f32(values: np.ndarray) -> bytes:
     return np.ascontiguousarray(values, dtype="<f4").tobytes()
 

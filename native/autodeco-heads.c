@@ -113,7 +113,7 @@ static enum autodeco_status read_features(const struct reader * r, struct autode
     if (id < 0) {
         return FAIL(r, "%s: key autodeco.top_p.features (array of string) is missing or of another type; convert the heads again", r->path);
     }
-    const size_t n = id < 0 ? 0 : gguf_get_arr_n(r->gguf, id);
+    const size_t n = gguf_get_arr_n(r->gguf, id);
     if (n != 0 && n != 1 && n != 5) {
         return FAIL(r, "%s: autodeco.top_p.features holds %zu names, allowed 5 (enhanced) or 1 (basic)", r->path, n);
     }

@@ -31,7 +31,6 @@ struct state {
     int32_t                n_nodes;
     int32_t                n_built;
     struct autodeco_node * nodes;   // [n_nodes]
-    bool                   attached;
     bool                   no_norm; // a graph without a usable result_norm was built
 
     // the last decode
@@ -118,8 +117,7 @@ static bool sampler_backend_init(struct llama_sampler * smpl, ggml_backend_buffe
         s->status = AUTODECO_STATUS_MEMORY;
         return false;
     }
-    s->n_nodes  = (int32_t) n_outputs_max_per_seq;
-    s->attached = true;
+    s->n_nodes = (int32_t) n_outputs_max_per_seq;
     return true;
 }
 

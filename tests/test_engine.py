@@ -18,9 +18,11 @@ import pytest
 
 from autodeco_edge import sampling
 from autodeco_edge._native import lib
-from autodeco_edge.errors import BusyError, ContextOverflowError, MismatchError, UsageError
+from autodeco_edge.convert.gguf_reader import GGUFFile
+from autodeco_edge.errors import BusyError, ContextOverflowError, MismatchError, NoHeadsError, UsageError
+from autodeco_edge.llama import Llama
 from autodeco_edge.runtime import Engine
-from autodeco_edge.sampler import Heads, NoHeadsError, Sampler, SamplingParams, Step
+from autodeco_edge.sampler import Heads, Sampler, SamplingParams, Step
 from tests.support.letters import make_letters
 
 PROMPT = "Once upon a time there was a fox who wanted to count all the stars."
@@ -403,6 +405,19 @@ def test_heads_of_another_model(letters, tmp_path, changes, message):
         open_engine(letters, heads)
     assert "heads.gguf does not fit" in str(caught.value)
     assert "use the heads of this model" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [Engine, Llama])
+def test_another_model_of_the_same_shape_is_told_by_its_fingerprint(letters, tmp_path, kind):
+    """A fine-tune: every shape and the tokenizer are equal, the output norm is not."""
+    data = bytearray(letters.gguf.read_bytes())
+    with GGUFFile(letters.gguf) as file:
+        at = file.data_offset + file.tensors["output_norm.weight"].offset
+    data[at] ^= 1
+    other = tmp_path / "fine-tune.gguf"
+    other.write_bytes(data)
+    with pytest.raises(MismatchError, match="output_norm"):
+        kind(str(other), heads=letters.heads, n_ctx=64)
 
 
 def test_model_as_heads(letters):

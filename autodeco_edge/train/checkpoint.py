@@ -8,7 +8,6 @@ GGUF belong to autodeco_edge.convert, which reads without torch.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from ..errors import FormatError, MismatchError, MissingInputError, OutputError, StorageError, UsageError
+from ..convert.atomic import atomic_write
+from ..errors import FormatError, MismatchError, MissingInputError, OutputError, UsageError
 from ..format import (
     CHECKPOINT_PARAMS,
     CHECKPOINT_PREFIXES,
@@ -103,10 +103,15 @@ def save_heads(folder: str | Path, heads: AutoDecoHeads, config: dict[str, Any],
     for name, tensor in tensors.items():
         _check_finite(name, tensor, "the heads to be saved")
     folder = make_output_folder(folder)
-    write_atomically(folder / "model.safetensors", safetensors_bytes(tensors, metadata={"format": "pt"}))
+    _write(folder / "model.safetensors", safetensors_bytes(tensors, metadata={"format": "pt"}))
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    write_atomically(folder / "config.json", text.encode())
+    _write(folder / "config.json", text.encode())
     return folder
+
+
+def _write(path: Path, data: bytes) -> None:
+    with atomic_write(path) as out:
+        out.write(data)
 
 
 def make_output_folder(folder: str | Path) -> Path:
@@ -119,37 +124,6 @@ def make_output_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise OutputError(f"{folder}: cannot write here ({error.strerror}); choose another output folder") from error
     return folder
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Temporary file in the same folder, fsync, rename, fsync the folder. Raises StorageError."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        _fsync_folder(path.parent)
-    except OSError as error:
-        raise StorageError(f"{path}: write failed ({error.strerror}); the old file, if any, is untouched") from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # ---- load --------------------------------------------------------------------------

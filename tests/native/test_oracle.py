@@ -360,8 +360,9 @@ def test_modes_apply_and_report_the_right_heads(pair, mode):
     temp, top_p, _ = c_forward(pair.native, hidden, logits)
     _, step = step_once(pair.native, hidden, logits, heads_mode=mode, temp=0.5, top_p=0.5)
     uses_t, uses_p = mode in (HeadsMode.BOTH, HeadsMode.TEMP), mode in (HeadsMode.BOTH, HeadsMode.TOP_P)
-    assert step.temp_eff == pytest.approx(0.5 * (temp if uses_t else 1.0), abs=1e-5)
-    assert step.top_p_eff == pytest.approx(0.5 * (top_p if uses_p else 1.0), abs=1e-5)
+    want_temp, want_top_p = sampling.effective(temp if uses_t else None, top_p if uses_p else None, 0.5, 0.5)
+    assert step.temp_eff == pytest.approx(want_temp, abs=1e-5)
+    assert step.top_p_eff == pytest.approx(want_top_p, abs=1e-5)
     assert math.isnan(step.temp) == (mode == HeadsMode.NONE)
     assert math.isnan(step.top_p) == (not uses_p)
 
