@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint install install-dev demo-model figures example clean
+.PHONY: help demo test lint install install-dev demo-model figures bench bench-figures example clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -37,6 +37,19 @@ figures: install ## Redraw the pictures of the README from the demo model
 	mkdir -p build
 	$(BIN)/autodeco-edge run "Find two numbers that make 83." --seed 3 --jsonl > build/reply.jsonl
 	$(BIN)/python docs/draw_reply.py build/reply.jsonl docs/images/reply.svg
+
+bench: install build/bench/heads.gguf ## Time AutoDeco against stock llama.cpp; writes bench/results (about 8 minutes)
+	$(BIN)/autodeco-edge bench step --json > build/bench/step.json
+	$(BIN)/autodeco-edge bench decode -m build/bench/model-q4_k_m.gguf --heads build/bench/heads.gguf --rounds 10 --json > build/bench/decode.json
+	$(BIN)/python -P bench/scaling.py --out build/bench/step-scaling.json
+	mkdir -p bench/results && cp build/bench/*.json bench/results/
+
+build/bench/heads.gguf: | install
+	$(BIN)/python -P bench/make_model.py --out build/bench
+
+bench-figures: install ## Redraw the picture and the tables of docs/performance.md from bench/results
+	$(BIN)/pip install --quiet "matplotlib>=3.8"
+	$(BIN)/python -P bench/plot.py --results bench/results --page docs/performance.md --svg docs/images/performance.svg
 
 example: install ## Build native/examples against the installed llama.cpp
 	cmake -S . -B build/example -DAUTODECO_BUILD_EXAMPLES=ON -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python

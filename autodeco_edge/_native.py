@@ -42,6 +42,7 @@ class SamplerParams(ctypes.Structure):
         ("min_p", c_float),
         ("heads_mode", c_int),
         ("cpu_draw", c_bool),
+        ("logprob", c_bool),
     ]
 
 
@@ -69,6 +70,7 @@ _ERR = [c_char_p, c_size_t]
 _SIGNATURES = {
     "autodeco_llama_version": (c_char_p, []),
     "autodeco_check_llama": (c_int, _ERR),
+    "autodeco_kernels_name": (c_char_p, [c_int32]),
     "autodeco_heads_load_from_file": (c_int, [c_char_p, POINTER(c_void_p), *_ERR]),
     "autodeco_heads_free": (None, [c_void_p]),
     "autodeco_heads_n_embd": (c_int32, [c_void_p]),
@@ -79,6 +81,7 @@ _SIGNATURES = {
     "autodeco_heads_has_top_p": (c_bool, [c_void_p]),
     "autodeco_heads_mean_temp": (c_float, [c_void_p]),
     "autodeco_heads_mean_top_p": (c_float, [c_void_p]),
+    "autodeco_heads_memory": (c_size_t, [c_void_p]),
     "autodeco_heads_desc": (c_int, [c_void_p, c_char_p, c_size_t]),
     "autodeco_heads_check_model": (c_int, [c_void_p, c_void_p, *_ERR]),
     "autodeco_sampler_default_params": (SamplerParams, []),
@@ -87,6 +90,7 @@ _SIGNATURES = {
     "autodeco_sampler_get_steps": (c_int32, [c_void_p, POINTER(Step), c_int32]),
     "autodeco_sampler_status": (c_int, [c_void_p, *_ERR]),
     "autodeco_sampler_n_fallbacks": (c_int64, [c_void_p]),
+    "autodeco_sampler_memory": (c_size_t, [c_void_p]),
     "autodeco_sampler_set_params": (None, [c_void_p, SamplerParams]),
     "autodeco_sampler_get_params": (SamplerParams, [c_void_p]),
     "autodeco_sampler_set_seed": (None, [c_void_p, c_uint64]),
@@ -101,7 +105,7 @@ _SIGNATURES = {
     ),
     "autodeco_step_once": (
         c_int,
-        [c_void_p, SamplerParams, _FLOATS, _FLOATS, c_int32, c_uint64, c_int32, POINTER(Step)],
+        [c_void_p, SamplerParams, c_char_p, _FLOATS, _FLOATS, c_int32, c_uint64, c_int32, POINTER(Step)],
     ),
 }
 

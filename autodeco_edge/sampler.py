@@ -60,6 +60,7 @@ class SamplingParams:
     top_p        multiplies P, in [0, 1]
     min_p        tokens below min_p x the largest are dropped before the cut; 0 = off
     heads_mode   "both", "temp", "top-p" or "none": which heads are applied
+    logprobs     report Step.logprob: a second exponential for every logit, a tenth of the step's time
     """
 
     seed: int = 0
@@ -67,6 +68,7 @@ class SamplingParams:
     top_p: float = 1.0
     min_p: float = 0.0
     heads_mode: str = "both"
+    logprobs: bool = False
 
     def __post_init__(self) -> None:
         _in_range("temperature", self.temperature, 0.0, 100.0, "0 = greedy, 1 = the heads' own")
@@ -79,7 +81,13 @@ class SamplingParams:
 
     def native(self, cpu_draw: bool) -> _native.SamplerParams:
         return _native.SamplerParams(
-            self.seed, self.temperature, self.top_p, self.min_p, HEADS_MODES[self.heads_mode], cpu_draw
+            self.seed,
+            self.temperature,
+            self.top_p,
+            self.min_p,
+            HEADS_MODES[self.heads_mode],
+            cpu_draw,
+            self.logprobs,
         )
 
 
@@ -101,7 +109,7 @@ class Step:
     n_kept           tokens in the nucleus
     entropy          nats, of softmax(l / T)
     max_prob         of softmax(l / T)
-    logprob          ln softmax(l)[id], temperature 1, before any cut
+    logprob          ln softmax(l)[id], temperature 1, before any cut; None unless SamplingParams.logprobs
     """
 
     index: int
@@ -113,7 +121,7 @@ class Step:
     n_kept: int
     entropy: float
     max_prob: float
-    logprob: float
+    logprob: float | None
 
 
 class Heads:
@@ -248,5 +256,5 @@ def _step(index: int, raw: _native.Step) -> Step:
         n_kept=raw.n_kept,
         entropy=raw.entropy,
         max_prob=raw.max_prob,
-        logprob=raw.logprob,
+        logprob=_known(raw.logprob),
     )

@@ -64,9 +64,12 @@ def effective(temp: float | None, top_p: float | None, user_temp: float, user_to
     return t, min(max(p, 0.0), 1.0)
 
 
-def nucleus(weights: np.ndarray, top_p: float) -> np.ndarray:
-    """Kept set, bool [n_vocab], of non-negative weights [n_vocab]; ties go to the lower id."""
-    order = np.lexsort((np.arange(weights.size), -weights))
+def nucleus(weights: np.ndarray, top_p: float, key: np.ndarray | None = None) -> np.ndarray:
+    """Kept set, bool [n_vocab], of non-negative weights [n_vocab]; ties go to the lower id.
+
+    key  what decides the order, [n_vocab]: logits that differ may round to equal weights. None = the weights.
+    """
+    order = np.lexsort((np.arange(weights.size), -(weights if key is None else key)))
     before = np.concatenate(([0.0], np.cumsum(weights[order])[:-1]))
     keep = (before < top_p * weights.sum()) & (weights[order] > 0)
     if top_p >= 1.0:
@@ -85,7 +88,7 @@ def draw(logits: np.ndarray, temp_eff: float, top_p_eff: float, u: float) -> Dra
         weights[int(clean.argmax())] = 1.0
     else:
         weights = np.exp((clean - clean.max()) / temp_eff)
-    kept = nucleus(weights, top_p_eff)
+    kept = nucleus(weights, top_p_eff, clean)
     mass = np.cumsum(np.where(kept, weights, 0.0))
     token = int(np.searchsorted(mass, u * mass[-1], side="right"))
     token = min(token, int(np.flatnonzero(kept)[-1]))

@@ -17,7 +17,7 @@ static const float * row_data(const struct ggml_tensor * dst, int arg) {
 
 static void run_first_layer(struct ggml_tensor * dst, int ith, int nth, void * userdata) {
     struct autodeco_node * node = userdata;
-    autodeco_row_first_layer(&node->row, row_data(dst, 0), row_data(dst, 1), ith, nth);
+    autodeco_row_first_layer(&node->row, row_data(dst, 0), ith, nth);
 }
 
 static void run_scale(struct ggml_tensor * dst, int ith, int nth, void * userdata) {
@@ -25,10 +25,9 @@ static void run_scale(struct ggml_tensor * dst, int ith, int nth, void * userdat
     autodeco_row_scale(&node->row, row_data(dst, 1), ith, nth);
 }
 
-static void run_entropy(struct ggml_tensor * dst, int ith, int nth, void * userdata) {
-    (void) dst;
+static void run_guard(struct ggml_tensor * dst, int ith, int nth, void * userdata) {
     struct autodeco_node * node = userdata;
-    autodeco_row_entropy(&node->row, ith, nth);
+    autodeco_row_guard(&node->row, row_data(dst, 1), ith, nth);
 }
 
 static void run_draw(struct ggml_tensor * dst, int ith, int nth, void * userdata) {
@@ -39,7 +38,7 @@ static void run_draw(struct ggml_tensor * dst, int ith, int nth, void * userdata
     struct autodeco_node * node   = userdata;
     struct autodeco_row *  row    = &node->row;
     const float *          logits = row_data(dst, 1);
-    autodeco_row_finish(row);
+    autodeco_row_finish(row, logits);
     if (row->status == AUTODECO_STATUS_OK) {
         autodeco_row_draw(row, logits, true, node->uniform(node->owner, node->index));
     }
@@ -55,11 +54,12 @@ static void run_predict(struct ggml_tensor * dst, int ith, int nth, void * userd
     if (ith != 0) {
         return;
     }
-    struct autodeco_node * node = userdata;
-    struct autodeco_row *  row  = &node->row;
-    autodeco_row_finish(row);
-    memcpy(dst->data, row_data(dst, 1), (size_t) row->n_vocab * sizeof(float));
-    memcpy(row->weights, dst->data, (size_t) row->n_vocab * sizeof(float)); // raw logits, for the log-probability
+    struct autodeco_node * node   = userdata;
+    struct autodeco_row *  row    = &node->row;
+    const float *          logits = row_data(dst, 1);
+    autodeco_row_finish(row, logits);
+    memcpy(dst->data, logits, (size_t) row->n_vocab * sizeof(float));
+    memcpy(row->raw,  logits, (size_t) row->n_vocab * sizeof(float)); // for the log-probability of what is drawn later
     node->done(node->owner, node->index);
 }
 
@@ -72,7 +72,7 @@ static struct ggml_tensor * add_stage(struct ggml_context * ctx, struct ggml_ten
 static struct ggml_tensor * add_statistics(struct ggml_context * ctx, struct ggml_tensor * hidden, struct ggml_tensor * logits, struct autodeco_node * node) {
     struct ggml_tensor * cur = add_stage(ctx, hidden, logits, run_first_layer, node);
     cur = add_stage(ctx, cur, logits, run_scale, node);
-    return add_stage(ctx, cur, logits, run_entropy, node);
+    return add_stage(ctx, cur, logits, run_guard, node);
 }
 
 struct ggml_tensor * autodeco_graph_sample(struct ggml_context * ctx, struct ggml_tensor * hidden, struct ggml_tensor * logits, struct autodeco_node * node) {

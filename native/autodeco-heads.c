@@ -1,6 +1,7 @@
 // Heads from GGUF: a heads file (tensors), or a single file (metadata arrays inside a model).
 //
-// Owns reading, validation and memory of struct autodeco_heads. Knows gguf.h and docs/format.md;
+// Owns reading, validation and memory of struct autodeco_heads. The wide weights stay in the type of the
+// file; everything else is F32. Knows gguf.h and docs/format.md;
 // does not know graphs or samplers. The files are untrusted: gguf's own getters abort the process
 // on a wrong type, so every access goes through a helper that checks key and type first.
 
@@ -245,15 +246,6 @@ static enum autodeco_status read_meta_tensor(const struct reader * r, const char
     return AUTODECO_STATUS_OK;
 }
 
-static void dequantize(const struct raw * raw, float * out) {
-    const int64_t n = raw->ne[0] * raw->ne[1];
-    if (raw->type == GGML_TYPE_F32) {
-        memcpy(out, raw->data, (size_t) n * sizeof *out);
-    } else {
-        ggml_get_type_traits(raw->type)->to_float(raw->data, out, n);
-    }
-}
-
 static bool all_finite(const float * x, int64_t n) {
     for (int64_t i = 0; i < n; i++) {
         if (!isfinite(x[i])) {
@@ -263,23 +255,97 @@ static bool all_finite(const float * x, int64_t n) {
     return true;
 }
 
-// Heads are a few megabytes: kept as F32 whatever the file holds, so that the maths has one form.
-static enum autodeco_status read_tensor(const struct reader * r, const char * name, int64_t ne0, int64_t ne1, float ** out, char * type) {
+static enum autodeco_status read_raw(const struct reader * r, const char * name, int64_t ne0, int64_t ne1, struct raw * raw) {
+    return r->single ? read_meta_tensor(r, name, ne0, ne1, raw) : read_file_tensor(r, name, ne0, ne1, raw);
+}
+
+static enum autodeco_status fail_not_finite(const struct reader * r, const char * name) {
+    return FAIL(r, "%s: tensor %s holds values that are not finite; convert the heads again", r->path, name);
+}
+
+static enum autodeco_status fail_memory(const struct reader * r, const char * name) {
+    return autodeco_fail(AUTODECO_STATUS_MEMORY, r->err, r->n_err, "%s: no memory for %s", r->path, name);
+}
+
+// A narrow tensor, F32.
+static enum autodeco_status read_vector(const struct reader * r, const char * name, int64_t ne0, int64_t ne1, float ** out) {
     struct raw raw = { .data = NULL };
-    enum autodeco_status s = r->single ? read_meta_tensor(r, name, ne0, ne1, &raw) : read_file_tensor(r, name, ne0, ne1, &raw);
-    if (s == AUTODECO_STATUS_OK) {
-        *out = malloc((size_t) (ne0 * ne1) * sizeof **out);
-        if (!*out) {
-            s = autodeco_fail(AUTODECO_STATUS_MEMORY, r->err, r->n_err, "%s: no memory for %s", r->path, name);
-        }
+    enum autodeco_status s = read_raw(r, name, ne0, ne1, &raw);
+    if (s == AUTODECO_STATUS_OK && !all_finite(raw.data, ne0 * ne1)) {
+        s = fail_not_finite(r, name);
     }
-    if (s == AUTODECO_STATUS_OK) {
-        dequantize(&raw, *out);
-        if (!all_finite(*out, ne0 * ne1)) {
-            s = FAIL(r, "%s: tensor %s holds values that are not finite; convert the heads again", r->path, name);
-        }
+    if (s != AUTODECO_STATUS_OK) {
+        free(raw.data);
+        return s;
     }
-    if (s == AUTODECO_STATUS_OK && type) {
+    *out = raw.data;
+    return s;
+}
+
+// ---- the wide matrix --------------------------------------------------------------------
+
+#define ALIGNMENT 64 // of a cache line
+#define N_VECTOR  16
+
+static const struct { enum ggml_type from; enum autodeco_type to; } TYPES[] = {
+    { GGML_TYPE_F32,  AUTODECO_TYPE_F32  },
+    { GGML_TYPE_F16,  AUTODECO_TYPE_F16  },
+    { GGML_TYPE_BF16, AUTODECO_TYPE_BF16 },
+    { GGML_TYPE_Q8_0, AUTODECO_TYPE_Q8_0 },
+};
+
+static enum autodeco_type type_of(enum ggml_type type) {
+    size_t i = 0;
+    while (TYPES[i].from != type) { // check_shape has let no other through
+        i++;
+    }
+    return TYPES[i].to;
+}
+
+static bool row_is_finite(const struct raw * raw, const char * row, float * scratch) {
+    if (raw->type == GGML_TYPE_F32) {
+        memcpy(scratch, row, (size_t) raw->ne[0] * sizeof *scratch);
+    } else {
+        ggml_get_type_traits(raw->type)->to_float(row, scratch, raw->ne[0]);
+    }
+    return all_finite(scratch, raw->ne[0]);
+}
+
+// Rows start on whole vectors and end in zeros, so that the kernels need no remainder of the weights.
+static bool alloc_matrix(const struct raw * raw, struct autodeco_matrix * m) {
+    const int64_t n_cols = (raw->ne[0] + N_VECTOR - 1) / N_VECTOR * N_VECTOR;
+    m->type   = type_of(raw->type);
+    m->stride = raw->type == GGML_TYPE_Q8_0 ? ggml_row_size(raw->type, raw->ne[0]) : (size_t) n_cols * ggml_type_size(raw->type);
+    m->size   = m->stride * (size_t) raw->ne[1] + ALIGNMENT;
+    m->block  = calloc(1, m->size);
+    m->data   = (void *) (((uintptr_t) m->block + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
+    return m->block != NULL;
+}
+
+static enum autodeco_status copy_rows(const struct reader * r, const char * name, const struct raw * raw, struct autodeco_matrix * m) {
+    float * scratch = malloc((size_t) raw->ne[0] * sizeof *scratch);
+    if (!scratch || !alloc_matrix(raw, m)) {
+        free(scratch);
+        return fail_memory(r, name);
+    }
+    const size_t n_bytes = ggml_row_size(raw->type, raw->ne[0]);
+    enum autodeco_status s = AUTODECO_STATUS_OK;
+    for (int64_t i = 0; i < raw->ne[1] && s == AUTODECO_STATUS_OK; i++) {
+        const char * row = (const char *) raw->data + (size_t) i * n_bytes;
+        if (!row_is_finite(raw, row, scratch)) {
+            s = fail_not_finite(r, name);
+        }
+        memcpy((char *) m->data + (size_t) i * m->stride, row, n_bytes);
+    }
+    free(scratch);
+    return s;
+}
+
+static enum autodeco_status read_matrix(const struct reader * r, const char * name, int64_t ne0, int64_t ne1, struct autodeco_matrix * m, char * type) {
+    struct raw raw = { .data = NULL };
+    enum autodeco_status s = read_raw(r, name, ne0, ne1, &raw);
+    if (s == AUTODECO_STATUS_OK) {
+        s = copy_rows(r, name, &raw, m);
         snprintf(type, 16, "%s", ggml_type_name(raw.type));
     }
     free(raw.data);
@@ -295,11 +361,11 @@ static enum autodeco_status read_head(const struct reader * r, struct autodeco_h
     snprintf(fc2_b, sizeof fc2_b, "%s.fc2.bias", name);
 
     float * fc2_bias = NULL;
-    enum autodeco_status s = read_tensor(r, fc1_w, heads->n_embd, heads->n_hidden, &head->fc1_weight, heads->type);
-    if (s == AUTODECO_STATUS_OK) s = read_tensor(r, fc1_b, heads->n_hidden, 1, &head->fc1_bias, NULL);
-    if (s == AUTODECO_STATUS_OK && n_extra > 0) s = read_tensor(r, fc1_e, n_extra, heads->n_hidden, &head->fc1_extra, NULL);
-    if (s == AUTODECO_STATUS_OK) s = read_tensor(r, fc2_w, heads->n_hidden, 1, &head->fc2_weight, NULL);
-    if (s == AUTODECO_STATUS_OK) s = read_tensor(r, fc2_b, 1, 1, &fc2_bias, NULL);
+    enum autodeco_status s = read_matrix(r, fc1_w, heads->n_embd, heads->n_hidden, &head->fc1, heads->type);
+    if (s == AUTODECO_STATUS_OK) s = read_vector(r, fc1_b, heads->n_hidden, 1, &head->fc1_bias);
+    if (s == AUTODECO_STATUS_OK && n_extra > 0) s = read_vector(r, fc1_e, n_extra, heads->n_hidden, &head->fc1_extra);
+    if (s == AUTODECO_STATUS_OK) s = read_vector(r, fc2_w, heads->n_hidden, 1, &head->fc2_weight);
+    if (s == AUTODECO_STATUS_OK) s = read_vector(r, fc2_b, 1, 1, &fc2_bias);
     if (s == AUTODECO_STATUS_OK) {
         head->fc2_bias = fc2_bias[0];
         head->present  = true;
@@ -371,7 +437,7 @@ enum autodeco_status autodeco_heads_load_from_file(const char * path, struct aut
 }
 
 static void free_head(struct autodeco_head * head) {
-    free(head->fc1_weight);
+    free(head->fc1.block);
     free(head->fc1_bias);
     free(head->fc1_extra);
     free(head->fc2_weight);
@@ -394,6 +460,14 @@ bool    autodeco_heads_has_temp  (const struct autodeco_heads * heads) { return 
 bool    autodeco_heads_has_top_p (const struct autodeco_heads * heads) { return heads->top_p.present; }
 float   autodeco_heads_mean_temp (const struct autodeco_heads * heads) { return heads->mean_temp; }
 float   autodeco_heads_mean_top_p(const struct autodeco_heads * heads) { return heads->mean_top_p; }
+
+static size_t head_memory(const struct autodeco_heads * heads, const struct autodeco_head * head, int32_t n_extra) {
+    return head->present ? head->fc1.size + (size_t) heads->n_hidden * (size_t) (2 + n_extra) * sizeof(float) : 0;
+}
+
+size_t autodeco_heads_memory(const struct autodeco_heads * heads) {
+    return sizeof *heads + head_memory(heads, &heads->temp, 0) + head_memory(heads, &heads->top_p, heads->n_extra);
+}
 
 int autodeco_heads_desc(const struct autodeco_heads * heads, char * buf, size_t n_buf) {
     const char * which = !heads->top_p.present ? "temperature only" : !heads->temp.present ? "top-p only" : "temperature + top-p";

@@ -7,20 +7,30 @@
 #define AUTODECO_IMPL_H
 
 #include "autodeco.h"
+#include "autodeco-kernels.h"
 
+#include <float.h>
 #include <math.h>
 
 #define AUTODECO_TEMP_EPS 1e-8f // added to T in the features' softmax and to q in the entropy
 #define AUTODECO_MIN_TEMP 1e-5f // T* below this is argmax
 #define AUTODECO_N_TOP    5
-#define AUTODECO_N_BLOCK  4096  // vocabulary entries per partial sum: results do not depend on the thread count
+
+// The wide weights of a head in the type of the file, rows padded with zeros to whole vectors.
+struct autodeco_matrix {
+    enum autodeco_type type;
+    size_t             stride; // bytes a row
+    size_t             size;   // bytes allocated
+    void *             data;   // 64-byte aligned
+    void *             block;  // what free() takes
+};
 
 struct autodeco_head {
     bool    present;
-    float * fc1_weight; // [n_hidden][n_embd]
-    float * fc1_bias;   // [n_hidden]
-    float * fc1_extra;  // [n_hidden][n_extra], NULL for temperature
-    float * fc2_weight; // [n_hidden]
+    struct autodeco_matrix fc1; // [n_hidden][n_embd]
+    float * fc1_bias;           // [n_hidden]
+    float * fc1_extra;          // [n_hidden][n_extra], NULL for temperature
+    float * fc2_weight;         // [n_hidden]
     float   fc2_bias;
 };
 
@@ -38,32 +48,37 @@ struct autodeco_heads {
     struct autodeco_head top_p;
 };
 
-// Partial results of one block of the vocabulary.
-struct autodeco_block {
-    float  max;                // -INFINITY where no logit counts
-    double sum;                // sum of w = exp((l - m) / (T + eps))
-    double sum_sq;             // sum of w^2
-    double sum_one;            // sum of exp(l - m), for the log-probability at temperature 1
-    double entropy;            // sum of -q ln(q + 1e-8)
-    float  top[AUTODECO_N_TOP]; // largest w, descending
+// The cut: keep l > logit, and l == logit up to this id.
+struct autodeco_nucleus {
+    float   logit;
+    int32_t id;
+    int32_t n_kept;
 };
 
-// One output row at work. The stages run in order; within a stage, slices run in parallel.
+// One output row at work. The stages run in order; within a stage, slices run in parallel. What grows
+// with the vocabulary is `ids`, 4 bytes an entry, and `raw`, another 4, where the CPU draws.
 struct autodeco_row {
-    const struct autodeco_heads *  heads; // may be NULL
-    struct autodeco_sampler_params params;
-    int32_t                 n_vocab;
-    int32_t                 n_blocks;
-    float *                 act;     // [2 * n_hidden] first-layer sums before ReLU: temperature, top-p
-    struct autodeco_block * blocks;  // [n_blocks]
-    float *                 weights; // [n_vocab] w, reused as scratch by the draw
-    float                   max;     // m
-    float                   temp;    // feature temperature: T, or 1 without a temperature head
-    double                  sum;     // Z of w
-    double                  sum_one;
-    int64_t                 n_fallbacks;
-    enum autodeco_status    status;
-    struct autodeco_step    step;
+    const struct autodeco_heads *   heads; // may be NULL
+    const struct autodeco_kernels * kernels;
+    struct autodeco_sampler_params  params;
+    int32_t                n_vocab;
+    int32_t                n_tiles;
+    float *                act;     // [2 * n_hidden] first-layer sums before ReLU: temperature, top-p
+    struct autodeco_tile * tiles;   // [n_tiles]
+    float *                maxima;  // [n_tiles, to whole vectors] of the tiles, -INFINITY behind
+    double *               guards;  // [n_tiles]
+    double *               kept;    // [n_tiles] mass inside the nucleus
+    int32_t *              ids;     // [n_vocab + 16] candidates of the cut
+    float *                raw;     // [n_vocab] logits before the CPU samplers; NULL where the graph draws
+    size_t                 size;    // bytes of all these
+    float                  max;     // of the logits that are drawn from
+    float                  max_one; // of the raw ones
+    float                  temp;    // feature temperature: T, or 1 without a temperature head
+    double                 sum;     // Z: of w, relative to `max`
+    double                 sum_one; // at temperature 1, relative to `max_one`
+    int64_t                n_fallbacks;
+    enum autodeco_status   status;
+    struct autodeco_step   step;
 };
 
 // autodeco-math.c
@@ -72,24 +87,25 @@ float autodeco_head_logit(const struct autodeco_head * head, int32_t n_embd, int
 void  autodeco_combine_params(const struct autodeco_sampler_params * params, struct autodeco_step * step);
 
 // autodeco-row.c
-bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab);
+bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab, bool keep_raw);
 void autodeco_row_free(struct autodeco_row * row);
-void autodeco_row_first_layer(struct autodeco_row * row, const float * hidden, const float * logits, int32_t ith, int32_t nth);
+void autodeco_row_first_layer(struct autodeco_row * row, const float * hidden, int32_t ith, int32_t nth);
 void autodeco_row_scale      (struct autodeco_row * row, const float * logits, int32_t ith, int32_t nth);
-void autodeco_row_entropy    (struct autodeco_row * row, int32_t ith, int32_t nth);
-void autodeco_row_finish     (struct autodeco_row * row);
-void autodeco_row_draw       (struct autodeco_row * row, const float * logits, bool weights_ready, double u);
+void autodeco_row_guard      (struct autodeco_row * row, const float * logits, int32_t ith, int32_t nth);
+void autodeco_row_finish     (struct autodeco_row * row, const float * logits);
+void autodeco_row_draw       (struct autodeco_row * row, const float * logits, bool same_logits, double u);
 void autodeco_row_logprob    (struct autodeco_row * row, float logit);
 
-// autodeco-nucleus.c
-struct autodeco_nucleus {
-    float   weight; // keep w > weight, and w == weight up to this id
-    int32_t id;
-    int32_t n_kept;
-    double  mass;
-};
-void    autodeco_nucleus_find(const float * weights, int32_t n, float top_p, struct autodeco_nucleus * out);
-int32_t autodeco_nucleus_draw(const float * weights, int32_t n, const struct autodeco_nucleus * nucleus, double u);
+// Lowest id of the largest logit, row->max.
+int32_t autodeco_row_argmax(const struct autodeco_row * row, const float * logits);
+
+// A tile as the kernels want it: in place, or a copy in buf[AUTODECO_N_TILE] where it is the last one,
+// cut short, or holds +inf (then everything else in the row counts for nothing).
+const float * autodeco_row_tile(const struct autodeco_row * row, const float * logits, int32_t t, float * buf);
+
+// autodeco-nucleus.c; c = log2(e) / T*, row->max and the row's tiles as they stand for these logits
+void    autodeco_nucleus_find(struct autodeco_row * row, const float * logits, float c, struct autodeco_nucleus * out);
+int32_t autodeco_nucleus_draw(const struct autodeco_row * row, const float * logits, float c, const struct autodeco_nucleus * nucleus, double u);
 
 // Error text: printf into err, returns status.
 enum autodeco_status autodeco_fail(enum autodeco_status status, char * err, size_t n_err, const char * fmt, ...);

@@ -18,14 +18,46 @@ float autodeco_sigmoid(float z) {
     return (float) (e / (1.0 + e));
 }
 
+// ---- heads ------------------------------------------------------------------------------
+
+static float half_to_float(uint16_t h) { // finite halves; 2^112 = 2^(127 - 15) moves the exponent's bias
+    const uint32_t bits = (uint32_t) (h & 0x7fff) << 13;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return (h & 0x8000 ? -0x1p112f : 0x1p112f) * x;
+}
+
+static float brain_to_float(uint16_t b) {
+    const uint32_t bits = (uint32_t) b << 16;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static float q8_to_float(const unsigned char * row, int32_t j) {
+    const unsigned char * block = row + (size_t) (j / AUTODECO_Q8_BLOCK) * AUTODECO_Q8_BYTES;
+    uint16_t d;
+    memcpy(&d, block, sizeof d);
+    return half_to_float(d) * (float) (int8_t) block[2 + j % AUTODECO_Q8_BLOCK];
+}
+
+static float weight_at(const struct autodeco_matrix * m, int32_t i, int32_t j) {
+    const unsigned char * row = (const unsigned char *) m->data + (size_t) i * m->stride;
+    switch (m->type) {
+        case AUTODECO_TYPE_F16:  return half_to_float (((const uint16_t *) row)[j]);
+        case AUTODECO_TYPE_BF16: return brain_to_float(((const uint16_t *) row)[j]);
+        case AUTODECO_TYPE_Q8_0: return q8_to_float(row, j);
+        default:                 return ((const float *) row)[j];
+    }
+}
+
 // z = W2 . relu(W0 . [hidden, extra] + b0) + b2
 float autodeco_head_logit(const struct autodeco_head * head, int32_t n_embd, int32_t n_hidden, int32_t n_extra, const float * hidden, const float * extra) {
     double z = head->fc2_bias;
     for (int32_t i = 0; i < n_hidden; i++) {
-        const float * w = head->fc1_weight + (size_t) i * n_embd;
         double a = head->fc1_bias[i];
         for (int32_t j = 0; j < n_embd; j++) {
-            a += (double) w[j] * hidden[j];
+            a += (double) weight_at(&head->fc1, i, j) * hidden[j];
         }
         for (int32_t k = 0; k < n_extra; k++) {
             a += (double) head->fc1_extra[(size_t) i * n_extra + k] * extra[k];
@@ -158,14 +190,15 @@ bool autodeco_ref_forward(
 
 struct candidate {
     double  weight;
+    float   logit; // decides the order: weights of logits that differ may round to the same double
     int32_t id;
 };
 
 static int compare_candidates(const void * a, const void * b) {
     const struct candidate * x = a;
     const struct candidate * y = b;
-    if (x->weight != y->weight) {
-        return x->weight < y->weight ? 1 : -1;
+    if (x->logit != y->logit) {
+        return x->logit < y->logit ? 1 : -1;
     }
     return x->id < y->id ? -1 : 1;
 }
@@ -200,6 +233,7 @@ int32_t autodeco_ref_draw(
     double total = 0.0;
     for (int32_t i = 0; i < n_vocab; i++) {
         sorted[i].id     = i;
+        sorted[i].logit  = isnan(logits[i]) ? -INFINITY : logits[i];
         sorted[i].weight = clean_weight(logits[i], m, temp_eff);
         total += sorted[i].weight;
     }

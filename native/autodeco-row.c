@@ -1,104 +1,72 @@
 // One output row at work, in stages whose slices can run on several threads.
 //
-// Owns the fast form of the step: heads, statistics, cut and draw over one row of logits.
-// Knows neither ggml nor llama: autodeco-graph.c calls the stages as graph nodes, the CPU
-// path and the tests call them in a loop.
+// Owns the fast form of the step: heads, statistics, cut and draw over one row of logits. Knows
+// neither ggml nor llama: autodeco-graph.c calls the stages as graph nodes, the CPU path and the
+// tests call them in a loop.
 //
-// The vocabulary is summed in fixed blocks and the blocks are added in order, so that T, P
-// and the token do not depend on how many threads there are, to the last bit.
+// Sums are taken tile by tile and the tiles are added in order, so that T, P and the token do not
+// depend on how many threads there are, to the last bit.
 //
-//     first_layer   a = W0 . h + b0 of both heads; block maxima of the logits
-//     scale         T; w = exp((l - m) / (T + 1e-8)), block sums
-//     entropy       block sums of -q ln(q + 1e-8), q = w / Z
+//     first_layer   a = W0 . h + b0 of both heads
+//     scale         T; each tile's maximum and sums of w, w^2, z w, with w = 2^z = exp((l - max) / (T + 1e-8))
+//     guard         Z; what the 1e-8 inside the logarithm adds to each tile's entropy
 //     finish        the four statistics; P; T* and P*
 //     draw          nucleus and token
+//
+// The logits are read twice (scale, guard) and never copied. The cut reads again only tiles whose
+// maximum says that they hold a candidate.
 
 #include "autodeco-impl.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-// ---- small kernels ----------------------------------------------------------------------
-
-#define N_LANES 16 // independent partial sums, so that the compiler can use vector registers
-
-static float dot(const float * a, const float * b, int32_t n) {
-    float lanes[N_LANES] = { 0 };
-    int32_t i = 0;
-    for (; i + N_LANES <= n; i += N_LANES) {
-        for (int32_t k = 0; k < N_LANES; k++) {
-            lanes[k] += a[i + k] * b[i + k];
-        }
-    }
-    double sum = 0.0;
-    for (int32_t k = 0; k < N_LANES; k++) {
-        sum += lanes[k];
-    }
-    for (; i < n; i++) {
-        sum += (double) a[i] * b[i];
-    }
-    return (float) sum;
-}
-
-// exp(x) for x <= 0, below 3e-7 relative; 0 under -87, where a float would be denormal. NaN gives 0.
-// Branch-free, so that loops over it vectorise: libm's expf would be called once an element.
-static inline float exp_neg(float x) {
-    const float c  = x > -87.0f ? x : -87.0f;
-    const float n  = (c * 1.44269504f + 12582912.0f) - 12582912.0f;    // nearest integer to x / ln 2
-    const float r  = (c - n * 0.693359375f) + n * 2.12194440e-4f;      // ln 2 in two parts (Cody and Waite)
-    float p = 1.9875691500e-4f;                                        // minimax polynomial (Cephes)
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = (p * r) * r + r + 1.0f;
-    const int32_t bits = ((int32_t) n + 127) << 23;
-    float scale;
-    memcpy(&scale, &bits, sizeof scale);
-    return x > -87.0f ? p * scale : 0.0f;
-}
-
-static float relu(float x) {
-    return x < 0.0f ? 0.0f : x; // NaN passes, to be seen at the output
-}
-
-static double max_of(double a, double b) {
-    return a > b ? a : b;
-}
-
-static void top_insert(float top[AUTODECO_N_TOP], float w) {
-    int i = AUTODECO_N_TOP - 1;
-    if (w <= top[i]) {
-        return;
-    }
-    for (; i > 0 && top[i - 1] < w; i--) {
-        top[i] = top[i - 1];
-    }
-    top[i] = w;
-}
+#define N_VECTOR 16 // the arrays over tiles are padded to this, for `weigh`
 
 // ---- a row ------------------------------------------------------------------------------
 
-bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab) {
+static int32_t pad_to_vector(int32_t n) {
+    return (n + N_VECTOR - 1) / N_VECTOR * N_VECTOR;
+}
+
+static void * take(struct autodeco_row * row, size_t n, size_t size) {
+    row->size += n * size;
+    return calloc(n, size);
+}
+
+bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab, bool keep_raw) {
     memset(row, 0, sizeof *row);
-    row->heads    = heads;
-    row->n_vocab  = n_vocab;
-    row->n_blocks = (n_vocab + AUTODECO_N_BLOCK - 1) / AUTODECO_N_BLOCK;
-    row->act      = calloc(heads ? 2 * (size_t) heads->n_hidden : 1, sizeof *row->act);
-    row->blocks   = calloc((size_t) row->n_blocks, sizeof *row->blocks);
-    row->weights  = calloc((size_t) n_vocab, sizeof *row->weights);
-    if (!row->act || !row->blocks || !row->weights) {
+    row->heads   = heads;
+    row->kernels = autodeco_kernels_find(NULL);
+    row->n_vocab = n_vocab;
+    row->n_tiles = (n_vocab + AUTODECO_N_TILE - 1) / AUTODECO_N_TILE;
+    const size_t n_tiles  = (size_t) row->n_tiles;
+    const size_t n_padded = (size_t) pad_to_vector(row->n_tiles);
+    row->act    = take(row, heads ? 2 * (size_t) heads->n_hidden : 1, sizeof *row->act);
+    row->tiles  = take(row, n_tiles, sizeof *row->tiles);
+    row->maxima = take(row, n_padded, sizeof *row->maxima);
+    row->guards = take(row, n_tiles, sizeof *row->guards);
+    row->kept   = take(row, n_tiles, sizeof *row->kept);
+    row->ids    = take(row, (size_t) n_vocab + N_VECTOR, sizeof *row->ids);
+    row->raw    = keep_raw ? take(row, (size_t) n_vocab, sizeof *row->raw) : NULL;
+    if (!row->act || !row->tiles || !row->maxima || !row->guards || !row->kept || !row->ids || (keep_raw && !row->raw)) {
         autodeco_row_free(row);
         return false;
+    }
+    for (size_t t = n_tiles; t < n_padded; t++) {
+        row->maxima[t] = -INFINITY;
     }
     return true;
 }
 
 void autodeco_row_free(struct autodeco_row * row) {
     free(row->act);
-    free(row->blocks);
-    free(row->weights);
+    free(row->tiles);
+    free(row->maxima);
+    free(row->guards);
+    free(row->kept);
+    free(row->ids);
+    free(row->raw);
     memset(row, 0, sizeof *row);
 }
 
@@ -111,15 +79,6 @@ static bool needs_top_p(const struct autodeco_row * row) {
     return row->heads && row->heads->top_p.present && (mode == AUTODECO_HEADS_BOTH || mode == AUTODECO_HEADS_TOP_P);
 }
 
-static int32_t block_begin(int32_t b) {
-    return b * AUTODECO_N_BLOCK;
-}
-
-static int32_t block_end(const struct autodeco_row * row, int32_t b) {
-    const int32_t end = (b + 1) * AUTODECO_N_BLOCK;
-    return end < row->n_vocab ? end : row->n_vocab;
-}
-
 // Contiguous slice [*begin, *end) of n things for thread ith of nth.
 static void slice(int32_t n, int32_t ith, int32_t nth, int32_t * begin, int32_t * end) {
     *begin = (int32_t) ((int64_t) n * ith / nth);
@@ -128,40 +87,36 @@ static void slice(int32_t n, int32_t ith, int32_t nth, int32_t * begin, int32_t 
 
 // ---- stage 1 ----------------------------------------------------------------------------
 
-static void first_layer_of(const struct autodeco_heads * heads, const struct autodeco_head * head, const float * hidden, float * act, int32_t begin, int32_t end) {
+static void first_layer_of(const struct autodeco_row * row, const struct autodeco_head * head, const float * hidden, float * act, int32_t begin, int32_t end) {
+    const struct autodeco_matrix * m = &head->fc1;
+    const char * rows = (const char *) m->data + (size_t) begin * m->stride;
+    row->kernels->dot[m->type](rows, m->stride, end - begin, row->heads->n_embd, hidden, act + begin);
     for (int32_t i = begin; i < end; i++) {
-        act[i] = dot(head->fc1_weight + (size_t) i * heads->n_embd, hidden, heads->n_embd) + head->fc1_bias[i];
+        act[i] += head->fc1_bias[i];
     }
 }
 
-static void block_max(struct autodeco_row * row, const float * logits, int32_t b) {
-    float m = -INFINITY;
-    for (int32_t i = block_begin(b); i < block_end(row, b); i++) {
-        m = logits[i] > m ? logits[i] : m; // false for NaN
+// hidden[n_embd] may be NULL where no head is evaluated
+void autodeco_row_first_layer(struct autodeco_row * row, const float * hidden, int32_t ith, int32_t nth) {
+    if (!needs_temp(row) && !needs_top_p(row)) {
+        return;
     }
-    row->blocks[b].max = m;
-}
-
-// hidden[n_embd] may be NULL where no head is evaluated; logits[n_vocab] raw
-void autodeco_row_first_layer(struct autodeco_row * row, const float * hidden, const float * logits, int32_t ith, int32_t nth) {
     int32_t begin;
     int32_t end;
-    if (needs_temp(row) || needs_top_p(row)) {
-        slice(row->heads->n_hidden, ith, nth, &begin, &end);
-        if (needs_temp(row)) {
-            first_layer_of(row->heads, &row->heads->temp, hidden, row->act, begin, end);
-        }
-        if (needs_top_p(row)) {
-            first_layer_of(row->heads, &row->heads->top_p, hidden, row->act + row->heads->n_hidden, begin, end);
-        }
+    slice(row->heads->n_hidden, ith, nth, &begin, &end);
+    if (needs_temp(row)) {
+        first_layer_of(row, &row->heads->temp, hidden, row->act, begin, end);
     }
-    slice(row->n_blocks, ith, nth, &begin, &end);
-    for (int32_t b = begin; b < end; b++) {
-        block_max(row, logits, b);
+    if (needs_top_p(row)) {
+        first_layer_of(row, &row->heads->top_p, hidden, row->act + row->heads->n_hidden, begin, end);
     }
 }
 
 // ---- stage 2 ----------------------------------------------------------------------------
+
+static float relu(float x) {
+    return x < 0.0f ? 0.0f : x; // NaN passes, to be seen at the output
+}
 
 // z = W2 . relu(a + E . extra) + b2
 static float second_layer(const struct autodeco_head * head, int32_t n_hidden, int32_t n_extra, const float * act, const float * extra) {
@@ -188,119 +143,109 @@ static float predict_temp(const struct autodeco_row * row, bool * fell_back) {
     return *fell_back ? 1.0f : t;
 }
 
-static float row_max(const struct autodeco_row * row) {
-    float m = -INFINITY;
-    for (int32_t b = 0; b < row->n_blocks; b++) {
-        m = row->blocks[b].max > m ? row->blocks[b].max : m;
-    }
-    return m;
+// log2(e) / T: exp(x / T) = 2^(x c)
+static float exponent_of(float temp) {
+    return AUTODECO_LOG2E / temp;
 }
 
-// w[n] = exp((l - m) / temp); in place is allowed. Where m is +inf, only those tokens count.
-static void fill_weights(const float * logits, float * w, int32_t n, float m, float temp) {
-    if (isinf(m)) {
-        for (int32_t i = 0; i < n; i++) {
-            w[i] = logits[i] == INFINITY ? 1.0f : 0.0f;
-        }
-        return;
+static const float * copy_tile(const struct autodeco_row * row, const float * logits, int32_t t, float * buf) {
+    const int32_t from = t * AUTODECO_N_TILE;
+    const int32_t n    = row->n_vocab - from < AUTODECO_N_TILE ? row->n_vocab - from : AUTODECO_N_TILE;
+    for (int32_t i = 0; i < AUTODECO_N_TILE; i++) {
+        const float l = i < n ? logits[from + i] : -INFINITY;
+        buf[i] = l > FLT_MAX ? FLT_MAX : l; // everything finite then lies infinitely far below
     }
-    const float inv = 1.0f / temp;
-    for (int32_t i = 0; i < n; i++) {
-        w[i] = exp_neg((logits[i] - m) * inv);
-    }
+    return buf;
 }
 
-static double sum_one_of(const float * logits, int32_t n, float m) {
-    if (isinf(m)) {
-        double sum = 0.0;
-        for (int32_t i = 0; i < n; i++) {
-            sum += logits[i] == INFINITY;
-        }
-        return sum;
-    }
-    double lanes[8] = { 0 };
-    int32_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        for (int32_t k = 0; k < 8; k++) {
-            lanes[k] += exp_neg(logits[i + k] - m);
-        }
-    }
-    for (; i < n; i++) {
-        lanes[0] += exp_neg(logits[i] - m);
-    }
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+const float * autodeco_row_tile(const struct autodeco_row * row, const float * logits, int32_t t, float * buf) {
+    const bool whole = (t + 1) * AUTODECO_N_TILE <= row->n_vocab;
+    return whole && row->maxima[t] < FLT_MAX ? logits + t * AUTODECO_N_TILE : copy_tile(row, logits, t, buf);
 }
 
-static void sum_block(struct autodeco_block * block, const float * w, int32_t n) {
-    double sum[8]    = { 0 };
-    double sum_sq[8] = { 0 };
-    memset(block->top, 0, sizeof block->top);
-    for (int32_t i = 0; i < n; i++) {
-        const double x = w[i];
-        sum   [i & 7] += x;
-        sum_sq[i & 7] += x * x;
-        if (w[i] > block->top[AUTODECO_N_TOP - 1]) {
-            top_insert(block->top, w[i]);
+static void scale_tiles(struct autodeco_row * row, const float * logits, float c, int32_t begin, int32_t end) {
+    float buf[AUTODECO_N_TILE];
+    for (int32_t t = begin; t < end; t++) {
+        struct autodeco_tile * tile = &row->tiles[t];
+        row->maxima[t] = 0.0f; // not yet known: take the logits as they are
+        row->kernels->scale(autodeco_row_tile(row, logits, t, buf), c, row->params.logprob, tile);
+        if (tile->max > FLT_MAX) {
+            row->kernels->scale(copy_tile(row, logits, t, buf), c, row->params.logprob, tile);
         }
-    }
-    block->sum = block->sum_sq = 0.0;
-    for (int32_t k = 0; k < 8; k++) {
-        block->sum    += sum[k];
-        block->sum_sq += sum_sq[k];
+        row->maxima[t] = tile->max;
     }
 }
 
 void autodeco_row_scale(struct autodeco_row * row, const float * logits, int32_t ith, int32_t nth) {
     bool        fell_back;
     const float temp = predict_temp(row, &fell_back);
-    const float m    = row_max(row);
     if (ith == 0) {
-        row->max          = m;
         row->temp         = temp;
         row->n_fallbacks += fell_back;
     }
-    if (m == -INFINITY) {
-        return; // no finite logit; the draw reports it
-    }
     int32_t begin;
     int32_t end;
-    slice(row->n_blocks, ith, nth, &begin, &end);
-    for (int32_t b = begin; b < end; b++) {
-        const int32_t from = block_begin(b);
-        const int32_t n    = block_end(row, b) - from;
-        fill_weights(logits + from, row->weights + from, n, m, temp + AUTODECO_TEMP_EPS);
-        sum_block(&row->blocks[b], row->weights + from, n);
-        row->blocks[b].sum_one = sum_one_of(logits + from, n, m);
-    }
+    slice(row->n_tiles, ith, nth, &begin, &end);
+    scale_tiles(row, logits, exponent_of(temp + AUTODECO_TEMP_EPS), begin, end);
 }
 
 // ---- stage 3 ----------------------------------------------------------------------------
 
-static double total_weight(const struct autodeco_row * row) {
+static float row_max(const struct autodeco_row * row) {
+    float m = -INFINITY;
+    for (int32_t t = 0; t < row->n_tiles; t++) {
+        m = row->maxima[t] > m ? row->maxima[t] : m;
+    }
+    return m;
+}
+
+// Z = sum over tiles of 2^((max_t - m) c) sum_t. Every thread for itself, from what no one writes now.
+static double total_weight(const struct autodeco_row * row, float m, float c) {
     double sum = 0.0;
-    for (int32_t b = 0; b < row->n_blocks; b++) {
-        sum += row->blocks[b].sum;
+    for (int32_t t = 0; t < row->n_tiles; t += N_VECTOR) {
+        float scales[N_VECTOR];
+        row->kernels->weigh(row->maxima + t, N_VECTOR, m, c, scales);
+        for (int32_t k = 0; k < N_VECTOR && t + k < row->n_tiles; k++) {
+            sum += (double) scales[k] * row->tiles[t + k].sum;
+        }
     }
     return sum;
 }
 
-void autodeco_row_entropy(struct autodeco_row * row, int32_t ith, int32_t nth) {
-    if (row->max == -INFINITY) {
+// The guard against log(0), -q ln(q + 1e-8), splits into -q ln q, whose sum needs no second look at the
+// logits, and -q ln(1 + 1e-8 / q) = -1e-8 g(r), g(r) = r ln(1 + 1/r), r = q / 1e-8, which does: it needs Z.
+//
+// Where a tile's r are small, g(r) = -r ln r + r^2 - r^3 / 2 + ... comes out of the sums at hand, and the
+// tile is not read. r^3 stays below the largest r times r^2: at this bound all tiles of a vocabulary of
+// 262144 together miss 1e-7 nats.
+#define SMALL_CUBES 0.04
+
+// largest = 2^y, the largest r of the tile
+static double guard_of_small(const struct autodeco_tile * tile, double largest, double y) {
+    return largest * largest * tile->sum_sq - largest * AUTODECO_LN2 * (tile->sum_zw + y * tile->sum);
+}
+
+static bool is_small(const struct autodeco_tile * tile, double largest) {
+    return largest * largest * largest * tile->sum_sq < SMALL_CUBES;
+}
+
+void autodeco_row_guard(struct autodeco_row * row, const float * logits, int32_t ith, int32_t nth) {
+    const float m = row_max(row);
+    if (m == -INFINITY) {
         return;
     }
-    const float inv = (float) (1.0 / total_weight(row));
+    const float c = exponent_of(row->temp + AUTODECO_TEMP_EPS);
+    const float k = -(float) log2(AUTODECO_TEMP_EPS * total_weight(row, m, c));
     int32_t begin;
     int32_t end;
-    slice(row->n_blocks, ith, nth, &begin, &end);
-    for (int32_t b = begin; b < end; b++) {
-        double sum = 0.0;
-        for (int32_t i = block_begin(b); i < block_end(row, b); i++) {
-            const float q = row->weights[i] * inv;
-            if (q > 0.0f) {
-                sum -= (double) q * logf(q + 1e-8f);
-            }
-        }
-        row->blocks[b].entropy = sum;
+    slice(row->n_tiles, ith, nth, &begin, &end);
+    float buf[AUTODECO_N_TILE];
+    for (int32_t t = begin; t < end; t++) {
+        const struct autodeco_tile * tile = &row->tiles[t];
+        const double y       = fmax((double) (tile->max - m) * c + k, AUTODECO_MIN_Z);
+        const double largest = exp2(y);
+        row->guards[t] = is_small(tile, largest) ? guard_of_small(tile, largest, y)
+                                                 : row->kernels->guard(autodeco_row_tile(row, logits, t, buf), m, c, k);
     }
 }
 
@@ -308,36 +253,95 @@ void autodeco_row_entropy(struct autodeco_row * row, int32_t ith, int32_t nth) {
 
 struct totals {
     double sum_sq;
-    double entropy;
-    float  top[AUTODECO_N_TOP];
+    double sum_zw;
+    double guard;
 };
 
-static struct totals add_blocks(struct autodeco_row * row) {
-    struct totals t = { 0 };
-    row->sum     = total_weight(row);
-    row->sum_one = 0.0;
-    for (int32_t b = 0; b < row->n_blocks; b++) {
-        const struct autodeco_block * block = &row->blocks[b];
-        row->sum_one += block->sum_one;
-        t.sum_sq     += block->sum_sq;
-        t.entropy    += block->entropy;
-        for (int32_t k = 0; k < AUTODECO_N_TOP; k++) {
-            top_insert(t.top, block->top[k]);
+// row->sum and ->sum_one, and the sums of the statistics, from the tiles
+static struct totals add_tiles(struct autodeco_row * row, float c) {
+    struct totals total = { 0 };
+    const float m = row->max;
+    row->sum = row->sum_one = 0.0;
+    for (int32_t t = 0; t < row->n_tiles; t += N_VECTOR) {
+        float scales[N_VECTOR];
+        float ones[N_VECTOR];
+        row->kernels->weigh(row->maxima + t, N_VECTOR, m, c, scales);
+        row->kernels->weigh(row->maxima + t, N_VECTOR, m, AUTODECO_LOG2E, ones);
+        for (int32_t k = 0; k < N_VECTOR && t + k < row->n_tiles; k++) {
+            const struct autodeco_tile * tile = &row->tiles[t + k];
+            const double s = scales[k];
+            if (tile->max == -INFINITY) {
+                continue; // nothing counts in it
+            }
+            row->sum     += s * tile->sum;
+            row->sum_one += (double) ones[k] * tile->sum_one;
+            total.sum_sq += s * s * tile->sum_sq;
+            const double z = fmax((double) (tile->max - m) * c, AUTODECO_MIN_Z); // of the tile's maximum, as weigh() has it
+            total.sum_zw += s * (tile->sum_zw + z * tile->sum);
+            total.guard  += row->guards[t + k];
         }
     }
-    return t;
+    return total;
 }
 
-static float predict_top_p(struct autodeco_row * row, const struct totals * t) {
+static void top_insert(float top[AUTODECO_N_TOP], float l) {
+    int i = AUTODECO_N_TOP - 1;
+    if (!(l > top[i])) {
+        return;
+    }
+    for (; i > 0 && top[i - 1] < l; i--) {
+        top[i] = top[i - 1];
+    }
+    top[i] = l;
+}
+
+// The tiles of the five largest maxima, in *tiles. Returns how many there are.
+static int32_t find_top_tiles(const struct autodeco_row * row, int32_t tiles[AUTODECO_N_TOP]) {
+    int32_t n = 0;
+    for (int32_t t = 0; t < row->n_tiles; t++) {
+        const float m = row->maxima[t];
+        if (m == -INFINITY || (n == AUTODECO_N_TOP && m <= row->maxima[tiles[n - 1]])) {
+            continue;
+        }
+        int32_t i = n < AUTODECO_N_TOP ? n++ : n - 1;
+        for (; i > 0 && row->maxima[tiles[i - 1]] < m; i--) {
+            tiles[i] = tiles[i - 1];
+        }
+        tiles[i] = t;
+    }
+    return n;
+}
+
+// The weights of the five largest logits, summed: they lie in the five tiles of the largest maxima.
+static double top5_weight(const struct autodeco_row * row, const float * logits, float c) {
+    float   top[N_VECTOR];
+    float   w[N_VECTOR];
+    int32_t tiles[AUTODECO_N_TOP];
+    for (int k = 0; k < N_VECTOR; k++) {
+        top[k] = -INFINITY;
+    }
+    const int32_t n = find_top_tiles(row, tiles);
+    for (int32_t i = 0; i < n; i++) {
+        float buf[AUTODECO_N_TILE];
+        const float * l = autodeco_row_tile(row, logits, tiles[i], buf);
+        for (int32_t j = 0; j < AUTODECO_N_TILE; j++) {
+            top_insert(top, l[j]);
+        }
+    }
+    row->kernels->weigh(top, N_VECTOR, row->max, c, w);
+    return (double) w[0] + w[1] + w[2] + w[3] + w[4];
+}
+
+static float predict_top_p(struct autodeco_row * row, const float * logits, const struct totals * total, float c) {
     const struct autodeco_heads * heads = row->heads;
     const double n    = row->n_vocab;
-    const double top5 = (double) t->top[0] + t->top[1] + t->top[2] + t->top[3] + t->top[4];
+    const double var  = total->sum_sq / (row->sum * row->sum) - 1.0 / n; // closed form, semantics 2.3
     const float extra[5] = {
         row->temp,
-        (float) (t->top[0] / row->sum),
-        (float) t->entropy,
-        (float) (max_of(t->sum_sq / (row->sum * row->sum) - 1.0 / n, 0.0) / (n - 1.0)), // closed form, semantics 2.3
-        (float) (top5 / row->sum),
+        row->step.max_prob,
+        row->step.entropy,
+        (float) ((var > 0.0 ? var : 0.0) / (n - 1.0)),
+        heads->n_extra == 5 ? (float) (top5_weight(row, logits, c) / row->sum) : 0.0f,
     };
     const float z = second_layer(&heads->top_p, heads->n_hidden, heads->n_extra, row->act + heads->n_hidden, extra);
     const float p = autodeco_sigmoid(z);
@@ -345,86 +349,96 @@ static float predict_top_p(struct autodeco_row * row, const struct totals * t) {
     return isfinite(p) ? p : 1.0f;
 }
 
-void autodeco_row_finish(struct autodeco_row * row) {
+void autodeco_row_finish(struct autodeco_row * row, const float * logits) {
     struct autodeco_step * step = &row->step;
-    *step = (struct autodeco_step) { .token = -1, .temp = NAN, .top_p = NAN, .logprob = NAN };
+    *step       = (struct autodeco_step) { .token = -1, .temp = NAN, .top_p = NAN, .logprob = NAN };
+    row->max    = row->max_one = row_max(row);
     row->status = row->max == -INFINITY ? AUTODECO_STATUS_NO_LOGIT : AUTODECO_STATUS_OK;
     if (row->status != AUTODECO_STATUS_OK) {
         return;
     }
-    const struct totals t = add_blocks(row);
-    step->max_prob = (float) (t.top[0] / row->sum);
-    step->entropy  = (float) t.entropy;
+    const float c = exponent_of(row->temp + AUTODECO_TEMP_EPS);
+    const struct totals total = add_tiles(row, c);
+    const double plain = log(row->sum) - total.sum_zw / row->sum * AUTODECO_LN2; // sum of -q ln q
+    step->max_prob = (float) (1.0 / row->sum);
+    step->entropy  = (float) (plain - AUTODECO_TEMP_EPS * total.guard);
     if (needs_temp(row)) {
         step->temp = row->temp;
     }
     if (needs_top_p(row)) {
-        step->top_p = predict_top_p(row, &t);
+        step->top_p = predict_top_p(row, logits, &total, c);
     }
     autodeco_combine_params(&row->params, step);
 }
 
 // ---- stage 5 ----------------------------------------------------------------------------
 
-static int32_t argmax(const float * logits, int32_t n) {
-    int32_t best = -1;
-    float   m    = -INFINITY;
-    for (int32_t i = 0; i < n; i++) {
-        if (logits[i] > m) {
-            m    = logits[i];
-            best = i;
+int32_t autodeco_row_argmax(const struct autodeco_row * row, const float * logits) {
+    float buf[AUTODECO_N_TILE];
+    for (int32_t t = 0; t < row->n_tiles; t++) {
+        if (row->maxima[t] == row->max) {
+            const float * l = autodeco_row_tile(row, logits, t, buf);
+            for (int32_t i = 0; i < AUTODECO_N_TILE; i++) {
+                if (l[i] == row->max) {
+                    return t * AUTODECO_N_TILE + i;
+                }
+            }
         }
     }
-    return best;
+    return -1;
 }
 
-// logits[n_vocab]: raw, or what the CPU samplers before the draw left over (then weights_ready is
-// false, and logits may be row->weights itself). u in [0, 1).
-void autodeco_row_draw(struct autodeco_row * row, const float * logits, bool weights_ready, double u) {
+// logits[n_vocab]: those of the stages before, or what the CPU samplers left over (same_logits is false).
+// u in [0, 1).
+void autodeco_row_draw(struct autodeco_row * row, const float * logits, bool same_logits, double u) {
     struct autodeco_step * step = &row->step;
-    const int32_t best = argmax(logits, row->n_vocab);
-    if (best < 0) {
+    const bool  greedy = !(step->temp_eff >= AUTODECO_MIN_TEMP);
+    const float c      = greedy ? 1.0f : exponent_of(step->temp_eff);
+    // the sums of the statistics serve again where the user does not scale T and 1e-8 vanishes in it
+    if (!same_logits || (!greedy && step->temp_eff != row->temp + AUTODECO_TEMP_EPS)) {
+        scale_tiles(row, logits, c, 0, row->n_tiles);
+        row->max = row_max(row);
+        row->sum = total_weight(row, row->max, c);
+    }
+    if (row->max == -INFINITY) {
         row->status = AUTODECO_STATUS_NO_LOGIT;
         return;
     }
     step->n_kept = 1;
-    step->token  = best;
-    if (!(step->temp_eff >= AUTODECO_MIN_TEMP)) {
+    if (greedy) {
+        step->token = autodeco_row_argmax(row, logits);
         return;
     }
-    // the statistics' weights serve again where the user does not scale T and 1e-8 vanishes in it
-    if (!weights_ready || step->temp_eff != row->temp + AUTODECO_TEMP_EPS) {
-        fill_weights(logits, row->weights, row->n_vocab, logits[best], step->temp_eff);
-    }
-    for (int32_t i = 0; row->params.min_p > 0.0f && i < row->n_vocab; i++) {
-        row->weights[i] = row->weights[i] >= row->params.min_p ? row->weights[i] : 0.0f; // the largest is 1
-    }
     struct autodeco_nucleus nucleus;
-    autodeco_nucleus_find(row->weights, row->n_vocab, step->top_p_eff, &nucleus);
+    autodeco_nucleus_find(row, logits, c, &nucleus);
     step->n_kept = nucleus.n_kept;
-    step->token  = autodeco_nucleus_draw(row->weights, row->n_vocab, &nucleus, u);
+    step->token  = autodeco_nucleus_draw(row, logits, c, &nucleus, u);
 }
 
-// ln softmax(l)[token] at temperature 1, from the raw logit of the drawn token
+// ln softmax(l)[token] at temperature 1, from the raw logit of the drawn token; where it is asked for
 void autodeco_row_logprob(struct autodeco_row * row, float logit) {
-    const double above = isinf(row->max) ? 0.0 : (double) logit - row->max;
+    if (!row->params.logprob) {
+        return;
+    }
+    const double above = (double) (logit > FLT_MAX ? FLT_MAX : logit) - row->max_one;
     row->step.logprob = (float) (above - log(row->sum_one));
 }
 
 // ---- all stages -------------------------------------------------------------------------
 
 enum autodeco_status autodeco_step_once(
-        const struct autodeco_heads * heads, struct autodeco_sampler_params params, const float * hidden,
+        const struct autodeco_heads * heads, struct autodeco_sampler_params params, const char * kernels, const float * hidden,
         const float * logits, int32_t n_vocab, uint64_t index, int32_t n_threads, struct autodeco_step * out) {
     struct autodeco_row row;
-    if (!autodeco_row_init(&row, heads, n_vocab)) {
+    if (!autodeco_row_init(&row, heads, n_vocab, false)) {
         return AUTODECO_STATUS_MEMORY;
     }
-    row.params = params;
-    for (int32_t i = 0; i < n_threads; i++) autodeco_row_first_layer(&row, hidden, logits, i, n_threads);
+    row.params  = params;
+    row.kernels = autodeco_kernels_find(kernels);
+    for (int32_t i = 0; i < n_threads; i++) autodeco_row_first_layer(&row, hidden, i, n_threads);
     for (int32_t i = 0; i < n_threads; i++) autodeco_row_scale(&row, logits, i, n_threads);
-    for (int32_t i = 0; i < n_threads; i++) autodeco_row_entropy(&row, i, n_threads);
-    autodeco_row_finish(&row);
+    for (int32_t i = 0; i < n_threads; i++) autodeco_row_guard(&row, logits, i, n_threads);
+    autodeco_row_finish(&row, logits);
     if (row.status == AUTODECO_STATUS_OK) {
         autodeco_row_draw(&row, logits, true, autodeco_ref_uniform(params.seed, index));
     }

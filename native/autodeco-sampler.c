@@ -127,7 +127,7 @@ static struct autodeco_node * prepare_node(struct state * s, int64_t n_vocab, bo
     struct autodeco_node * node = &s->nodes[index];
     if (!probe && node->row.n_vocab != n_vocab) {
         autodeco_row_free(&node->row);
-        if (!autodeco_row_init(&node->row, s->heads, (int32_t) n_vocab)) {
+        if (!autodeco_row_init(&node->row, s->heads, (int32_t) n_vocab, s->params.cpu_draw)) {
             s->status = AUTODECO_STATUS_MEMORY;
             return NULL;
         }
@@ -168,6 +168,21 @@ static struct ggml_tensor * find_hidden(struct state * s, struct ggml_context * 
     return ggml_view_1d(ctx, norm, norm->ne[0], (size_t) row * norm->nb[1]);
 }
 
+// llama.cpp pads the logits by a row with ggml_pad, a scalar loop over every element (0.5 ms for 151,936). A view of
+// what it pads leaves that node out of the graph.
+static struct ggml_tensor * find_logits(struct ggml_context * ctx, const struct llama_sampler_data * data) {
+    struct ggml_tensor * padded = data->logits->view_src;
+    if (!padded || padded->op != GGML_OP_PAD) {
+        return data->logits;
+    }
+    struct ggml_tensor * logits = padded->src[0];
+    const int64_t row = (int64_t) (data->logits->view_offs / padded->nb[1]);
+    if (row >= logits->ne[1]) {
+        return data->logits;
+    }
+    return ggml_view_1d(ctx, logits, logits->ne[0], (size_t) row * logits->nb[1]);
+}
+
 // Called for the probe graph, for reserved worst-case graphs and for real ones; no sampling state may
 // change here. The first call sets the node budget, so all build the same nodes.
 static void sampler_backend_apply(struct llama_sampler * smpl, struct ggml_context * ctx, struct ggml_cgraph * gf, struct llama_sampler_data * data) {
@@ -177,11 +192,12 @@ static void sampler_backend_apply(struct llama_sampler * smpl, struct ggml_conte
     if (!node) {
         return; // reported by autodeco_sampler_status
     }
+    struct ggml_tensor * logits = find_logits(ctx, data);
     if (s->params.cpu_draw) {
-        data->logits = autodeco_graph_predict(ctx, hidden, data->logits, node);
+        data->logits = autodeco_graph_predict(ctx, hidden, logits, node);
         return;
     }
-    data->sampled = autodeco_graph_sample(ctx, hidden, data->logits, node);
+    data->sampled = autodeco_graph_sample(ctx, hidden, logits, node);
     data->logits  = NULL; // nobody needs a copy of them
 }
 
@@ -334,16 +350,12 @@ static void draw_apply(struct llama_sampler * smpl, llama_token_data_array * cur
         s->status = AUTODECO_STATUS_MEMORY;
         return;
     }
-    // the row's weights hold the raw logits (autodeco_graph_predict): the draw works in the scratch
-    float * raw  = row->weights;
-    row->weights = s->scratch;
     autodeco_row_draw(row, s->scratch, false, node_uniform(s, 0));
-    row->weights = raw;
     if (row->status != AUTODECO_STATUS_OK) {
         s->status = row->status;
         return;
     }
-    autodeco_row_logprob(row, raw[row->step.token]);
+    autodeco_row_logprob(row, row->raw[row->step.token]);
     s->steps[index] = row->step;
     select_token(cur_p, row->step.token);
 }
@@ -376,6 +388,11 @@ static struct llama_sampler * draw_clone(const struct llama_sampler * smpl) {
 }
 
 // ---- public -----------------------------------------------------------------------------
+
+const char * autodeco_kernels_name(int32_t i) {
+    const struct autodeco_kernels * kernels = autodeco_kernels_get(i);
+    return kernels ? kernels->name : NULL;
+}
 
 const char * autodeco_llama_version(void) {
     return AUTODECO_LLAMA_VERSION;
@@ -412,7 +429,7 @@ enum autodeco_status autodeco_heads_check_model(const struct autodeco_heads * he
 }
 
 struct autodeco_sampler_params autodeco_sampler_default_params(void) {
-    return (struct autodeco_sampler_params) { .seed = 0, .temp = 1.0f, .top_p = 1.0f, .min_p = 0.0f, .heads_mode = AUTODECO_HEADS_BOTH, .cpu_draw = false };
+    return (struct autodeco_sampler_params) { .seed = 0, .temp = 1.0f, .top_p = 1.0f, .min_p = 0.0f, .heads_mode = AUTODECO_HEADS_BOTH, .cpu_draw = false, .logprob = false };
 }
 
 struct llama_sampler * autodeco_sampler_init(const struct autodeco_heads * heads, struct autodeco_sampler_params params) {
@@ -459,6 +476,15 @@ int64_t autodeco_sampler_n_fallbacks(const struct llama_sampler * smpl) {
         n += s->nodes[i].row.n_fallbacks;
     }
     return n;
+}
+
+size_t autodeco_sampler_memory(const struct llama_sampler * smpl) {
+    const struct state * s = smpl->ctx;
+    size_t size = (size_t) s->n_scratch * sizeof *s->scratch;
+    for (int32_t i = 0; i < s->n_nodes; i++) {
+        size += s->nodes[i].row.size;
+    }
+    return size;
 }
 
 void autodeco_sampler_set_params(struct llama_sampler * smpl, struct autodeco_sampler_params params) {

@@ -89,6 +89,7 @@ struct autodeco_sampler_params {
     float                    min_p;      // drop tokens below min_p x the largest, after T and before the cut; 0 = off
     enum autodeco_heads_mode heads_mode;
     bool                     cpu_draw;   // T and P in the graph, cut and draw in autodeco_sampler_init_draw
+    bool                     logprob;    // report it: a second exponential for every logit
 };
 
 // One drawn token. temp and top_p are the heads' own values, NAN where not evaluated.
@@ -101,7 +102,7 @@ struct autodeco_step {
     int32_t n_kept;    // size of the nucleus
     float   entropy;   // nats, of softmax(l / T)
     float   max_prob;  // of softmax(l / T)
-    float   logprob;   // ln softmax(l)[token], temperature 1, before any cut
+    float   logprob;   // ln softmax(l)[token], temperature 1, before any cut; NAN unless asked for
 };
 
 // ---- library --------------------------------------------------------------------------
@@ -109,6 +110,11 @@ struct autodeco_step {
 // The llama.cpp compiled against, and whether the one loaded now is the same.
 AUTODECO_API const char *         autodeco_llama_version(void);
 AUTODECO_API enum autodeco_status autodeco_check_llama(char * err, size_t n_err);
+
+// Name of the i-th set of vector instructions that this CPU can run the step with, fastest first and
+// "baseline" last; NULL past the end. The first is used, or the one that the environment variable
+// AUTODECO_KERNELS names.
+AUTODECO_API const char * autodeco_kernels_name(int32_t i);
 
 // ---- heads ----------------------------------------------------------------------------
 
@@ -126,6 +132,9 @@ AUTODECO_API bool    autodeco_heads_has_temp (const struct autodeco_heads * head
 AUTODECO_API bool    autodeco_heads_has_top_p(const struct autodeco_heads * heads);
 AUTODECO_API float   autodeco_heads_mean_temp (const struct autodeco_heads * heads); // NAN = unknown
 AUTODECO_API float   autodeco_heads_mean_top_p(const struct autodeco_heads * heads); // NAN = unknown
+
+// Bytes of weights in memory.
+AUTODECO_API size_t autodeco_heads_memory(const struct autodeco_heads * heads);
 
 // One line for people, like snprintf.
 AUTODECO_API int autodeco_heads_desc(const struct autodeco_heads * heads, char * buf, size_t n_buf);
@@ -158,6 +167,10 @@ AUTODECO_API enum autodeco_status autodeco_sampler_status(const struct llama_sam
 
 // Head outputs that were not finite and fell back to 1, since init.
 AUTODECO_API int64_t autodeco_sampler_n_fallbacks(const struct llama_sampler * smpl);
+
+// Bytes held for the rows sampled at once, heads not counted: about 4 per vocabulary entry and row, 8 with
+// cpu_draw and 4 once for the state. 0 before the first decode.
+AUTODECO_API size_t autodeco_sampler_memory(const struct llama_sampler * smpl);
 
 // Take effect from the next decode on. cpu_draw cannot change.
 AUTODECO_API void                           autodeco_sampler_set_params(struct llama_sampler * smpl, struct autodeco_sampler_params params);
@@ -194,9 +207,10 @@ AUTODECO_API int32_t autodeco_ref_draw(
         const float * logits, int32_t n_vocab, float temp_eff, float top_p_eff, double u, bool * kept, int32_t * n_kept);
 
 // The whole step of the sampler outside any graph, by the code the graph nodes run, in n_threads
-// slices one after the other: what the tests compare with the reference.
+// slices one after the other: what the tests compare with the reference. kernels: a name, NULL = the
+// fastest.
 AUTODECO_API enum autodeco_status autodeco_step_once(
-        const struct autodeco_heads * heads, struct autodeco_sampler_params params, const float * hidden,
+        const struct autodeco_heads * heads, struct autodeco_sampler_params params, const char * kernels, const float * hidden,
         const float * logits, int32_t n_vocab, uint64_t index, int32_t n_threads, struct autodeco_step * out);
 
 #ifdef __cplusplus

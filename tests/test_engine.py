@@ -147,8 +147,8 @@ def test_min_p_drops_what_is_less_likely_than_its_share_of_the_largest(engine):
         """T is 1 without heads, so exp(logprob) is what min_p looks at; 1e-5 for float32 sums."""
         return sum(np.exp(s.logprob) < 0.3 * s.max_prob * (1 - 1e-5) for s in steps)
 
-    assert below(draw(engine, n=100, seed=3, heads_mode="none", min_p=0.3)) == 0
-    assert below(draw(engine, n=100, seed=3, heads_mode="none")) > 0
+    assert below(draw(engine, n=100, seed=3, heads_mode="none", min_p=0.3, logprobs=True)) == 0
+    assert below(draw(engine, n=100, seed=3, heads_mode="none", logprobs=True)) > 0
     assert {s.n_kept for s in draw(engine, n=20, seed=3, min_p=1.0)} == {1}
 
 
@@ -508,7 +508,7 @@ def test_every_step_of_a_walk_is_the_specifications(letters, engine):
     mass by about 1e-6, and with some 20 edges a step one walk in 250 would see a token flip. The seed is
     fixed, so that it is decided once a platform."""
     prompt = engine.model.tokenize("hello")
-    steps = list(engine.generate(prompt, SamplingParams(seed=12), max_tokens=200, stop_at_end=False))
+    steps = list(engine.generate(prompt, SamplingParams(seed=12, logprobs=True), max_tokens=200, stop_at_end=False))
     logits = walk_logits(letters.gguf, prompt, [s.id for s in steps])
     for step, row in zip(steps, logits, strict=True):
         spec = sampling.draw(row, step.temperature_eff, step.top_p_eff, sampling.uniform(12, step.index))

@@ -30,11 +30,12 @@ LAYERS = {
     "chat": 6,
     "trace": 6,
     "llama": 6,
+    "bench": 6,
     "cli": 8,
     "__main__": 9,
     "__init__": 9,
 }
-# convert, train and cli are packages: inside one of them, modules import each other.
+# convert, train, bench and cli are packages: inside one of them, modules import each other.
 
 
 def modules() -> list[tuple[str, Path]]:

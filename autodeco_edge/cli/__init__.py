@@ -13,7 +13,7 @@ import sys
 import typer
 
 from ..errors import AutodecoError
-from . import convert, doctor, run, train
+from . import bench, convert, doctor, run, train
 
 app = typer.Typer(
     name="autodeco-edge",
@@ -32,6 +32,7 @@ app.command()(convert.show)
 app.command()(convert.verify)
 app.command()(train.train)
 app.command()(doctor.doctor)
+app.add_typer(bench.app)
 
 
 def _version(value: bool) -> None:

@@ -73,7 +73,8 @@ def run(
     if trace is not None and trace.is_dir():
         raise UsageError(f"--trace {trace}: is a folder; give a file name")
     text = _read_prompt(prompt)
-    params = _sampling(seed, temp, top_p, heads_mode)
+    records = as_json or as_jsonl or trace is not None
+    params = _sampling(seed, temp, top_p, heads_mode, logprobs=records)
 
     from .. import runtime
     from .._lib import log
@@ -117,11 +118,15 @@ def _read_stdin() -> str:
         raise UsageError("the text on stdin is not UTF-8; convert it first") from None
 
 
-def _sampling(seed: int | None, temp: float, top_p: float, heads_mode: str) -> SamplingParams:
+def _sampling(seed: int | None, temp: float, top_p: float, heads_mode: str, *, logprobs: bool) -> SamplingParams:
     from ..sampler import SamplingParams
 
     return SamplingParams(
-        seed=secrets.randbits(32) if seed is None else seed, temperature=temp, top_p=top_p, heads_mode=heads_mode
+        seed=secrets.randbits(32) if seed is None else seed,
+        temperature=temp,
+        top_p=top_p,
+        heads_mode=heads_mode,
+        logprobs=logprobs,
     )
 
 

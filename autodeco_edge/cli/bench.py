@@ -1,0 +1,151 @@
+"""``autodeco-edge bench step`` and ``bench decode``: AutoDeco against stock llama.cpp, in this very process.
+
+Owns the option names, their help and the tables. The work is in autodeco_edge.bench, imported inside each
+command so that ``--help`` stays quick. The report goes to stdout, as a table or as one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="bench", help="Time AutoDeco against stock llama.cpp, alternating in one process.", no_args_is_help=True
+)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_RANGES = "Medians, [quartiles]; ratio: AutoDeco's median divided by the other's."
+
+
+@app.command()
+def step(
+    n_vocab: Annotated[int, typer.Option("--n-vocab", help="Vocabulary size.")] = 151936,
+    n_embd: Annotated[int, typer.Option("--n-embd", help="Hidden size.")] = 3584,
+    threads: Annotated[int, typer.Option("--threads", "-t", help="Threads of the graph; stock sampling has one.")] = 1,
+    type_: Annotated[str, typer.Option("--type", help="Heads' weights: f32, f16, bf16 or q8_0.")] = "f16",
+    rows: Annotated[int, typer.Option("--rows", help="Sequences in one graph.")] = 1,
+    rounds: Annotated[int, typer.Option("--rounds", help="Each runs every contender once.")] = 200,
+    as_json: JsonOption = False,
+) -> None:
+    """One sampling step on random heads and logits: the heads and the draw, without a model.
+
+    Example: autodeco-edge bench step --n-vocab 128256 --n-embd 4096
+    """
+    from ..bench.step import StepSetup, run_step
+
+    setup = StepSetup(n_vocab=n_vocab, n_embd=n_embd, n_threads=threads, outtype=type_, n_rows=rows, n_rounds=rounds)
+    report = run_step(setup)
+    print(json.dumps(report, indent=2) if as_json else _step_table(report))
+
+
+@app.command()
+def decode(
+    model: Annotated[Path, typer.Option("--model", "-m", metavar="MODEL.gguf", help="A model.", show_default=False)],
+    heads: Annotated[
+        Path | None, typer.Option("--heads", metavar="HEADS.gguf", help="Default: those inside the model.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", "-t", help="0: one a physical core.")] = 0,
+    prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", help="Random tokens of the prompt.")] = 64,
+    tokens: Annotated[int, typer.Option("--tokens", help="Tokens decoded behind it.")] = 64,
+    rounds: Annotated[int, typer.Option("--rounds", help="Repetitions of both.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Prompt and tokens on a model: a context a sampler, one token each in turn; and the Python engine against C.
+
+    Example: autodeco-edge bench decode -m model.gguf --heads heads.gguf
+    """
+    from ..bench.decode import DecodeSetup, run_decode
+
+    setup = DecodeSetup(n_prompt=prompt_tokens, n_tokens=tokens, n_rounds=rounds, n_threads=threads)
+    report = run_decode(model, heads or "auto", setup)
+    print(json.dumps(report, indent=2) if as_json else _decode_table(report))
+
+
+# ---- tables --------------------------------------------------------------------------------------
+
+# key of the report, label, name of AutoDeco's ratio to it; bench/plot.py uses them too
+STEP_ROWS = (
+    ("autodeco", "AutoDeco", None),
+    ("greedy", "greedy", "ratio_vs_greedy"),
+    ("default_chain", "default chain", "ratio_vs_default"),
+    ("temp_top_p", "temp + top-p + dist", "ratio_vs_temp_top_p"),
+    ("dist", "dist alone", None),
+    ("logits_sweep", "plain read of the logits", None),
+    ("weights_sweep", "plain read of the heads", None),
+    ("graph_overhead", "empty ggml graph", None),
+    ("logits_copy", "llama.cpp's copy, stock", None),
+    ("logits_pad", "llama.cpp's copy, in graph", None),
+)
+DECODE_ROWS = (
+    ("autodeco", "AutoDeco", None),
+    ("greedy", "greedy", "ratio_vs_greedy"),
+    ("default_chain", "default chain", "ratio_vs_default"),
+    ("temp_top_p", "temp + top-p + dist", "ratio_vs_temp_top_p"),
+    ("runtime", "Python engine, AutoDeco", None),
+    ("runtime_c_loop", "C loop in turn with it", "runtime_ratio"),
+)
+
+
+def _head(report: dict, what: str) -> list[str]:
+    from ..bench.machine import one_line
+
+    stock = report["stock"]
+    return [
+        one_line(report["machine"]),
+        what,
+        f"temp + top-p at T {stock['temperature']}, P {stock['top_p']}. {_RANGES}",
+    ]
+
+
+def _step_table(report: dict) -> str:
+    setup = report["setup"]
+    lines = _head(
+        report,
+        f"vocabulary {setup['n_vocab']}, hidden size {setup['n_embd']}, {setup['outtype']} heads, "
+        f"rows {setup['n_rows']}, threads {setup['n_threads']}, rounds {setup['n_rounds']}",
+    )
+    for name, case in report["cases"].items():
+        lines += ["", f"{name + ' logits':<26}{'us':>10}  {'[quartiles]':<22}{'ratio':>8}"]
+        for key, label, ratio in STEP_ROWS:
+            low, high = case["quartiles"][f"{key}_us"]
+            lines.append(_row(label, f"{case[f'{key}_us']:.1f}", f"[{low:.1f}, {high:.1f}]", case.get(ratio)))
+        lines.append(_row("both plain reads", "", "", case["ratio_vs_sweep"]))
+    return "\n".join([*lines, "", _memory_line(report["memory_bytes"])])
+
+
+def _decode_table(report: dict) -> str:
+    setup = report["setup"]
+    lines = _head(
+        report,
+        f"{report['model']['description']}, vocabulary {report['model']['n_vocab']}, prompt {setup['n_prompt']}, "
+        f"tokens {setup['n_tokens']}, rounds {setup['n_rounds']}, threads {setup['n_threads']}",
+    )
+    lines += ["", f"{'a token':<26}{'ms':>10}  {'[quartiles]':<22}{'ratio':>8}"]
+    for key, label, ratio in DECODE_ROWS:
+        lines.append(_times(label, report["token_us"][key], report.get(ratio)))
+    lines += ["", f"{'the prompt':<26}{'ms':>10}  {'[quartiles]':<22}{'ratio':>8}"]
+    prompt_ratios = {"greedy": "prompt_ratio", "runtime_c_loop": "prompt_runtime_ratio"}
+    for key, label, _ in DECODE_ROWS:
+        lines.append(_times(label, report["prompt_us"][key], report.get(prompt_ratios.get(key))))
+    lines += ["", "median of the paired ratios, [95 % interval]"]
+    for name, paired in report["paired"].items():
+        lines.append(f"{name:<26}{paired['median']:>10.4f}  [{paired['low']:.4f}, {paired['high']:.4f}]")
+    return "\n".join([*lines, "", _memory_line(report["memory_bytes"])])
+
+
+def _times(label: str, us: dict, ratio: float | None) -> str:
+    return _row(label, f"{us['median'] / 1e3:.2f}", f"[{us['q1'] / 1e3:.2f}, {us['q3'] / 1e3:.2f}]", ratio)
+
+
+def _row(label: str, value: str, quartiles: str, ratio: float | None) -> str:
+    return f"{label:<26}{value:>10}  {quartiles:<22}{'' if ratio is None else f'{ratio:.3f}':>8}".rstrip()
+
+
+def _memory_line(memory: dict) -> str:
+    return (
+        f"memory: heads {memory['heads']} bytes, a row {memory['per_row']} bytes "
+        f"({memory['per_vocab_entry']:g} a vocabulary entry)"
+    )

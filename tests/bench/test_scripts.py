@@ -1,0 +1,99 @@
+"""The scripts in bench/: the random model, the scaling table, the picture and the page."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from autodeco_edge.bench.decode import DecodeSetup, run_decode
+from autodeco_edge.bench.step import StepSetup, run_step
+from autodeco_edge.model import Model
+from bench import make_model, plot, scaling
+
+SHAPE = make_model.Shape(n_layer=1, n_vocab=2000, n_embd=896, n_ff=256)
+
+
+# ---- make_model ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make_model.make(tmp_path_factory.mktemp("model"), SHAPE)
+
+
+def test_model_and_heads_fit_together(made):
+    model, heads = made
+    report = run_decode(model, heads, DecodeSetup(n_prompt=8, n_tokens=4, n_rounds=1, n_threads=1))
+    assert report["model"]["n_vocab"] == SHAPE.n_vocab
+    assert "Q4_K" in Model(model).description
+
+
+def test_only_the_two_files_are_left(made):
+    assert sorted(p.name for p in made[0].parent.iterdir()) == [make_model.HEADS, make_model.MODEL]
+
+
+def test_seed_gives_the_same_bytes(made, tmp_path):
+    again = make_model.make(tmp_path, SHAPE)
+    assert [p.read_bytes() for p in again] == [p.read_bytes() for p in made]
+
+
+def test_default_shape_is_half_a_billion():
+    import math
+
+    n = sum(math.prod(dims) for _, dims, _ in make_model.tensors(make_model.Shape()))
+    assert 0.49e9 < n < 0.5e9
+
+
+# ---- scaling and plot ----------------------------------------------------------------------------
+
+AXES = {
+    "vocabulary": ("n_vocab", (500, 1000)),
+    "hidden": ("n_embd", (32, 64)),
+    "rows": ("n_rows", (1, 2)),
+}
+
+
+@pytest.fixture(scope="module")
+def results() -> dict:
+    centre = StepSetup(n_vocab=500, n_embd=32, n_rounds=4)
+    return json.loads(json.dumps({"step-scaling": scaling.run(centre, AXES), "step": run_step(centre)}))
+
+
+def test_scaling_has_every_point(results):
+    rows = results["step-scaling"]["rows"]
+    assert len(rows) == 3 * 2 * len(scaling.THREADS)
+    assert {(row["axis"], row["setup"]["n_threads"]) for row in rows} == {(a, n) for a in AXES for n in (1, 2)}
+
+
+def test_many_rows_get_fewer_rounds_but_some():
+    rounds = {s.n_rows: s.n_rounds for axis, s in scaling.points(StepSetup(n_rounds=200)) if axis == "rows"}
+    assert rounds == {1: 200, 2: 100, 4: 50, 8: 30, 16: 30}
+
+
+PAGE = "prose\n\n<!-- table: rows -->\nold\n<!-- end -->\n\nmore\n\n<!-- table: decode -->\nkept\n<!-- end -->\n"
+
+
+def test_page_changes_between_the_markers_only(results):
+    page = plot.fill(PAGE, results)
+    assert page.startswith("prose\n\n<!-- table: rows -->\n| sequences |") and "old" not in page
+    assert page.endswith("<!-- end -->\n\nmore\n\n<!-- table: decode -->\nkept\n<!-- end -->\n")
+    assert plot.fill(page, results) == page
+
+
+def test_the_page_of_the_project_has_every_marker(results):
+    from tests.conftest import ROOT
+
+    page = (ROOT / "docs" / "performance.md").read_text()
+    for name in plot.TABLES:
+        assert page.count(f"<!-- table: {name} -->") == 1
+    filled = plot.fill(page, results)
+    assert "peaked, µs" in filled and "| 1,000 | flat |" in filled
+
+
+def test_picture(results, tmp_path):
+    pytest.importorskip("matplotlib")
+    plot.draw(results["step-scaling"], tmp_path / "a.svg")
+    plot.draw(results["step-scaling"], tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_text().startswith("<?xml")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
