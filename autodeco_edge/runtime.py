@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import llama_cpp
+import numpy as np
 
 from ._lib import log
 from .cpu import physical_cores
@@ -120,6 +121,18 @@ class _Cache:
         return min(n, len(prompt) - 1)  # the last prompt token is always decoded: it makes the logits
 
 
+class _Rows:
+    """A batch's columns as arrays [_BATCH] over llama.cpp's own memory; every row belongs to sequence 0."""
+
+    def __init__(self, batch) -> None:
+        self.token = np.ctypeslib.as_array(batch.token, (_BATCH,))
+        self.pos = np.ctypeslib.as_array(batch.pos, (_BATCH,))
+        self.logits = np.ctypeslib.as_array(batch.logits, (_BATCH,))
+        for i in range(_BATCH):
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = 0
+
+
 class Engine:
     """Generates with AutoDeco on one sequence.
 
@@ -165,6 +178,7 @@ class Engine:
         self.n_threads = n_threads or physical_cores()
         self._ctx = self._make_context()
         self._batch = llama_cpp.llama_batch_init(_BATCH, 0, 1)
+        self._rows = _Rows(self._batch)
         self._cache = _Cache()
         self.sampler.check()  # an architecture without result_norm is refused here
         self.finish_reason: str | None = None
@@ -307,16 +321,14 @@ class Engine:
     def _decode(self, tokens: list[int], last: bool) -> None:
         """Run the graph over ``tokens``; ``last`` asks for the logits (and the draw) of the last one."""
         self._check_alive()  # a generation may go on after close() or in a forked child
-        batch, n_past = self._batch, len(self._cache.tokens)
-        batch.n_tokens = len(tokens)
-        for i, token in enumerate(tokens):
-            batch.token[i] = token
-            batch.pos[i] = n_past + i
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = 0
-            batch.logits[i] = last and i == len(tokens) - 1
+        n, n_past = len(tokens), len(self._cache.tokens)
+        self._batch.n_tokens = n
+        self._rows.token[:n] = tokens
+        self._rows.pos[:n] = range(n_past, n_past + n)
+        self._rows.logits[: n - 1] = 0
+        self._rows.logits[n - 1] = last
         log.clear()
-        status = llama_cpp.llama_decode(self._ctx, batch)
+        status = llama_cpp.llama_decode(self._ctx, self._batch)
         if status != 0:
             self._cache.tokens.clear()
             llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._ctx), True)

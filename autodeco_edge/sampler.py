@@ -185,6 +185,8 @@ class Sampler:
     ) -> None:
         self.heads = heads  # kept alive: the sampler borrows it
         self.cpu_draw = cpu_draw or bool(filters)
+        self._raw = _native.Step()  # made once: a token's time outside llama.cpp is spent on cold memory
+        self._err = ctypes.create_string_buffer(512)
         self._smpl = lib.autodeco_sampler_init(heads.handle if heads else None, params.native(self.cpu_draw))
         if not self._smpl:
             raise OutOfMemoryError("no memory for a sampler")
@@ -227,14 +229,10 @@ class Sampler:
 
     def sample(self, ctx, index: int) -> Step:
         """Draw (or fetch, where the graph drew), accept, and report; ``index`` goes into the Step."""
-        self.check()
-        token = llama_cpp.llama_sampler_sample(self.chain, ctx, -1)
-        self.check()
-        raw = _native.Step()
-        lib.autodeco_sampler_get_steps(self._smpl, ctypes.byref(raw), 1)
-        if raw.token != token:
-            raise AutodecoError(f"llama.cpp returned token {token}, AutoDeco drew {raw.token}: the chain was bypassed")
-        return _step(index, raw)
+        status = lib.autodeco_sampler_sample(self._smpl, self.chain, ctx, self._raw, self._err, len(self._err))
+        if status != Status.OK:
+            _check(status, self._err)
+        return _step(index, self._raw)
 
     def close(self) -> None:
         if getattr(self, "chain", None):

@@ -469,6 +469,27 @@ enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, 
     }
 }
 
+enum autodeco_status autodeco_sampler_sample(
+        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx,
+        struct autodeco_step * out, char * err, size_t n_err) {
+    enum autodeco_status status = autodeco_sampler_status(smpl, err, n_err);
+    if (status != AUTODECO_STATUS_OK) {
+        return status;
+    }
+    const llama_token token = llama_sampler_sample(chain, ctx, -1);
+    status = autodeco_sampler_status(smpl, err, n_err);
+    if (status != AUTODECO_STATUS_OK) {
+        return status;
+    }
+    out->token = -1;
+    autodeco_sampler_get_steps(smpl, out, 1);
+    if (out->token != token) {
+        return autodeco_fail(AUTODECO_STATUS_BYPASSED, err, n_err,
+                "llama.cpp returned token %d, AutoDeco drew %d: the chain was bypassed", token, out->token);
+    }
+    return AUTODECO_STATUS_OK;
+}
+
 int64_t autodeco_sampler_n_fallbacks(const struct llama_sampler * smpl) {
     const struct state * s = smpl->ctx;
     int64_t n = 0;

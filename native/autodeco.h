@@ -54,6 +54,7 @@
 extern "C" {
 #endif
 
+struct llama_context;
 struct llama_model;
 struct llama_sampler;
 struct autodeco_heads;
@@ -71,6 +72,7 @@ enum autodeco_status {
     AUTODECO_STATUS_NO_NORM      = 9, // the model's graph has no usable "result_norm"
     AUTODECO_STATUS_NOT_ATTACHED = 10, // sampled without having run in a context's graph
     AUTODECO_STATUS_NO_LOGIT     = 11, // no finite logit: nothing can be drawn
+    AUTODECO_STATUS_BYPASSED     = 12, // llama.cpp returned another token than was drawn
 };
 
 // Which heads are applied. A head that is off counts as 1; TOP_P still evaluates the
@@ -164,6 +166,12 @@ AUTODECO_API int32_t autodeco_sampler_get_steps(
 // What went wrong since the last call of reset, if anything. Call it after making the
 // context (NO_NORM) and after each decode, before llama_sampler_sample.
 AUTODECO_API enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, char * err, size_t n_err);
+
+// llama_sampler_sample of the last output on the chain that holds smpl, with the status before and after
+// and the step: what a decode loop of one sequence with one output calls after llama_decode.
+AUTODECO_API enum autodeco_status autodeco_sampler_sample(
+        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx,
+        struct autodeco_step * out, char * err, size_t n_err);
 
 // Head outputs that were not finite and fell back to 1, since init.
 AUTODECO_API int64_t autodeco_sampler_n_fallbacks(const struct llama_sampler * smpl);
