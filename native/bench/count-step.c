@@ -1,7 +1,8 @@
 // One step after another on made-up heads and logits, for counting instructions.
 //
 // Owns nothing but a loop: `valgrind --tool=callgrind` around two runs of different length gives the
-// instructions of one step, the same number on every run. Linked with the sources of the row, not with
+// instructions of one step, the same number on every run. The line it prints says whether two machines
+// compute the same bits. Linked with the sources of the row, not with
 // ggml or llama: valgrind does not know every instruction that those are compiled to.
 //
 //     autodeco-count-step KERNELS N_VOCAB N_EMBD SIGMA N_STEPS
@@ -86,6 +87,8 @@ int main(int argc, char ** argv) {
     for (int32_t i = 0; i < n_steps; i++) {
         run_step(&row, hidden, logits, (uint64_t) i);
     }
-    printf("T %.3f P %.3f kept %d token %d\n", (double) row.step.temp, (double) row.step.top_p, row.step.n_kept, row.step.token);
+    const struct autodeco_step * step = &row.step; // %a: to the bit
+    printf("T %.3f %a P %.3f %a entropy %a kept %d token %d\n", (double) step->temp, (double) step->temp,
+            (double) step->top_p, (double) step->top_p, (double) step->entropy, step->n_kept, step->token);
     return row.status == AUTODECO_STATUS_OK ? 0 : 1;
 }

@@ -183,3 +183,29 @@ def test_q8_0_needs_whole_blocks():
     with pytest.raises(UsageError, match="multiple of 32"):
         StepSetup(n_embd=48, outtype="q8_0")
     StepSetup(n_embd=48, outtype="f16")
+
+
+@pytest.mark.parametrize("outtype", ["f32", "f16", "bf16", "q8_0"])
+def test_a_row_is_the_same_to_the_bit_in_any_batch_on_any_threads(tmp_path, outtype):
+    """T, P, token and all else of a step: ggml graphs of 1, 2, 4 and 8 sequences, 1 and 2 threads.
+
+    The rows' hidden states and logits are given. What llama.cpp computes them as may differ in the last bits
+    between batch sizes, by its own matrix kernels (tests/native/test_batches.py).
+    """
+    n_vocab, n_rows = 20_000, 8
+    written = write_random_heads(tmp_path / "heads.gguf", tmp_path / "heads", N_EMBD, outtype=outtype, seed=5)
+    heads, n_bytes = Heads(written.path), tensor_bytes(written)
+    rng = np.random.default_rng(3)
+    hidden = rng.standard_normal((n_rows, N_EMBD), dtype=np.float32)
+    logits = np.concatenate([make(rng, n_rows // 2, n_vocab) for make in CASES.values()])
+
+    def steps(first: int, n: int, n_threads: int) -> list[bytes]:
+        setup = StepSetup(n_vocab=n_vocab, n_embd=N_EMBD, n_rows=n, n_threads=n_threads, n_rounds=2, seed=7 + first)
+        rows = slice(first, first + n)
+        return [bytes(step) for step in time_step(setup, heads, n_bytes, hidden[rows], logits[rows]).steps]
+
+    alone = [steps(row, 1, 1)[0] for row in range(n_rows)]
+    assert len(set(alone)) == n_rows
+    for n in (1, 2, 4, 8):
+        for n_threads in (1, 2):
+            assert sum((steps(first, n, n_threads) for first in range(0, n_rows, n)), []) == alone

@@ -37,9 +37,7 @@ def counter(tmp_path_factory) -> Path:
     configure = ["cmake", "-S", str(ROOT), "-B", str(build), "-DAUTODECO_BUILD_COUNTER=ON"]
     configure += [f"-DPython3_EXECUTABLE={sys.executable}", "-DCMAKE_BUILD_TYPE=Release"]
     subprocess.run(configure, check=True, capture_output=True)
-    subprocess.run(
-        ["cmake", "--build", str(build), "--target", "autodeco-count-step"], check=True, capture_output=True
-    )
+    subprocess.run(["cmake", "--build", str(build), "--target", "autodeco-count-step"], check=True, capture_output=True)
     return build / "native" / "autodeco-count-step"
 
 
