@@ -40,7 +40,7 @@ figures: install ## Redraw the pictures of the README from the demo model
 
 bench: install build/bench/heads.gguf ## Time AutoDeco against stock llama.cpp; writes bench/results (about 8 minutes)
 	$(BIN)/autodeco-edge bench step --json > build/bench/step.json
-	$(BIN)/autodeco-edge bench decode -m build/bench/model-q4_k_m.gguf --heads build/bench/heads.gguf --rounds 10 --json > build/bench/decode.json
+	$(BIN)/autodeco-edge bench decode -m build/bench/model-q4_k_m.gguf --heads build/bench/heads.gguf --rounds 20 --json > build/bench/decode.json
 	$(BIN)/python -P bench/scaling.py --out build/bench/step-scaling.json
 	mkdir -p bench/results && cp build/bench/*.json bench/results/
 

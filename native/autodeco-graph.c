@@ -59,7 +59,9 @@ static void run_predict(struct ggml_tensor * dst, int ith, int nth, void * userd
     const float *          logits = row_data(dst, 1);
     autodeco_row_finish(row, logits);
     memcpy(dst->data, logits, (size_t) row->n_vocab * sizeof(float));
-    memcpy(row->raw,  logits, (size_t) row->n_vocab * sizeof(float)); // for the log-probability of what is drawn later
+    if (row->status == AUTODECO_STATUS_OK && !autodeco_row_keep_raw(row, logits)) {
+        row->status = AUTODECO_STATUS_MEMORY;
+    }
     node->done(node->owner, node->index);
 }
 

@@ -56,7 +56,7 @@ struct autodeco_nucleus {
 };
 
 // One output row at work. The stages run in order; within a stage, slices run in parallel. What grows
-// with the vocabulary is `ids`, 4 bytes an entry, and `raw`, another 4, where the CPU draws.
+// with the vocabulary is `ids`, 4 bytes an entry.
 struct autodeco_row {
     const struct autodeco_heads *   heads; // may be NULL
     const struct autodeco_kernels * kernels;
@@ -69,7 +69,7 @@ struct autodeco_row {
     double *               guards;  // [n_tiles]
     double *               kept;    // [n_tiles] mass inside the nucleus
     int32_t *              ids;     // [n_vocab + 16] candidates of the cut
-    float *                raw;     // [n_vocab] logits before the CPU samplers; NULL where the graph draws
+    float *                raw;     // [n_vocab] logits before the CPU samplers; NULL until a log-probability needs them
     size_t                 size;    // bytes of all these
     float                  max;     // of the logits that are drawn from
     float                  max_one; // of the raw ones
@@ -87,12 +87,13 @@ float autodeco_head_logit(const struct autodeco_head * head, int32_t n_embd, int
 void  autodeco_combine_params(const struct autodeco_sampler_params * params, struct autodeco_step * step);
 
 // autodeco-row.c
-bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab, bool keep_raw);
+bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab);
 void autodeco_row_free(struct autodeco_row * row);
 void autodeco_row_first_layer(struct autodeco_row * row, const float * hidden, int32_t ith, int32_t nth);
 void autodeco_row_scale      (struct autodeco_row * row, const float * logits, int32_t ith, int32_t nth);
 void autodeco_row_guard      (struct autodeco_row * row, const float * logits, int32_t ith, int32_t nth);
 void autodeco_row_finish     (struct autodeco_row * row, const float * logits);
+bool autodeco_row_keep_raw   (struct autodeco_row * row, const float * logits); // for autodeco_row_logprob after a CPU draw; false without memory
 void autodeco_row_draw       (struct autodeco_row * row, const float * logits, bool same_logits, double u);
 void autodeco_row_logprob    (struct autodeco_row * row, float logit);
 

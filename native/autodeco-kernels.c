@@ -205,20 +205,13 @@ DEFINE_DOT(dot_f32,  float,    vf_load)
 DEFINE_DOT(dot_f16,  uint16_t, vf_from_f16)
 DEFINE_DOT(dot_bf16, uint16_t, vf_from_bf16)
 
-static float half_to_float(const void * p) {
-    uint16_t h[VF_LANES] = { 0 };
-    float    x[VF_LANES];
-    memcpy(h, p, sizeof *h);
-    vf_store(x, vf_from_f16(h));
-    return x[0];
-}
-
 static void dot_q8_0(const void * weights, size_t stride, int32_t n_rows, int32_t n, const float * x, float * out) {
     for (int32_t r = 0; r < n_rows; r++) {
         const char * block = (const char *) weights + (size_t) r * stride;
         vf sum = vf_set(0.0f);
         for (int32_t i = 0; i < n; i += AUTODECO_Q8_BLOCK, block += AUTODECO_Q8_BYTES) {
             const int8_t * q = (const int8_t *) block + 2;
+            prefetch(block + N_AHEAD);
             vf part = vf_mul(vf_from_i8(q), vf_load(x + i));
             part = vf_fma(vf_from_i8(q + VF_LANES), vf_load(x + i + VF_LANES), part);
             sum  = vf_fma(part, vf_set(half_to_float(block)), sum);

@@ -34,7 +34,7 @@ static void * take(struct autodeco_row * row, size_t n, size_t size) {
     return calloc(n, size);
 }
 
-bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab, bool keep_raw) {
+bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab) {
     memset(row, 0, sizeof *row);
     row->heads   = heads;
     row->kernels = autodeco_kernels_find(NULL);
@@ -48,8 +48,7 @@ bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * 
     row->guards = take(row, n_tiles, sizeof *row->guards);
     row->kept   = take(row, n_tiles, sizeof *row->kept);
     row->ids    = take(row, (size_t) n_vocab + N_VECTOR, sizeof *row->ids);
-    row->raw    = keep_raw ? take(row, (size_t) n_vocab, sizeof *row->raw) : NULL;
-    if (!row->act || !row->tiles || !row->maxima || !row->guards || !row->kept || !row->ids || (keep_raw && !row->raw)) {
+    if (!row->act || !row->tiles || !row->maxima || !row->guards || !row->kept || !row->ids) {
         autodeco_row_free(row);
         return false;
     }
@@ -371,6 +370,19 @@ void autodeco_row_finish(struct autodeco_row * row, const float * logits) {
     autodeco_combine_params(&row->params, step);
 }
 
+bool autodeco_row_keep_raw(struct autodeco_row * row, const float * logits) {
+    if (!row->params.logprob) {
+        return true;
+    }
+    if (!row->raw) {
+        row->raw = take(row, (size_t) row->n_vocab, sizeof *row->raw);
+    }
+    if (row->raw) {
+        memcpy(row->raw, logits, (size_t) row->n_vocab * sizeof *row->raw);
+    }
+    return row->raw != NULL;
+}
+
 // ---- stage 5 ----------------------------------------------------------------------------
 
 int32_t autodeco_row_argmax(const struct autodeco_row * row, const float * logits) {
@@ -430,7 +442,7 @@ enum autodeco_status autodeco_step_once(
         const struct autodeco_heads * heads, struct autodeco_sampler_params params, const char * kernels, const float * hidden,
         const float * logits, int32_t n_vocab, uint64_t index, int32_t n_threads, struct autodeco_step * out) {
     struct autodeco_row row;
-    if (!autodeco_row_init(&row, heads, n_vocab, false)) {
+    if (!autodeco_row_init(&row, heads, n_vocab)) {
         return AUTODECO_STATUS_MEMORY;
     }
     row.params  = params;

@@ -127,7 +127,7 @@ static struct autodeco_node * prepare_node(struct state * s, int64_t n_vocab, bo
     struct autodeco_node * node = &s->nodes[index];
     if (!probe && node->row.n_vocab != n_vocab) {
         autodeco_row_free(&node->row);
-        if (!autodeco_row_init(&node->row, s->heads, (int32_t) n_vocab, s->params.cpu_draw)) {
+        if (!autodeco_row_init(&node->row, s->heads, (int32_t) n_vocab)) {
             s->status = AUTODECO_STATUS_MEMORY;
             return NULL;
         }
@@ -355,7 +355,9 @@ static void draw_apply(struct llama_sampler * smpl, llama_token_data_array * cur
         s->status = row->status;
         return;
     }
-    autodeco_row_logprob(row, row->raw[row->step.token]);
+    if (row->raw) {
+        autodeco_row_logprob(row, row->raw[row->step.token]);
+    }
     s->steps[index] = row->step;
     select_token(cur_p, row->step.token);
 }

@@ -162,12 +162,7 @@ VF_INLINE nf       nf_ldexp  (nf a, nf n)          { int32_t i; memcpy(&i, &a, 4
 VF_INLINE nf       nf_negabs (nf a)                { return a < 0.0f ? a : -a; }
 VF_INLINE nf       nf_if_ge  (nf a, nf b, nf x, nf y) { return a >= b ? x : y; }
 VF_INLINE uint32_t nf_bits_ge(nf a, nf b)          { return a >= b; }
-VF_INLINE nf       nf_from_f16 (const uint16_t * p) { // finite halves only: the loader has seen to it
-    const uint32_t bits = (uint32_t) (*p & 0x7fff) << 13;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return (*p & 0x8000 ? -0x1p112f : 0x1p112f) * x; // 127 - 15: the difference of the exponents' bias
-}
+VF_INLINE nf       nf_from_f16 (const uint16_t * p) { const uint32_t bits = (uint32_t) (*p & 0x7fff) << 13; float x; memcpy(&x, &bits, sizeof x); return (*p & 0x8000 ? -0x1p112f : 0x1p112f) * x; }
 VF_INLINE nf       nf_from_bf16(const uint16_t * p) { const uint32_t bits = (uint32_t) *p << 16; float x; memcpy(&x, &bits, sizeof x); return x; }
 VF_INLINE nf       nf_from_i8  (const int8_t * p)   { return *p; }
 VF_INLINE float    nf_reduce_add(nf a)             { return a; }
@@ -229,6 +224,20 @@ VF_INLINE uint32_t vf_bits_ge(vf a, vf b) {
 
 VF_INLINE float vf_sum(vf a) { VF_REDUCE(a, add); }
 VF_INLINE float vf_top(vf a) { VF_REDUCE(a, max); }
+
+// One finite half.
+VF_INLINE float half_to_float(const void * p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+#if defined(__AVX2__)
+    return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
+#else
+    const uint32_t bits = (uint32_t) (h & 0x7fff) << 13;
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return (h & 0x8000 ? -0x1p112f : 0x1p112f) * x;
+#endif
+}
 
 // ---- memory -----------------------------------------------------------------------------
 

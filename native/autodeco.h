@@ -176,8 +176,8 @@ AUTODECO_API enum autodeco_status autodeco_sampler_sample(
 // Head outputs that were not finite and fell back to 1, since init.
 AUTODECO_API int64_t autodeco_sampler_n_fallbacks(const struct llama_sampler * smpl);
 
-// Bytes held for the rows sampled at once, heads not counted: about 4 per vocabulary entry and row, 8 with
-// cpu_draw and 4 once for the state. 0 before the first decode.
+// Bytes held for the rows sampled at once, heads not counted: about 4 per vocabulary entry and row, 4 more
+// for the draw on the CPU and 4 more there for log-probabilities. 0 before the first decode.
 AUTODECO_API size_t autodeco_sampler_memory(const struct llama_sampler * smpl);
 
 // Take effect from the next decode on. cpu_draw cannot change.

@@ -75,7 +75,7 @@ int main(int argc, char ** argv) {
     float * logits = normals(41, (size_t) n_vocab, (float) atof(argv[4]));
 
     struct autodeco_row row;
-    if (!autodeco_row_init(&row, &heads, n_vocab, false)) {
+    if (!autodeco_row_init(&row, &heads, n_vocab)) {
         return 1;
     }
     row.params  = (struct autodeco_sampler_params) { .temp = 1.0f, .top_p = 1.0f };

@@ -38,7 +38,7 @@ def compile_with(compiler: str, out: Path, sets: dict[str, list[str]], *flags: s
 def programs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("neon")
     arm = compile_with(ARM_GCC, folder / "arm", {"baseline": []}, "-static")
-    x86 = {"baseline": [], "avx2": ["-mavx2", "-mfma", "-mf16c"], "avx512": ["-mavx512f"]}
+    x86 = {"baseline": [], "avx2": ["-mavx2", "-mfma", "-mf16c"], "avx512": ["-mavx512f", "-mfma", "-mf16c"]}
     return arm, compile_with("gcc", folder / "x86", x86, "-DAUTODECO_KERNELS_X86")
 
 
