@@ -209,3 +209,10 @@ def test_a_row_is_the_same_to_the_bit_in_any_batch_on_any_threads(tmp_path, outt
     for n in (1, 2, 4, 8):
         for n_threads in (1, 2):
             assert sum((steps(first, n, n_threads) for first in range(0, n_rows, n)), []) == alone
+
+
+def test_memory_is_the_heads_and_a_few_bytes_a_vocabulary_entry():
+    """The issue allows 8 a row; 2 rows of a real vocabulary."""
+    report = run_step(StepSetup(n_embd=64, n_rows=2, n_rounds=1, n_warmup=0))
+    assert 4.0 < report["memory_bytes"]["per_vocab_entry"] < 4.2
+    assert report["memory_bytes"]["heads"] < 1.05 * report["memory_bytes"]["head_weights_read"]
