@@ -91,7 +91,7 @@ static void draw_sample(const struct search * s, float lo, float hi, struct samp
         float   w[N_SAMPLE];
         int32_t b[N_SAMPLE];
         for (int k = 0; k < N_SAMPLE; k++) {
-            clipped[k] = l[k] > lo ? l[k] : lo;
+            clipped[k] = l[k] > lo ? (l[k] < hi ? l[k] : hi) : lo;
         }
         row->kernels->weigh(l, N_SAMPLE, row->max, s->c, w);
         find_bins(clipped, N_SAMPLE, lo, scale, b);
