@@ -112,13 +112,13 @@ _SIGNATURES = {
 }
 
 
-def _bind():
-    lib = _lib.library()
-    for name, (restype, argtypes) in _SIGNATURES.items():
-        function = getattr(lib, name)
+def bind(library, signatures):
+    """The library, with types on the functions named: {name: (restype, argtypes)}."""
+    for name, (restype, argtypes) in signatures.items():
+        function = getattr(library, name)
         function.restype = restype
         function.argtypes = argtypes
-    return lib
+    return library
 
 
-lib = _bind()
+lib = bind(_lib.library(), _SIGNATURES)

@@ -63,18 +63,13 @@ _SIGNATURES = {
 }
 
 
-def _bind():
+def _library() -> ctypes.CDLL:
     """libautodeco-bench lies beside libautodeco, which is loaded first, and finds its functions too."""
     beside = Path(_lib.library()._name)
-    lib = ctypes.CDLL(str(beside.with_name(beside.name.replace("autodeco", "autodeco-bench"))))
-    for name, (restype, argtypes) in _SIGNATURES.items():
-        function = getattr(lib, name)
-        function.restype = restype
-        function.argtypes = argtypes
-    return lib
+    return ctypes.CDLL(str(beside.with_name(beside.name.replace("autodeco", "autodeco-bench"))))
 
 
-lib = _bind()
+lib = _native.bind(_library(), _SIGNATURES)
 
 
 def check(status: int, err: ctypes.Array) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from autodeco_edge import heads, sampling
 from autodeco_edge._native import Stats, lib
-from tests.native.test_oracle import EDGE, N_EMBD, f32, make_pair, pointer, step_once
+from tests.native.test_oracle import EDGE, N_EMBD, c_forward, f32, make_pair, pointer, step_once
 
 N_CASES = 10_000
 FUSED = ("avx512", "avx2")  # sets with FMA compute the same bits
@@ -121,20 +121,10 @@ def test_every_kernel_evaluates_the_heads(pair, name):
     for index in range(60):
         logits, *_ = make_case(index)
         hidden = f32(rng.normal(size=N_EMBD))
-        temp, top_p = ctypes.c_float(), ctypes.c_float()
-        stats = Stats()
-        lib.autodeco_ref_forward(
-            pair.native.handle,
-            pointer(hidden),
-            pointer(logits),
-            logits.size,
-            ctypes.byref(temp),
-            ctypes.byref(top_p),
-            ctypes.byref(stats),
-        )
+        temp, top_p, _ = c_forward(pair.native, hidden, logits)
         _, step = step_once(pair.native, hidden, logits, kernels=name.encode())
-        assert abs(step.temp - temp.value) <= 1e-5
-        assert abs(step.top_p - top_p.value) <= 1e-5, index
+        assert abs(step.temp - temp) <= 1e-5
+        assert abs(step.top_p - top_p) <= 1e-5, index
 
 
 @pytest.mark.parametrize("name", KERNELS)
