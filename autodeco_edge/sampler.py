@@ -124,6 +124,21 @@ class Step:
     logprob: float | None
 
 
+def kernels() -> list[str]:
+    """Sets of vector instructions that this CPU can run a step with, fastest first, "baseline" last."""
+    names = []
+    while (name := lib.autodeco_kernels_name(len(names))) is not None:
+        names.append(name.decode())
+    return names
+
+
+def kernels_in_use() -> str:
+    """The fastest, or the one that AUTODECO_KERNELS names; the baseline where it names none of them."""
+    known = kernels()
+    wanted = os.environ.get("AUTODECO_KERNELS", known[0])
+    return wanted if wanted in known else known[-1]
+
+
 class Heads:
     """Trained heads in memory, immutable, shared by any number of samplers.
 

@@ -283,6 +283,10 @@ def test_doctor():
     assert (b"FAILED" in done.stdout) == (not demo_model().exists())
 
 
+def test_doctor_names_the_kernels_that_run():
+    assert b"sampler kernels        baseline (" in cli("doctor", env={**os.environ, "AUTODECO_KERNELS": "baseline"}).stdout
+
+
 # ---- weight ------------------------------------------------------------------------------------------
 
 MODULES_AFTER = """

@@ -9,6 +9,8 @@ import os
 import platform
 from pathlib import Path
 
+from ..sampler import kernels_in_use
+
 _CPUINFO = Path("/proc/cpuinfo")
 _FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile",
           "asimd", "asimdhp", "asimddp", "i8mm", "sve")  # fmt: skip
@@ -25,7 +27,7 @@ def describe_machine() -> dict:
         "logical_cores": os.cpu_count(),
         "physical_cores": physical_cores(),
         "flags": [flag for flag in _FLAGS if flag in flags],
-        "kernels": _kernels(),
+        "kernels": kernels_in_use(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": _versions(),
     }
@@ -39,18 +41,6 @@ def _cpuinfo() -> dict[str, str]:
         return {}
     pairs = (line.partition(":") for line in lines)
     return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def _kernels() -> str:
-    """The set of vector instructions that AutoDeco's own loops run with."""
-    from .. import _native
-
-    names = [_native.lib.autodeco_kernels_name(0)]
-    while names[-1]:
-        names.append(_native.lib.autodeco_kernels_name(len(names)))
-    known = [name.decode() for name in names[:-1]]
-    wanted = os.environ.get("AUTODECO_KERNELS", known[0])
-    return wanted if wanted in known else known[-1]
 
 
 def _versions() -> dict[str, str]:

@@ -52,6 +52,12 @@ def _library() -> str:
     return f"{_lib.library()._name} for llama.cpp {_native.lib.autodeco_llama_version().decode()}"
 
 
+def _kernels() -> str:
+    from ..sampler import kernels, kernels_in_use
+
+    return f"{kernels_in_use()} (this processor runs {', '.join(kernels())})"
+
+
 def _threads() -> str:
     from ..cpu import physical_cores
 
@@ -97,6 +103,7 @@ _CHECKS = (
     ("autodeco-edge", _version),
     ("packages", _packages),
     ("native library", _library),
+    ("sampler kernels", _kernels),
     ("threads", _threads),
     ("AMX", _amx),
     ("GPU offload", _gpu),

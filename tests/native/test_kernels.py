@@ -14,20 +14,14 @@ import pytest
 
 from autodeco_edge import heads, sampling
 from autodeco_edge._native import Stats, lib
+from autodeco_edge.sampler import kernels
 from tests.native.test_oracle import EDGE, N_EMBD, c_forward, f32, make_pair, pointer, step_once
 
 N_CASES = 10_000
 FUSED = ("avx512", "avx2")  # sets with FMA compute the same bits
 
 
-def kernel_names() -> list[str]:
-    names = []
-    while (name := lib.autodeco_kernels_name(len(names))) is not None:
-        names.append(name.decode())
-    return names
-
-
-KERNELS = kernel_names()
+KERNELS = kernels()
 
 SHAPES = {
     "normal": lambda r, n: r.normal(size=n) * r.uniform(0.5, 4),
