@@ -8,6 +8,7 @@ and P may differ in the last bits (1e-4 is allowed; the tiny model's own roundin
 from __future__ import annotations
 
 import ctypes
+import math
 
 import llama_cpp
 import pytest
@@ -17,7 +18,7 @@ from autodeco_edge._native import lib
 from autodeco_edge.sampler import Sampler
 from tests.support.letters import make_letters
 
-PROMPTS = (b"one red fox", b"two blue birds sang", b"three")
+PROMPTS = (b"one red fox", b"two blue birds sang", b"three", b"four green frogs")
 N_TOKENS = 12
 TOLERANCE = 1e-4
 
@@ -28,22 +29,22 @@ def letters(tmp_path_factory):
 
 
 class Context:
-    """A llama.cpp context with one AutoDeco chain a sequence."""
+    """A llama.cpp context with one AutoDeco chain a sequence, each with its own settings."""
 
-    def __init__(self, letters, seeds: list[int], n_outputs: int = 1, n_threads: int = 1) -> None:
+    def __init__(self, letters, settings: list[SamplingParams], n_outputs: int = 1, n_threads: int = 1) -> None:
         self.model = Model(letters.gguf)
         self.heads = Heads(letters.heads)
-        self.samplers = [Sampler(self.heads, SamplingParams(seed=seed)) for seed in seeds]
+        self.samplers = [Sampler(self.heads, params) for params in settings]
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = 512, 128, 128
-        params.n_seq_max, params.kv_unified = len(seeds), True
+        params.n_seq_max, params.kv_unified = len(settings), True
         params.n_outputs_max_per_seq = n_outputs
         params.n_threads = params.n_threads_batch = n_threads
-        self._attached = (llama_cpp.llama_sampler_seq_config * len(seeds))()
+        self._attached = (llama_cpp.llama_sampler_seq_config * len(settings))()
         for i, sampler in enumerate(self.samplers):
             self._attached[i].seq_id = i
             self._attached[i].sampler = ctypes.cast(sampler.chain, ctypes.c_void_p)
-        params.samplers, params.n_samplers = self._attached, len(seeds)
+        params.samplers, params.n_samplers = self._attached, len(settings)
         self.ctx = llama_cpp.llama_init_from_model(self.model.handle, params)
         self.batch = llama_cpp.llama_batch_init(128, 0, 1)
 
@@ -71,57 +72,68 @@ class Context:
             sampler.close()
 
 
-def alone(letters, prompt: bytes, seed: int) -> list:
+def alone(letters, prompt: bytes, params: SamplingParams) -> list:
     with Engine(letters.gguf, letters.heads, n_ctx=512, n_threads=1) as engine:
         ids = engine.model.tokenize(prompt)
-        return list(engine.generate(ids, SamplingParams(seed=seed), max_tokens=N_TOKENS, stop_at_end=False))
+        return list(engine.generate(ids, params, max_tokens=N_TOKENS, stop_at_end=False))
 
 
 def assert_equal_steps(got: list[_native.Step], want: list) -> None:
     assert [s.token for s in got] == [s.id for s in want]
     for a, b in zip(got, want, strict=True):
-        assert a.temp == pytest.approx(b.temperature, abs=TOLERANCE)
-        assert a.top_p == pytest.approx(b.top_p, abs=TOLERANCE)
+        assert close(a.temp, b.temperature) and close(a.top_p, b.top_p)
+        assert close(a.temp_eff, b.temperature_eff) and close(a.top_p_eff, b.top_p_eff)
+
+
+def close(a: float, b: float | None) -> bool:
+    return math.isnan(a) if b is None else abs(a - b) <= TOLERANCE
+
+
+SETTINGS = [
+    SamplingParams(seed=5),
+    SamplingParams(seed=6, temperature=0.5, top_p=0.9),
+    SamplingParams(seed=7, heads_mode="none", temperature=0.8),
+    SamplingParams(seed=8, min_p=0.2, heads_mode="temp"),
+]
 
 
 @pytest.mark.parametrize("n_threads", [1, 2])
 def test_sequences_in_one_batch_equal_single_runs(letters, n_threads):
-    seeds = [5, 6, 7]
-    context = Context(letters, seeds, n_threads=n_threads)
+    context = Context(letters, SETTINGS, n_threads=n_threads)
     prompts = [context.model.tokenize(p) for p in PROMPTS]
     rows = [(t, i, s, i == len(ids) - 1) for s, ids in enumerate(prompts) for i, t in enumerate(ids)]
-    got: list[list[_native.Step]] = [[] for _ in seeds]
+    got: list[list[_native.Step]] = [[] for _ in SETTINGS]
     for _ in range(N_TOKENS):
         context.decode(rows)
         rows = []
-        for s in range(len(seeds)):
+        for s in range(len(SETTINGS)):
             (step,) = context.steps(s)
             got[s].append(step)
             context.accept(s, step.token)
             rows.append((step.token, len(prompts[s]) + len(got[s]) - 1, s, True))
-    for s, seed in enumerate(seeds):
-        assert_equal_steps(got[s], alone(letters, PROMPTS[s], seed))
+    for s, params in enumerate(SETTINGS):
+        assert_equal_steps(got[s], alone(letters, PROMPTS[s], params))
     context.close()
 
 
 def test_a_sequence_without_output_keeps_its_state(letters):
     """Its nodes are built on another sequence's row, and must not run."""
-    context = Context(letters, [5, 6])
+    context = Context(letters, SETTINGS[:2])
     first, second = (context.model.tokenize(p) for p in PROMPTS[:2])
     context.decode([(t, i, 0, i == len(first) - 1) for i, t in enumerate(first)])
     (before,) = context.steps(0)
     context.decode([(t, i, 1, i == len(second) - 1) for i, t in enumerate(second)])
     (after,) = context.steps(0)
     assert bytes(before) == bytes(after)
-    assert_equal_steps(context.steps(1), alone(letters, PROMPTS[1], 6)[:1])
+    assert_equal_steps(context.steps(1), alone(letters, PROMPTS[1], SETTINGS[1])[:1])
     context.close()
 
 
 def test_several_outputs_of_one_sequence_equal_token_by_token(letters):
     """As in speculative decoding: the tokens drawn one by one are fed as a draft, all rows are outputs, and
     every row draws what the plain run drew, because row i takes random number `accepted + i`."""
-    want = alone(letters, PROMPTS[0], seed=9)
-    context = Context(letters, [9], n_outputs=8)
+    want = alone(letters, PROMPTS[0], SamplingParams(seed=9))
+    context = Context(letters, [SamplingParams(seed=9)], n_outputs=8)
     ids = context.model.tokenize(PROMPTS[0])
     context.decode([(t, i, 0, False) for i, t in enumerate(ids[:-1])])
     draft = [ids[-1], *(s.id for s in want[:7])]
