@@ -8,7 +8,7 @@
 // plain floats. Lanes are added up in one fixed order, so every set that has FMA computes the
 // same bits; SSE2 and plain C round the product too.
 //
-// NaN: max(x, y) and min(x, y) return y where x is NaN, comparisons are false.
+// NaN: max(x, y) returns y where x is NaN, comparisons are false.
 
 #ifndef AUTODECO_SIMD_H
 #define AUTODECO_SIMD_H
@@ -49,7 +49,6 @@ VF_INLINE nf       nf_sub    (nf a, nf b)          { return _mm512_sub_ps(a, b);
 VF_INLINE nf       nf_mul    (nf a, nf b)          { return _mm512_mul_ps(a, b); }
 VF_INLINE nf       nf_fma    (nf a, nf b, nf c)    { return _mm512_fmadd_ps(a, b, c); }
 VF_INLINE nf       nf_max    (nf a, nf b)          { return _mm512_max_ps(a, b); }
-VF_INLINE nf       nf_min    (nf a, nf b)          { return _mm512_min_ps(a, b); }
 VF_INLINE nf       nf_round  (nf a)                { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 VF_INLINE nf       nf_ldexp  (nf a, nf n)          { return _mm512_scalef_ps(a, n); }
 VF_INLINE nf       nf_negabs (nf a)                { return _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(a), _mm512_set1_epi32(INT32_MIN))); }
@@ -73,7 +72,6 @@ VF_INLINE nf       nf_sub    (nf a, nf b)          { return _mm256_sub_ps(a, b);
 VF_INLINE nf       nf_mul    (nf a, nf b)          { return _mm256_mul_ps(a, b); }
 VF_INLINE nf       nf_fma    (nf a, nf b, nf c)    { return _mm256_fmadd_ps(a, b, c); }
 VF_INLINE nf       nf_max    (nf a, nf b)          { return _mm256_max_ps(a, b); }
-VF_INLINE nf       nf_min    (nf a, nf b)          { return _mm256_min_ps(a, b); }
 VF_INLINE nf       nf_round  (nf a)                { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 VF_INLINE nf       nf_ldexp  (nf a, nf n)          { return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23))); }
 VF_INLINE nf       nf_negabs (nf a)                { return _mm256_or_ps(a, _mm256_set1_ps(-0.0f)); }
@@ -98,7 +96,6 @@ VF_INLINE nf       nf_sub    (nf a, nf b)          { return vsubq_f32(a, b); }
 VF_INLINE nf       nf_mul    (nf a, nf b)          { return vmulq_f32(a, b); }
 VF_INLINE nf       nf_fma    (nf a, nf b, nf c)    { return vfmaq_f32(c, a, b); }
 VF_INLINE nf       nf_max    (nf a, nf b)          { return vbslq_f32(vcgtq_f32(a, b), a, b); }
-VF_INLINE nf       nf_min    (nf a, nf b)          { return vbslq_f32(vcltq_f32(a, b), a, b); }
 VF_INLINE nf       nf_round  (nf a)                { return vrndnq_f32(a); }
 VF_INLINE nf       nf_ldexp  (nf a, nf n)          { return vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a), vshlq_n_s32(vcvtnq_s32_f32(n), 23))); }
 VF_INLINE nf       nf_negabs (nf a)                { return vnegq_f32(vabsq_f32(a)); }
@@ -123,7 +120,6 @@ VF_INLINE nf       nf_add    (nf a, nf b)          { return _mm_add_ps(a, b); }
 VF_INLINE nf       nf_sub    (nf a, nf b)          { return _mm_sub_ps(a, b); }
 VF_INLINE nf       nf_mul    (nf a, nf b)          { return _mm_mul_ps(a, b); }
 VF_INLINE nf       nf_max    (nf a, nf b)          { return _mm_max_ps(a, b); }
-VF_INLINE nf       nf_min    (nf a, nf b)          { return _mm_min_ps(a, b); }
 VF_INLINE nf       nf_ldexp  (nf a, nf n)          { return _mm_castsi128_ps(_mm_add_epi32(_mm_castps_si128(a), _mm_slli_epi32(_mm_cvtps_epi32(n), 23))); }
 VF_INLINE nf       nf_negabs (nf a)                { return _mm_or_ps(a, _mm_set1_ps(-0.0f)); }
 VF_INLINE nf       nf_if_ge  (nf a, nf b, nf x, nf y) { const nf m = _mm_cmpge_ps(a, b); return _mm_or_ps(_mm_and_ps(m, x), _mm_andnot_ps(m, y)); }
@@ -157,7 +153,6 @@ VF_INLINE nf       nf_add    (nf a, nf b)          { return a + b; }
 VF_INLINE nf       nf_sub    (nf a, nf b)          { return a - b; }
 VF_INLINE nf       nf_mul    (nf a, nf b)          { return a * b; }
 VF_INLINE nf       nf_max    (nf a, nf b)          { return a > b ? a : b; }
-VF_INLINE nf       nf_min    (nf a, nf b)          { return a < b ? a : b; }
 VF_INLINE nf       nf_ldexp  (nf a, nf n)          { int32_t i; memcpy(&i, &a, 4); i += (int32_t) n * (1 << 23); memcpy(&a, &i, 4); return a; }
 VF_INLINE nf       nf_negabs (nf a)                { return a < 0.0f ? a : -a; }
 VF_INLINE nf       nf_if_ge  (nf a, nf b, nf x, nf y) { return a >= b ? x : y; }
