@@ -1,4 +1,5 @@
-"""``autodeco-edge bench step`` and ``bench decode``: AutoDeco against stock llama.cpp, in this very process.
+"""``autodeco-edge bench step`` and ``bench decode``: AutoDeco against stock llama.cpp, in this very process;
+``bench loss``: the fast training losses against the plain ones.
 
 Owns the option names, their help and the tables. The work is in autodeco_edge.bench, imported inside each
 command so that ``--help`` stays quick. The report goes to stdout, as a table or as one JSON object.
@@ -13,7 +14,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    name="bench", help="Time AutoDeco against stock llama.cpp, alternating in one process.", no_args_is_help=True
+    name="bench", help="Time AutoDeco against stock llama.cpp, and its training losses.", no_args_is_help=True
 )
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -62,6 +63,26 @@ def decode(
     setup = DecodeSetup(n_prompt=prompt_tokens, n_tokens=tokens, n_rounds=rounds, n_threads=threads)
     report = run_decode(model, heads or "auto", setup)
     print(json.dumps(report, indent=2) if as_json else _decode_table(report))
+
+
+@app.command()
+def loss(
+    n_vocab: Annotated[int, typer.Option("--n-vocab", help="Vocabulary size.")] = 151936,
+    tokens: Annotated[int, typer.Option("--n-tokens", help="Rows of logits in one evaluation.")] = 32,
+    threads: Annotated[int, typer.Option("--threads", "-t", help="Of the plain form; the fast one has one.")] = 1,
+    rounds: Annotated[int, typer.Option("--rounds", help="Each runs both forms once.")] = 5,
+    nemo: Annotated[bool, typer.Option("--nemo", help="The NeMo losses; default: the Hugging Face ones.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Training losses with their gradients in T and P: the fast form against sort, cumulative sum and autograd.
+
+    Example: autodeco-edge bench loss --n-vocab 128256
+    """
+    from ..bench.loss import LossSetup, run_loss
+
+    setup = LossSetup(n_vocab=n_vocab, n_tokens=tokens, n_threads=threads, n_rounds=rounds, nemo=nemo)
+    report = run_loss(setup)
+    print(json.dumps(report, indent=2) if as_json else _loss_table(report))
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -134,6 +155,34 @@ def _decode_table(report: dict) -> str:
     for name, paired in report["paired"].items():
         lines.append(f"{name:<26}{paired['median']:>10.4f}  [{paired['low']:.4f}, {paired['high']:.4f}]")
     return "\n".join([*lines, "", _memory_line(report["memory_bytes"])])
+
+
+LOSS_COLUMNS = ("speedup", "mem_ratio", "max_rel_err_loss", "max_rel_err_grad")
+
+
+def _loss_table(report: dict) -> str:
+    from ..bench.machine import one_line
+
+    setup = report["setup"]
+    lines = [
+        one_line(report["machine"]),
+        f"vocabulary {setup['n_vocab']}, tokens {setup['n_tokens']}, {'NeMo' if setup['nemo'] else 'Hugging Face'} "
+        f"losses, threads {setup['n_threads']}, rounds {setup['n_rounds']}",
+        "ms: medians a token; MB: extra memory; errors: relative, against the plain form in float64, worst token",
+        "",
+        f"{'':<8}{'plain ms':>10}{'fast ms':>10}{'speedup':>10}{'plain MB':>10}{'fast MB':>10}{'ratio':>10}"
+        f"{'loss err':>11}{'grad err':>11}",
+    ]
+    for name, case in report["cases"].items():
+        ms, mb = case["token_ms"], {form: n / 1e6 for form, n in case["extra_bytes"].items()}
+        lines.append(
+            f"{name:<8}{ms['plain']['median']:>10.3f}{ms['fast']['median']:>10.3f}{case['speedup']:>10.2f}"
+            f"{mb['plain']:>10.1f}{mb['fast']:>10.1f}{case['mem_ratio']:>10.4f}"
+            f"{case['max_rel_err_loss']:>11.1e}{case['max_rel_err_grad']:>11.1e}"
+        )
+    speedup, memory, loss_error, grad_error = (report[key] for key in LOSS_COLUMNS)
+    lines.append(f"{'worst':<28}{speedup:>10.2f}{memory:>30.4f}{loss_error:>11.1e}{grad_error:>11.1e}")
+    return "\n".join(lines)
 
 
 def _times(label: str, us: dict, ratio: float | None) -> str:

@@ -5,8 +5,8 @@ terms (semantics 4.5, 4.6). The equations are in losses.py, fast.py and modules.
 of optimisers or data.
 
 The backbone is frozen, so the loss of a position reaches the parameters only through its
-own T and P, two numbers. Their derivatives are taken at once while the chunk's logits
-exist; no [M, V] tensor outlives its chunk, and the LM head is evaluated once.
+own T and P, two numbers. fast.py takes their derivatives while the chunk's logits exist:
+no [M, V] tensor outlives its chunk, and the LM head is evaluated once.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from .fast import top_p_token_loss_sorted
-from .losses import easy_tokens, mean_of_kept, temperature_token_loss
+from .fast import token_losses
+from .losses import easy_tokens, mean_of_kept
 from .modules import AutoDecoHeads
 
 VARIANTS = ("hf", "nemo")
-CHUNK_ELEMENTS = 1 << 22  # logits in one chunk: 16 MiB in float32, about 10 such tensors at a time
+CHUNK_ELEMENTS = 1 << 22  # logits in one chunk: 16 MiB in float32
 
 
 @dataclass
@@ -77,17 +77,10 @@ class Objective(nn.Module):
             logits = self._lm_head[0](hidden)  # [m, V]
             keep = ~(easy_tokens(logits, labels) & drop)  # [m]
         temperature, top_p = self.heads(hidden, logits)  # [m], [m]
+        temp_loss, top_p_loss = token_losses(logits, temperature, top_p, labels, nemo=self.variant == "nemo")  # [m]
         nothing = torch.zeros_like(temperature)
-        nemo = self.variant == "nemo"
-
-        def temp_kernel(t: Tensor, p: Tensor) -> Tensor:
-            return temperature_token_loss(logits, t, labels, nemo=nemo)
-
-        def top_p_kernel(t: Tensor, p: Tensor) -> Tensor:
-            return top_p_token_loss_sorted(logits, t, p, labels, nemo=nemo)
-
-        temp_loss = _evaluate(temp_kernel, temperature, top_p) if self.with_temp else nothing  # [m]
-        top_p_loss = _evaluate(top_p_kernel, temperature, top_p) if self.with_top_p else nothing  # [m]
+        temp_loss = temp_loss if self.with_temp else nothing
+        top_p_loss = top_p_loss if self.with_top_p else nothing
         return temp_loss, top_p_loss, keep, temperature, top_p
 
     def _sum(self, temp_loss, top_p_loss, keep, temperature, top_p) -> ObjectiveOutput:
@@ -99,32 +92,3 @@ class Objective(nn.Module):
     @torch.no_grad()
     def _n_vocab(self, hidden: Tensor) -> int:
         return self._lm_head[0](hidden[:1]).shape[-1]
-
-
-def _evaluate(kernel: Callable[[Tensor, Tensor], Tensor], temperature: Tensor, top_p: Tensor) -> Tensor:
-    if torch.is_grad_enabled():
-        return _EagerLoss.apply(kernel, temperature, top_p)
-    return kernel(temperature, top_p)
-
-
-class _EagerLoss(torch.autograd.Function):
-    """Token losses [m] of a kernel (T, P) -> [m], with dloss/dT and dloss/dP taken in the forward pass.
-
-    Each token's loss depends on its own T and P only, so the gradient of the sum is the
-    diagonal: two [m] vectors are all that the backward pass needs.
-    """
-
-    @staticmethod
-    def forward(ctx, kernel, temperature: Tensor, top_p: Tensor) -> Tensor:
-        with torch.enable_grad():
-            t = temperature.detach().requires_grad_()
-            p = top_p.detach().requires_grad_()
-            loss = kernel(t, p)
-            slopes = torch.autograd.grad(loss.sum(), (t, p), allow_unused=True)
-        ctx.save_for_backward(*(torch.zeros_like(temperature) if s is None else s for s in slopes))
-        return loss.detach()
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[None, Tensor, Tensor]:
-        d_temp, d_top_p = ctx.saved_tensors
-        return None, grad * d_temp, grad * d_top_p

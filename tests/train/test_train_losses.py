@@ -8,7 +8,6 @@ import torch
 from autodeco_edge.errors import UsageError
 from autodeco_edge.format import FEATURES_ENHANCED, HeadSpec
 from autodeco_edge.train import losses, objective
-from autodeco_edge.train.fast import top_p_token_loss_sorted
 from autodeco_edge.train.modules import AutoDecoHeads
 from autodeco_edge.train.objective import Objective
 
@@ -128,24 +127,7 @@ def test_generator_and_mask_agree(golden):
     assert torch.equal(by_mask, by_generator)
 
 
-# ---- the fast form and the chunked objective equals the plain losses ---------------------------------
-
-
-@pytest.mark.parametrize("nemo", (False, True))
-@pytest.mark.parametrize("decimals", (0, 6))  # 0: many ties
-def test_sorted_form_equals_the_plain_one(nemo, decimals):
-    generator = torch.Generator().manual_seed(6)
-    logits = (torch.randn(64, 40, dtype=torch.float64, generator=generator) * 3).round(decimals=decimals)
-    labels = torch.randint(0, 40, (64,), generator=generator)
-    t = (torch.rand(64, dtype=torch.float64, generator=generator) * 1.5 + 0.1).requires_grad_()
-    p = torch.rand(64, dtype=torch.float64, generator=generator).requires_grad_()
-    plain = losses.top_p_token_loss(logits, t, p, labels, nemo)
-    fast = top_p_token_loss_sorted(logits, t, p, labels, nemo)
-    torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-13)
-    for got, want in zip(
-        torch.autograd.grad(fast.sum(), (t, p)), torch.autograd.grad(plain.sum(), (t, p)), strict=True
-    ):
-        torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-11)
+# ---- the chunked objective equals the plain losses (the fast form: test_fast.py) ----------------------
 
 
 @pytest.mark.parametrize("variant", objective.VARIANTS)
