@@ -48,18 +48,26 @@ def render(model: Model, messages: list[dict[str, str]]) -> list[int]:
 
 
 def render_text(template: str, messages: list[dict[str, str]], bos: str, eos: str) -> str:
-    """The template's text. The sandbox forbids attribute tricks; a template comes from the model file only."""
+    """The template's text, ending where the assistant speaks. Raises FormatError for a template that fails."""
+    try:
+        return fill_template(template, messages, bos, eos, add_generation_prompt=True)
+    except Exception as error:  # whatever a foreign template does, RecursionError included
+        raise FormatError(f"the model's chat template failed ({error}); use --raw to go without it") from None
+
+
+def fill_template(
+    template: str, messages: list[dict[str, str]], bos: str, eos: str, *, add_generation_prompt: bool
+) -> str:
+    """The template's text; raises whatever the template does. The sandbox forbids attribute tricks, and a
+    template comes from the model file only."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    try:
-        return environment.from_string(template).render(
-            messages=messages, add_generation_prompt=True, bos_token=bos, eos_token=eos
-        )
-    except Exception as error:  # whatever a foreign template does, RecursionError included
-        raise FormatError(f"the model's chat template failed ({error}); use --raw to go without it") from None
+    return environment.from_string(template).render(
+        messages=messages, add_generation_prompt=add_generation_prompt, bos_token=bos, eos_token=eos
+    )
 
 
 def _refuse(message: str) -> None:

@@ -70,7 +70,7 @@ def read_base(file: GGUFFile) -> BaseInfo:
     """Identity of an open base model. Raises FormatError when it is not a whole base model."""
     kind = file.string("general.type")
     if kind not in (None, "model"):
-        raise FormatError(f"{file.path}: general.type is {kind!r}, not a model; pass the base model's GGUF as --base")
+        raise FormatError(f"{file.path}: general.type is {kind!r}, not a model; give the base model's own GGUF")
     if (file.integer("split.count") or 0) > 1:
         raise FormatError(
             f"{file.path}: one part of a split model; join the parts first with `llama-gguf-split --merge`"

@@ -284,7 +284,9 @@ def test_doctor():
 
 
 def test_doctor_names_the_kernels_that_run():
-    assert b"sampler kernels        baseline (" in cli("doctor", env={**os.environ, "AUTODECO_KERNELS": "baseline"}).stdout
+    assert (
+        b"sampler kernels        baseline (" in cli("doctor", env={**os.environ, "AUTODECO_KERNELS": "baseline"}).stdout
+    )
 
 
 # ---- weight ------------------------------------------------------------------------------------------

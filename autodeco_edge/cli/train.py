@@ -17,9 +17,12 @@ NEEDED = ("torch", "transformers", "accelerate", "safetensors")
 
 
 def train(
-    base: Annotated[str, typer.Option("--base", help="Hugging Face model: folder or id. Stays frozen.")],
     data: Annotated[str, typer.Option("--data", help='JSONL: {"prompt", "completion"} or {"messages"} a line.')],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for model.safetensors and config.json.")],
+    base: Annotated[str | None, typer.Option("--base", help="Hugging Face model: folder or id. Stays frozen.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="GGUF to train on instead of --base, as it is run.")
+    ] = None,
     init: Annotated[str | None, typer.Option(help="Heads to start from (folder or file); default: fresh.")] = None,
     heads: Annotated[str, typer.Option(help="Heads to train: both, temp or top-p.")] = "both",
     loss: Annotated[str, typer.Option(help="Loss: hf (official Hugging Face code) or nemo.")] = "hf",
@@ -36,13 +39,17 @@ def train(
     drop_probability: Annotated[float, typer.Option(help="Share of easy tokens left out of the loss.")] = 0.6,
     validation: Annotated[float, typer.Option(help="Share of the samples held out.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Fixes initialisation, order, split and drop mask.")] = 42,
-    precision: Annotated[str, typer.Option(help="fp32, or bf16 for the base's forward pass.")] = "fp32",
-    base_dtype: Annotated[str, typer.Option(help="How the base is loaded: auto, float32, bfloat16.")] = "float32",
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 for the forward pass of --base.")] = "fp32",
+    base_dtype: Annotated[str, typer.Option(help="How --base is loaded: auto, float32, bfloat16.")] = "float32",
     save_dtype: Annotated[str, typer.Option(help="bf16 (official), f16 or f32.")] = "bf16",
+    threads: Annotated[int, typer.Option("--threads", "-t", help="Of llama.cpp, with -m; 0: one a core.")] = 0,
     cache_mb: Annotated[int, typer.Option(help="Memory for hidden states seen before (MiB).")] = 1024,
     log_every: Annotated[int, typer.Option(help="Steps between progress lines; 0: silent.")] = 10,
 ) -> None:
-    """Train AutoDeco heads on a frozen base model; saved in the official format."""
+    """Train AutoDeco heads on a frozen base model; saved in the official format.
+
+    Example: autodeco-edge train -m model-Q4_K_M.gguf --data answers.jsonl -o heads/
+    """
     check_packages()
     from transformers.utils import logging
 
@@ -53,6 +60,7 @@ def train(
     run_training(
         TrainConfig(
             base=base,
+            model=model,
             data=data,
             output=output,
             init=init,
@@ -74,6 +82,7 @@ def train(
             precision=precision,
             base_dtype=base_dtype,
             save_dtype=save_dtype,
+            threads=threads,
             cache_mb=cache_mb,
             log_every=log_every,
         )

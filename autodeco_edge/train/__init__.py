@@ -7,4 +7,5 @@ that ``import autodeco_edge.train`` costs nothing; import the module you need:
     objective   losses of a batch, row chunks            sampling    nucleus and draw, batched
     model       AutoDecoForCausalLM (forward, generate)  checkpoint  official files, read and written
     data        JSONL -> token ids and labels            loop        train(TrainConfig)
+    backbone    the frozen base, by transformers         gguf_backbone   the same, by llama.cpp
 """

@@ -62,16 +62,17 @@ def fresh_heads(spec: HeadSpec, seed: int) -> AutoDecoHeads:
 
 
 def check_base(checkpoint: HeadsCheckpoint, base: nn.Module) -> None:
-    """Raises MismatchError where the heads' config names another vocabulary or architecture.
+    """Raises MismatchError where the heads' config names another vocabulary or architecture."""
+    check_claims(checkpoint.config, base.config.get_text_config().vocab_size, base.config.model_type)
+
+
+def check_claims(config: dict[str, Any], n_vocab: int, model_type: str) -> None:
+    """The same from the base's two values.
 
     base_model_type is ignored if it is absent or "autodeco": some official saves lost it (semantics 1.3).
     """
-    text_config = base.config.get_text_config()
-    claims = {
-        "vocab_size": (checkpoint.config.get("vocab_size"), text_config.vocab_size),
-        "base_model_type": (checkpoint.config.get("base_model_type"), base.config.model_type),
-    }
-    for name, (claimed, actual) in claims.items():
+    for name, actual in (("vocab_size", n_vocab), ("base_model_type", model_type)):
+        claimed = config.get(name)
         if claimed not in (None, "autodeco", actual):
             raise MismatchError(f"heads are for {name} {claimed}, the base has {actual}; use this base's own heads")
 

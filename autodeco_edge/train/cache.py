@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
 
+from .backbone import Positions
 from .data import Sample
-
-Positions = tuple[Tensor, Tensor]  # hidden [M, H], labels [M] of the completion positions of one sample
 
 
 class HiddenCache:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,20 @@ def make_output_folder(folder: str | Path) -> Path:
     except OSError as error:
         raise OutputError(f"{folder}: cannot write here ({error.strerror}); choose another output folder") from error
     return folder
+
+
+@contextmanager
+def output_folder(folder: str | Path) -> Iterator[Path]:
+    """``make_output_folder``; the folders made go again if the block fails and they are empty."""
+    folder = Path(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]  # deepest first
+    try:
+        yield make_output_folder(folder)
+    except BaseException:
+        with suppress(OSError):  # rmdir takes empty folders only
+            for path in made:
+                path.rmdir()
+        raise
 
 
 # ---- load --------------------------------------------------------------------------

@@ -16,13 +16,16 @@ SCHEDULES = ("linear", "cosine", "constant")
 HEADS = ("both", "temp", "top-p")
 LOWEST = {"epochs": 1, "max_steps": 0, "batch_size": 1, "accumulation": 1, "max_length": 2}
 LOWEST |= {"warmup_steps": 0, "cache_mb": 0, "log_every": 0}
+MAX_THREADS = 512  # GGML_MAX_N_THREADS
 
 
 @dataclass
 class TrainConfig:
     """Settings of a run. Defaults are the official recipe (semantics 4.9), batch 8 x 4 = 32.
 
-    base, data, output  folder or hub id; JSONL file; folder
+    base, data, output  Hugging Face folder or hub id (None with ``model``); JSONL file; folder
+    model         GGUF file to train on, instead of ``base``
+    threads       of llama.cpp, with ``model``; 0: one a physical core
     init          heads to start from (folder or file), else fresh ones from ``seed``
     heads         both | temp | top-p: which heads are trained
     loss          hf (4.3 + 4.4) | nemo (4.6)
@@ -30,14 +33,14 @@ class TrainConfig:
     max_steps     optimiser steps, 0: as many as ``epochs`` give
     max_length    tokens of a sample
     validation    share of the samples held out, in [0, 1)
-    precision     fp32 | bf16 (autocast of the frozen base; heads and losses stay fp32)
-    base_dtype    auto | float32 | bfloat16: how the base is loaded
+    precision     fp32 | bf16 (autocast of the frozen base; heads and losses stay fp32); not with ``model``
+    base_dtype    auto | float32 | bfloat16: how the base is loaded; not with ``model``
     save_dtype    bf16 | f16 | f32
     cache_mb      memory for hidden states of samples already seen (MiB); 0: compute them each epoch
     log_every     optimiser steps between progress lines, 0: none
     """
 
-    base: str
+    base: str | None
     data: str
     output: str
     init: str | None = None
@@ -61,9 +64,12 @@ class TrainConfig:
     save_dtype: str = "bf16"
     cache_mb: int = 1024
     log_every: int = 10
+    model: str | None = None
+    threads: int = 0
 
     def check(self) -> None:
         """Raises UsageError for the first setting out of its range."""
+        self._check_backbone()
         choices = {"heads": HEADS, "loss": VARIANTS, "schedule": SCHEDULES, "precision": ("fp32", "bf16")}
         choices |= {"base_dtype": ("auto", "float32", "bfloat16"), "save_dtype": tuple(DTYPES)}
         for name, allowed in choices.items():
@@ -80,6 +86,19 @@ class TrainConfig:
             raise UsageError(f"validation: expected a share from 0 to below 1, got {self.validation}")
         if not 0.0 <= self.drop_probability <= 1.0:
             raise UsageError(f"drop_probability: expected a number from 0 to 1, got {self.drop_probability}")
+
+    def _check_backbone(self) -> None:
+        if (self.base is None) == (self.model is None):
+            raise UsageError(
+                f"expected exactly one of --base (Hugging Face) and -m (GGUF); got {'neither' if self.base is None else 'both'}"
+            )
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise UsageError(f"threads: allowed 1 to {MAX_THREADS}, or 0 for one a physical core; got {self.threads}")
+        for name, needed in (("precision", "fp32"), ("base_dtype", "float32")):
+            if self.model is not None and getattr(self, name) != needed:
+                raise UsageError(f"{name}: is for --base; the GGUF given to -m runs in its own types; leave it out")
+        if self.base is not None and self.threads:
+            raise UsageError("threads: is for -m; with --base set OMP_NUM_THREADS")
 
 
 def schedule(config: TrainConfig, step: int, n_steps: int) -> float:

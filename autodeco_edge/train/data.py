@@ -13,16 +13,33 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from ..errors import FormatError, MissingInputError
 from .losses import IGNORE
 
 MEGABATCH = 16  # batches sorted by length together
+
+
+class Tokenizer(Protocol):
+    """What this file asks of a tokenizer: a transformers one as it is, or GgufTokenizer.
+
+    Control tokens written out in the text are read as such.
+    """
+
+    bos_token_id: int | None
+    eos_token: str | None
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        """{"input_ids": ids}"""
+
+    def apply_chat_template(
+        self, messages: list[dict[str, Any]], tokenize: bool = True, add_generation_prompt: bool = False
+    ) -> str:
+        """The template's text (tokenize is always False here)."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,11 @@ class Sample:
 
     ids: list[int]
     n_prompt: int
+
+    @property
+    def first(self) -> int:
+        """Index of the first id with a loss; position 0 is predicted by nothing."""
+        return max(self.n_prompt, 1)
 
 
 @dataclass
@@ -42,7 +64,7 @@ class Dataset:
     n_dropped: int = 0
 
 
-def load_dataset(path: str | Path, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+def load_dataset(path: str | Path, tokenizer: Tokenizer, max_length: int) -> Dataset:
     """Read and tokenise a JSONL file; ``max_length`` in tokens, the first ones are kept.
 
     Raises MissingInputError, and FormatError naming file:line for a bad record.
@@ -54,7 +76,7 @@ def load_dataset(path: str | Path, tokenizer: PreTrainedTokenizerBase, max_lengt
         sample = encode(prompt, completion)
         data.n_truncated += len(sample.ids) > max_length
         sample = Sample(sample.ids[:max_length], sample.n_prompt)
-        if max(sample.n_prompt, 1) < len(sample.ids):  # position 0 is predicted by nothing
+        if sample.first < len(sample.ids):
             data.samples.append(sample)
         else:
             data.n_dropped += 1
@@ -89,7 +111,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     return record
 
 
-def _texts_of(record: dict[str, Any], where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+def _texts_of(record: dict[str, Any], where: str, tokenizer: Tokenizer) -> tuple[str, str]:
     if "messages" in record:
         return _chat_texts(_messages(record["messages"], where), where, tokenizer)
     return _text(record, "prompt", where), _text(record, "completion", where, may_be_empty=False)
@@ -103,6 +125,10 @@ def _text(record: dict[str, Any], name: str, where: str, may_be_empty: bool = Tr
         raise FormatError(f'{where}: "{name}" must be a string, got {type(value).__name__}')
     if not (value or may_be_empty):
         raise FormatError(f'{where}: "{name}" is empty; every record needs text to learn from')
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # JSON may spell half a character
+        raise FormatError(f'{where}: "{name}" is not valid Unicode ({error.reason}); write the text again') from error
     return value
 
 
@@ -117,7 +143,7 @@ def _messages(messages: Any, where: str) -> list[dict[str, Any]]:
     return messages
 
 
-def _chat_texts(messages: list[dict[str, Any]], where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+def _chat_texts(messages: list[dict[str, Any]], where: str, tokenizer: Tokenizer) -> tuple[str, str]:
     """The template's text before and of the last message; only that message is the completion."""
     try:
         prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
@@ -140,7 +166,7 @@ class Encoder:
     adds before a text that spells its own. Here exactly that BOS is left out, nothing else.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self._bos = tokenizer.bos_token_id
         first = tokenizer("a")["input_ids"][:1]

@@ -1,7 +1,8 @@
 """One training run: frozen base, AdamW on the heads, saved in the official format.
 
 Owns the recipe (semantics 4.9; paper section 4) and the progress lines. Settings are in
-config.py, equations in losses.py, batches in data.py, files in checkpoint.py.
+config.py, equations in losses.py, batches in data.py, files in checkpoint.py; what runs the
+frozen base (transformers or llama.cpp) is behind backbone.py.
 
 What the official trainer lacks is here: a seed for the drop mask, validation with mean T
 and mean P, an average over accumulated batches, an error when the loss is not finite.
@@ -12,8 +13,8 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,14 +23,14 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from ..errors import AutodecoError, MismatchError
-from ..format import HeadSpec
-from .base import base_config_of, default_spec, load_tokenizer
+from .backbone import Backbone, HuggingFaceBackbone
+from .base import default_spec, fresh_heads
 from .cache import HiddenCache
-from .checkpoint import autodeco_config, make_output_folder, save_heads
+from .checkpoint import HeadsCheckpoint, autodeco_config, load_heads, output_folder, save_heads
 from .config import TrainConfig, schedule
-from .data import Sample, batches_of, collate, load_dataset, split_validation
-from .losses import IGNORE, draw_drop_mask
-from .model import AutoDecoForCausalLM
+from .data import Sample, batches_of, load_dataset, split_validation
+from .losses import draw_drop_mask
+from .modules import AutoDecoHeads
 from .objective import Objective, ObjectiveOutput
 
 BETAS, ADAM_EPSILON, WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.0
@@ -65,8 +66,19 @@ def train(config: TrainConfig) -> TrainResult:
     AutodecoError when the loss stops being finite, in which case nothing is saved.
     """
     config.check()
-    make_output_folder(config.output)
-    return Trainer(config).run()
+    with output_folder(config.output):
+        trainer = Trainer(config)
+        with closing(trainer.model):
+            return trainer.run()
+
+
+def open_backbone(config: TrainConfig) -> Backbone:
+    """The one of the two backbones that the settings name."""
+    if config.model is None:
+        return HuggingFaceBackbone(config.base, config.base_dtype, config.precision)
+    from .gguf_backbone import GgufBackbone  # loads llama.cpp
+
+    return GgufBackbone(config.model, config.threads)
 
 
 class Trainer:
@@ -75,12 +87,12 @@ class Trainer:
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
         self.accelerator = Accelerator()
-        tokenizer = load_tokenizer(config.base)
-        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
-        data = load_dataset(config.data, tokenizer, config.max_length)
+        self.model = open_backbone(config)
+        n_tokens = min(config.max_length, self.model.n_ctx or config.max_length)
+        data = load_dataset(config.data, self.model.tokenizer, n_tokens)
         self.train_samples, self.held_out = split_validation(data.samples, config.validation, self._generator(1))
-        self.model = self._load_model()
-        self.heads = self.model.heads
+        self.model.load(self.accelerator.device, data.samples)
+        self.heads, self.enabled = self._make_heads()
         self.cache = HiddenCache(config.cache_mb << 20)
         self._select_parameters()
         self._say(
@@ -144,16 +156,7 @@ class Trainer:
 
     def _positions(self, batch: list[Sample]) -> tuple[Tensor, Tensor]:
         """Hidden states [M, H] and labels [M] of the completion positions of a batch."""
-        return self.cache.positions(batch, self._compute_positions, self.accelerator.device)
-
-    def _compute_positions(self, batch: Sequence[Sample]) -> list[tuple[Tensor, Tensor]]:
-        """(hidden [m, H], labels [m]) of each sample, by one pass of the backbone."""
-        tensors = {k: v.to(self.accelerator.device) for k, v in collate(batch, self.pad_id).items()}
-        labels = tensors.pop("labels")  # [B, S]
-        with self._autocast():
-            hidden = self.model.hidden_states(**tensors)  # [B, S, H]
-        valid = labels[:, 1:] != IGNORE  # [B, S - 1]: position s predicts label s + 1
-        return [(h[:-1][v], y[1:][v]) for h, y, v in zip(hidden, labels, valid, strict=True)]
+        return self.cache.positions(batch, self.model.positions, self.accelerator.device)
 
     def _groups(self, n_steps: int) -> Iterator[list[list[Sample]]]:
         """``n_steps`` groups of at most ``accumulation`` batches: this process's share, epoch after epoch."""
@@ -216,16 +219,18 @@ class Trainer:
 
     # ---- parts ---------------------------------------------------------------------
 
-    def _load_model(self) -> AutoDecoForCausalLM:
+    def _make_heads(self) -> tuple[AutoDecoHeads, dict[str, bool]]:
+        """The heads to train, fresh or from a checkpoint, and which of them have been trained before."""
         config = self.config
-        model = AutoDecoForCausalLM.from_pretrained(
-            config.base, config.init or self._fresh_spec, config.base_dtype, self.accelerator.device, config.seed
-        )
-        model.heads.detach_temperature = config.loss == "hf"
-        return model
-
-    def _fresh_spec(self, n_embd: int) -> HeadSpec:
-        return default_spec(n_embd, self._trained("temp"), self._trained("top-p"), self.config.enhanced)
+        if config.init:
+            start = load_heads(config.init, n_embd=self.model.n_embd)
+            self.model.check_heads(start)
+        else:
+            shape = default_spec(self.model.n_embd, self._trained("temp"), self._trained("top-p"), config.enhanced)
+            start = HeadsCheckpoint(fresh_heads(shape, config.seed))
+        start.heads.detach_temperature = config.loss == "hf"
+        enabled = {"temp": start.enable_temperature, "top-p": start.enable_top_p}
+        return start.heads.to(self.accelerator.device), enabled
 
     def _trained(self, head: str) -> bool:
         return self.config.heads in ("both", head)
@@ -241,11 +246,6 @@ class Trainer:
     def _trainable(self) -> list[torch.nn.Parameter]:
         return [p for p in self.heads.parameters() if p.requires_grad]
 
-    def _autocast(self):
-        if self.config.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16)
-
     def _generator(self, stream: int, device: str | torch.device = "cpu") -> torch.Generator:
         """Streams of one seed: 1 split, 2 order of samples, 3 and on drop masks by process."""
         return torch.Generator(device).manual_seed(self.config.seed * 1_000_003 + stream)
@@ -253,12 +253,12 @@ class Trainer:
     def _save(self, metrics: Metrics) -> None:
         spec = self.heads.spec
         config = autodeco_config(
-            base_config_of(self.config.base, self.model.base),
+            self.model.config(),
             spec,
-            self.config.base,
+            self.model.name,
             metrics.mean_temperature if spec.has_temp else None,
             metrics.mean_top_p if spec.has_top_p else None,
-            self._trained("temp") or self.model.enable_temperature,
-            self._trained("top-p") or self.model.enable_top_p,
+            self._trained("temp") or self.enabled["temp"],
+            self._trained("top-p") or self.enabled["top-p"],
         )
         save_heads(self.config.output, self.heads, config, self.config.save_dtype)

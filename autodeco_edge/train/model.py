@@ -1,12 +1,11 @@
 """AutoDeco around any transformers causal LM: forward with T and P, and a generate() that uses them.
 
-Owns the tap on the LM head and the decoding loop. The heads, the nucleus and the files
-are in modules.py, sampling.py and checkpoint.py. Knows nothing of training data or losses.
+Owns the forward pass with heads and the decoding loop. Where hidden state and logits are
+taken is in tap.py; the heads, the nucleus and the files are in modules.py, sampling.py and
+checkpoint.py. Knows nothing of training data or losses.
 
 The official generate() ignores the heads (semantics 3.7); this one applies them at every
-step. The hidden state is taken where the LM head receives it, so it is the post-norm vector
-for every architecture, and the logits are the bare output matrix: no soft-cap, no scale
-(semantics 2.1, 2.3).
+step.
 
     B sequences, S positions, H hidden width, V logits width
 """
@@ -14,7 +13,6 @@ for every architecture, and the logits are the bare output matrix: no soft-cap, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import FormatError, MismatchError, UsageError
+from ..errors import MismatchError, UsageError
 from ..format import HeadSpec
 from .base import check_base, default_spec, fresh_heads, hidden_size_of, load_base
 from .checkpoint import load_heads
 from .modules import AutoDecoHeads
 from .sampling import check_user_parameters, draw_token, effective_values, sampling_probs
+from .tap import hidden_states, raw_logits, tap
 
 
 @dataclass
@@ -136,15 +135,11 @@ class AutoDecoForCausalLM(nn.Module):
 
     def lm_head(self, hidden: Tensor) -> Tensor:
         """Raw logits of the bare output matrix. [..., H] -> [..., V]."""
-        head = self.base.get_output_embeddings()
-        return head(hidden if torch.is_autocast_enabled(hidden.device.type) else hidden.to(head.weight.dtype))
+        return raw_logits(self.base, hidden)
 
-    @torch.no_grad()
     def hidden_states(self, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """Post-norm hidden states [B, S, H] of ids [B, S]; the LM head sees one position only."""
-        with self._tap(only_first=True) as seen:
-            self.base(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **kwargs)
-        return seen["hidden"]
+        """Post-norm hidden states [B, S, H] of ids [B, S]."""
+        return hidden_states(self.base, input_ids, attention_mask, **kwargs)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, use_cache: bool = False, **kwargs: Any
@@ -153,33 +148,11 @@ class AutoDecoForCausalLM(nn.Module):
 
         ``logits_to_keep=k`` (passed to the base) limits every output to the last k positions.
         """
-        with torch.no_grad(), self._tap() as seen:
+        with torch.no_grad(), tap(self.base) as seen:
             output = self.base(input_ids=input_ids, attention_mask=attention_mask, use_cache=use_cache, **kwargs)
         temperature, top_p = self.heads(seen["hidden"], seen["logits"])
         past = getattr(output, "past_key_values", None)
         return AutoDecoOutput(seen["logits"], seen["hidden"], temperature, top_p, past)
-
-    @contextmanager
-    def _tap(self, only_first: bool = False) -> Iterator[dict[str, Tensor]]:
-        """Record what the LM head receives and returns while the block runs."""
-        seen: dict[str, Tensor] = {}
-
-        def before(module: nn.Module, args: tuple) -> tuple | None:
-            seen["hidden"] = args[0]
-            return (args[0][:, :1],) if only_first else None
-
-        def after(module: nn.Module, args: tuple, result: Tensor) -> None:
-            seen["logits"] = result
-
-        head = self.base.get_output_embeddings()
-        handles = [head.register_forward_pre_hook(before), head.register_forward_hook(after)]
-        try:
-            yield seen
-        finally:
-            for handle in handles:
-                handle.remove()
-        if "hidden" not in seen:
-            raise FormatError("this base never calls its output embedding: its hidden state cannot be read")
 
     # ---- generation ----------------------------------------------------------------
 

@@ -7,8 +7,10 @@ can draw tens of thousands of times.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from gguf import GGUFWriter, TokenType
@@ -50,9 +52,18 @@ def byte_letters() -> list[str]:
     return [chr(b) if b in printable else chr(next(others)) for b in range(256)]
 
 
-def write_model(path: Path, *, add_bos: bool = False, template: str | None = None) -> Path:
+def write_model(
+    path: Path,
+    *,
+    add_bos: bool = False,
+    template: str | None = None,
+    arch: str = "llama",
+    keys: Callable[[GGUFWriter], None] = lambda writer: None,
+    tensors: Mapping[str, np.ndarray | None] = MappingProxyType({}),
+) -> Path:
+    """``keys`` adds metadata; ``tensors`` go in beside the model's own or in their place, None leaves one out."""
     tokens = [*byte_letters(), "ab", *_SPECIAL]
-    writer = GGUFWriter(path, "llama")
+    writer = GGUFWriter(path, arch)
     writer.add_name("letters")
     writer.add_context_length(N_CTX)
     writer.add_embedding_length(N_EMBD)
@@ -72,8 +83,10 @@ def write_model(path: Path, *, add_bos: bool = False, template: str | None = Non
     writer.add_add_bos_token(add_bos)
     if template is not None:
         writer.add_chat_template(template)
-    for name, tensor in _tensors(len(tokens)).items():
-        writer.add_tensor(name, tensor)
+    keys(writer)
+    for name, tensor in {**_tensors(len(tokens)), **tensors}.items():
+        if tensor is not None:
+            writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

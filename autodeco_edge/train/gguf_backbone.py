@@ -1,0 +1,139 @@
+"""The llama.cpp backbone: heads for a GGUF as the user runs it, F16 or quantised, without PyTorch weights.
+
+Owns how the parts are put together: llama.cpp's tokenizer and chat template for the data,
+gguf_states.py for hidden states, gguf_head.py for logits, the metadata for the checkpoint's config.
+Knows nothing of losses or optimisers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import _native  # noqa: F401  installs the log before any model is opened
+from ..chat import CHATML, fill_template
+from ..convert.base import open_base
+from ..errors import FormatError
+from ..format import ARCH_OF_MODEL_TYPE
+from ..model import Model
+from .backbone import Backbone, Positions
+from .base import check_claims
+from .checkpoint import HeadsCheckpoint
+from .data import Sample
+from .gguf_head import GgufHead
+from .gguf_states import HiddenStates
+
+N_CHECKED = 16  # positions whose logits are compared with llama.cpp's at the start
+
+
+class GgufTokenizer:
+    """llama.cpp's tokenizer and the GGUF's chat template, with the few names of transformers that data.py uses.
+
+    ChatML where the GGUF has no template, as everywhere in this package.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.bos_token_id = model.bos if model.bos >= 0 else None
+        self.eos_token = model.token_text(model.eos)
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": self._model.tokenize(text, add_special=add_special_tokens, parse_special=True)}
+
+    def apply_chat_template(
+        self, messages: list[dict[str, Any]], tokenize: bool = False, add_generation_prompt: bool = False
+    ) -> str:
+        model = self._model
+        return fill_template(
+            model.chat_template or CHATML,
+            messages,
+            model.token_text(model.bos),
+            self.eos_token,
+            add_generation_prompt=add_generation_prompt,
+        )
+
+
+class GgufBackbone(Backbone):
+    """
+    path       GGUF file
+    n_threads  0 = one a physical core
+
+    Raises MissingInputError and FormatError; from ``load``, MismatchError for an architecture whose logits
+    cannot be had from its output matrix, OutOfMemoryError.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], n_threads: int = 0) -> None:
+        self._file, self._info = open_base(path)
+        self._head = GgufHead(self._file, self._info.arch)
+        self._model = Model(path)
+        if (self._head.n_embd, self._head.n_vocab) != (self._model.n_embd, self._model.n_vocab):
+            raise FormatError(
+                f"{path}: the output matrix is {self._head.n_vocab} x {self._head.n_embd}, the model has a vocabulary "
+                f"of {self._model.n_vocab} and {self._model.n_embd} wide hidden states; this file cannot be trained on"
+            )
+        self._n_threads = n_threads
+        self._states: HiddenStates | None = None
+        self.tokenizer = GgufTokenizer(self._model)
+        self.n_ctx = self._model.n_ctx_train
+        self.name = self._info.name or self._model.path.stem
+
+    def load(self, device: torch.device, samples: Sequence[Sample]) -> None:
+        self._head.load(device)
+        self._states = HiddenStates(self._model, max(len(s.ids) for s in samples), self._n_threads)
+        self._check(samples[0].ids[:N_CHECKED], device)
+
+    def _check(self, tokens: list[int], device: torch.device) -> None:
+        """The hidden state is what the matrix multiplies, and the logits are llama.cpp's."""
+        (early,) = self._states.of([tokens])  # first: the buffers hold no values of a whole graph yet
+        hidden, logits = self._states.with_logits(tokens)
+        self._states.stop.enabled = np.array_equal(early, hidden)
+        _check_finite(hidden, self._model)
+        self._head.fit(torch.from_numpy(hidden).to(device), torch.from_numpy(logits).to(device))
+
+    @property
+    def n_embd(self) -> int:
+        return self._model.n_embd
+
+    def positions(self, batch: Sequence[Sample]) -> list[Positions]:
+        """The last token of a sample is a label only: nothing is predicted from it."""
+        states = self._states.of([sample.ids[:-1] for sample in batch])
+        return [self._positions_of(sample, hidden) for sample, hidden in zip(batch, states, strict=True)]
+
+    def _positions_of(self, sample: Sample, hidden: np.ndarray) -> Positions:
+        kept = hidden[sample.first - 1 :]  # position s predicts label s + 1
+        _check_finite(kept, self._model)
+        return torch.from_numpy(kept), torch.tensor(sample.ids[sample.first :])
+
+    @torch.no_grad()
+    def lm_head(self, hidden: Tensor) -> Tensor:
+        return self._head(hidden)
+
+    def config(self) -> dict[str, Any]:
+        """No more than the metadata says. An architecture without a Hugging Face name keeps its own."""
+        names = {arch: name for name, arch in reversed(ARCH_OF_MODEL_TYPE.items())}
+        model_type = names.get(self._info.arch, self._info.arch)
+        return {"model_type": model_type, "hidden_size": self.n_embd, "vocab_size": self._model.n_vocab}
+
+    def check_heads(self, checkpoint: HeadsCheckpoint) -> None:
+        claimed = checkpoint.config.get("base_model_type")
+        config = {**checkpoint.config, "base_model_type": ARCH_OF_MODEL_TYPE.get(claimed, claimed)}
+        check_claims(config, self._model.n_vocab, self._info.arch)
+
+    def close(self) -> None:
+        if self._states:
+            self._states.close()  # before the model it was made from
+        self._model.close()
+        self._file.close()
+
+
+def _check_finite(hidden: np.ndarray, model: Model) -> None:
+    if not np.isfinite(hidden).all():
+        raise FormatError(
+            f"{model.path}: llama.cpp gives hidden states that are not finite; the file is damaged or its "
+            "quantisation failed; run it once (autodeco-edge run -m) or take another file"
+        )

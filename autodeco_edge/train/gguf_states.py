@@ -1,0 +1,157 @@
+"""Post-norm hidden states of token sequences, by llama.cpp in embeddings mode.
+
+Owns the context and its batches. Pooling is off, so every token is an output and its embedding is
+``result_norm``, the vector that enters the LM head and that the heads see when they run. Knows
+nothing of text, labels or training.
+
+In embeddings mode llama.cpp also computes a row of logits for every token: on a small model with a
+large vocabulary, most of the work. A callback ends each graph behind the state unless logits are
+asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+
+from .._lib import log
+from ..cpu import physical_cores
+from ..errors import AutodecoError, OutOfMemoryError
+from ..model import Model, deferred_interrupt
+
+MAX_BATCH = 512
+MAX_LOGITS = 1 << 25  # floats that llama.cpp reserves for one batch's logits, used or not: 128 MiB
+MAX_SEQUENCES = 16  # short ones share a batch; each costs a recurrent model a state
+LAST_NODE = b"result_embd_pooled"  # the name that result_norm itself bears in embeddings mode
+
+_llama = Path(llama_cpp.llama_cpp._lib._name)  # a look-up there finds what it depends on, except on Windows
+_ggml = ctypes.CDLL(str(_llama.with_name("ggml-base.dll") if sys.platform == "win32" else _llama))
+_ggml.ggml_get_name.argtypes = [ctypes.c_void_p]
+_ggml.ggml_get_name.restype = ctypes.c_char_p
+
+
+class GraphStop:
+    """llama.cpp's callback before and after a node: ends each graph where the hidden states are ready.
+
+    enabled  False for an architecture whose states come later. An object apart, because a callback that held
+             its HiddenStates would be a cycle, and a cycle is freed in any order: the model before its context.
+    """
+
+    def __init__(self) -> None:
+        self.enabled = True
+
+    def __call__(self, tensor: int, ask: bool, _data) -> bool:
+        """ask: whether to look at this node. Not ask: its value is there, and False ends the graph."""
+        return ask and self.enabled and _ggml.ggml_get_name(tensor) == LAST_NODE
+
+
+class HiddenStates:
+    """
+    model      stays the caller's
+    n_ctx      longest sequence in tokens
+    n_threads  0 = one a physical core
+
+    Raises OutOfMemoryError.
+    """
+
+    def __init__(self, model: Model, n_ctx: int, n_threads: int = 0) -> None:
+        self.model = model
+        self.n_batch = max(32, min(MAX_BATCH, MAX_LOGITS // model.n_vocab))
+        self.n_ctx = max(n_ctx, self.n_batch)
+        self.stop = GraphStop()
+        self._on_node = llama_cpp.ggml_backend_sched_eval_callback(self.stop)  # borrowed by the context
+        self._ctx = self._make_context(n_threads or physical_cores())
+        self._batch = llama_cpp.llama_batch_init(self.n_batch, 0, 1)
+
+    def _make_context(self, n_threads: int):
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx = self.n_ctx
+        params.n_batch = params.n_ubatch = self.n_batch
+        params.n_seq_max = MAX_SEQUENCES
+        params.kv_unified = True  # n_ctx cells for all sequences together
+        params.n_threads = params.n_threads_batch = n_threads
+        params.embeddings = True
+        params.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_NONE
+        params.attention_type = llama_cpp.LLAMA_ATTENTION_TYPE_CAUSAL
+        params.no_perf = True
+        params.cb_eval = self._on_node
+        log.clear()
+        with deferred_interrupt():
+            ctx = llama_cpp.llama_init_from_model(self.model.handle, params)
+        if not ctx:
+            raise OutOfMemoryError(
+                f"no memory for a context of {self.n_ctx} tokens ({log.last_error() or 'no reason given'}); "
+                "pass a smaller --max-length"
+            )
+        return ctx
+
+    def of(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Hidden states [n, H] float32 of each sequence of n tokens; n at most ``n_ctx``."""
+        return [hidden for pack in self._packs(sequences) for hidden in self._run(pack)]
+
+    def with_logits(self, tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """(hidden [n, H], llama.cpp's logits [n, V]) of one sequence that fits in a batch."""
+        before, self.stop.enabled = self.stop.enabled, False
+        try:
+            (hidden,) = self._run([tokens])
+        finally:
+            self.stop.enabled = before
+        return hidden, self._outputs(llama_cpp.llama_get_logits_ith, len(tokens), self.model.n_vocab)
+
+    def _packs(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+        """Neighbours that fit into the context together."""
+        pack: list[Sequence[int]] = []
+        for tokens in sequences:
+            if pack and (len(pack) == MAX_SEQUENCES or sum(map(len, pack)) + len(tokens) > self.n_ctx):
+                yield pack
+                pack = []
+            pack.append(tokens)
+        if pack:
+            yield pack
+
+    def _run(self, pack: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._ctx), True)
+        rows = [(token, at, seq) for seq, tokens in enumerate(pack) for at, token in enumerate(tokens)]
+        hidden = np.empty((len(rows), self.model.n_embd), np.float32)
+        for start in range(0, len(rows), self.n_batch):
+            chunk = rows[start : start + self.n_batch]
+            self._decode(chunk)
+            outputs = self._outputs(llama_cpp.llama_get_embeddings_ith, len(chunk), self.model.n_embd)
+            hidden[start : start + len(chunk)] = outputs
+        return np.split(hidden, np.cumsum([len(tokens) for tokens in pack])[:-1])
+
+    def _decode(self, rows: Sequence[tuple[int, int, int]]) -> None:
+        """Run the graph over (token, position, sequence) rows."""
+        batch = self._batch
+        batch.n_tokens = len(rows)
+        for i, (token, at, seq) in enumerate(rows):
+            batch.token[i], batch.pos[i], batch.logits[i] = token, at, 1
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, seq
+        log.clear()
+        with deferred_interrupt():  # the callback is Python: a Ctrl-C raised there would be lost
+            status = llama_cpp.llama_decode(self._ctx, batch)
+        if status:
+            kind = OutOfMemoryError if status == -2 else AutodecoError
+            raise kind(
+                f"llama.cpp could not decode a batch of {len(rows)} tokens (status {status}: "
+                f"{log.last_error() or 'no reason given'}); try a smaller --max-length"
+            )
+
+    def _outputs(self, get, n: int, width: int) -> np.ndarray:
+        """The first n output rows [n, width] of the last batch, copied."""
+        return np.stack([np.ctypeslib.as_array(get(self._ctx, i), (width,)) for i in range(n)])
+
+    def close(self) -> None:
+        """Free the context."""
+        if getattr(self, "_ctx", None):
+            llama_cpp.llama_batch_free(self._batch)
+            llama_cpp.llama_free(self._ctx)
+            self._ctx = None
+
+    def __del__(self) -> None:
+        self.close()
