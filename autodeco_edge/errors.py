@@ -80,3 +80,15 @@ class BusyError(AutodecoError):
     """An engine or a file is in use by somebody else."""
 
     exit_code = 75
+
+
+def check_range(name: str, value: float, low: float, high: float, hint: str = "") -> None:
+    """Raises UsageError unless low <= value <= high; ``hint`` says what the limits mean."""
+    if not low <= value <= high:
+        raise UsageError(
+            f"{name}: allowed {_number(low)} to {_number(high)}{f' ({hint})' if hint else ''}; got {_number(value)}"
+        )
+
+
+def _number(x: float) -> str:
+    return str(x) if isinstance(x, int) else f"{x:g}"

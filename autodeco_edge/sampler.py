@@ -25,6 +25,7 @@ from .errors import (
     NoHeadsError,
     OutOfMemoryError,
     UsageError,
+    check_range,
 )
 
 _EXCEPTIONS = {
@@ -71,9 +72,9 @@ class SamplingParams:
     logprobs: bool = False
 
     def __post_init__(self) -> None:
-        _in_range("temperature", self.temperature, 0.0, 100.0, "0 = greedy, 1 = the heads' own")
-        _in_range("top-p", self.top_p, 0.0, 1.0, "1 = the heads' own")
-        _in_range("min-p", self.min_p, 0.0, 1.0, "0 = off")
+        check_range("temperature", self.temperature, 0.0, 100.0, "0 = greedy, 1 = the heads' own")
+        check_range("top-p", self.top_p, 0.0, 1.0, "1 = the heads' own")
+        check_range("min-p", self.min_p, 0.0, 1.0, "0 = off")
         if self.heads_mode not in HEADS_MODES:
             raise UsageError(f"heads mode: allowed {', '.join(HEADS_MODES)}; got '{self.heads_mode}'")
         if not 0 <= self.seed < 2**64:
@@ -89,11 +90,6 @@ class SamplingParams:
             cpu_draw,
             self.logprobs,
         )
-
-
-def _in_range(name: str, value: float, low: float, high: float, hint: str) -> None:
-    if not low <= value <= high:
-        raise UsageError(f"{name}: allowed {low:g} to {high:g} ({hint}); got {value:g}")
 
 
 @dataclass(frozen=True)

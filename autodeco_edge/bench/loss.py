@@ -17,7 +17,7 @@ from time import perf_counter
 
 import numpy as np
 
-from ..errors import AutodecoError, UsageError
+from ..errors import AutodecoError, check_range
 from .machine import describe_machine
 from .stats import paired_ratio, summarise
 from .step import flat_logits, peaked_logits
@@ -47,14 +47,10 @@ class LossSetup:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for name, value, low, high in (
-            ("vocabulary", self.n_vocab, 2, 2**24),
-            ("tokens", self.n_tokens, 1, 4096),
-            ("threads", self.n_threads, 1, 512),
-            ("rounds", self.n_rounds, 1, 10**6),
-        ):
-            if not low <= value <= high:
-                raise UsageError(f"{name}: allowed {low} to {high}; got {value}")
+        check_range("vocabulary", self.n_vocab, 2, 2**24)
+        check_range("tokens", self.n_tokens, 1, 4096)
+        check_range("threads", self.n_threads, 1, 512)
+        check_range("rounds", self.n_rounds, 1, 10**6)
 
 
 @dataclass(frozen=True)

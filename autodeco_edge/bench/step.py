@@ -17,7 +17,7 @@ import numpy as np
 from .. import _native as core
 from ..convert import gguf_types as gt
 from ..convert.export import Written
-from ..errors import UsageError
+from ..errors import UsageError, check_range
 from ..sampler import Heads
 from . import _native as native
 from .heads import TEMPERATURE, TOP_P, write_random_heads
@@ -51,20 +51,15 @@ class StepSetup:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        _in_range("vocabulary", self.n_vocab, 2, 2**24)
-        _in_range("hidden size", self.n_embd, 1, 2**17)
-        _in_range("threads", self.n_threads, 1, 512)
-        _in_range("rows", self.n_rows, 1, 256)
-        _in_range("rounds", self.n_rounds, 1, 10**6)
+        check_range("vocabulary", self.n_vocab, 2, 2**24)
+        check_range("hidden size", self.n_embd, 1, 2**17)
+        check_range("threads", self.n_threads, 1, 512)
+        check_range("rows", self.n_rows, 1, 256)
+        check_range("rounds", self.n_rounds, 1, 10**6)
         if self.outtype not in OUTTYPES:
             raise UsageError(f"type: allowed {', '.join(OUTTYPES)}; got '{self.outtype}'")
         if self.outtype == "q8_0" and self.n_embd % _BLOCK:
             raise UsageError(f"hidden size: a multiple of {_BLOCK} for q8_0 (its block); got {self.n_embd}")
-
-
-def _in_range(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise UsageError(f"{name}: allowed {low} to {high}; got {value}")
 
 
 @dataclass(frozen=True)
