@@ -285,7 +285,6 @@ static enum autodeco_status read_vector(const struct reader * r, const char * na
 // ---- the wide matrix --------------------------------------------------------------------
 
 #define ALIGNMENT 64 // of a cache line
-#define N_VECTOR  16
 
 static const struct { enum ggml_type from; enum autodeco_type to; } TYPES[] = {
     { GGML_TYPE_F32,  AUTODECO_TYPE_F32  },
@@ -313,7 +312,7 @@ static bool row_is_finite(const struct raw * raw, const char * row, float * scra
 
 // Rows start on whole vectors and end in zeros, so that the kernels need no remainder of the weights.
 static bool alloc_matrix(const struct raw * raw, struct autodeco_matrix * m) {
-    const int64_t n_cols = (raw->ne[0] + N_VECTOR - 1) / N_VECTOR * N_VECTOR;
+    const int64_t n_cols = AUTODECO_PAD(raw->ne[0]);
     m->type   = type_of(raw->type);
     m->stride = raw->type == GGML_TYPE_Q8_0 ? ggml_row_size(raw->type, raw->ne[0]) : (size_t) n_cols * ggml_type_size(raw->type);
     m->size   = m->stride * (size_t) raw->ne[1] + ALIGNMENT;

@@ -10,6 +10,8 @@
 #include "autodeco-kernels.h"
 #include "autodeco-simd.h"
 
+_Static_assert(VF_LANES == AUTODECO_N_VECTOR, "callers pad to the vectors of autodeco-simd.h");
+
 // ---- 2^z ----------------------------------------------------------------------------------
 
 // 2^z = 2^n 2^f, n the nearest integer: splits off n and returns f in [-1/2, 1/2].

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define AUTODECO_N_VECTOR 16 // floats that a kernel works on together, on every CPU
+#define AUTODECO_PAD(n) (((n) + AUTODECO_N_VECTOR - 1) / AUTODECO_N_VECTOR * AUTODECO_N_VECTOR) // to whole vectors
 #define AUTODECO_N_TILE 512 // logits a kernel takes at once; partial sums are added tile by tile
 #define AUTODECO_LOG2E  1.44269504f
 #define AUTODECO_LN2    0.693147181f

@@ -165,7 +165,7 @@ static int32_t gather(const struct search * s, int32_t from, float * l, float * 
         const float x = s->logits[s->row->ids[from + i]];
         l[i] = x > FLT_MAX ? FLT_MAX : x;
     }
-    const int32_t padded = (n + 15) / 16 * 16;
+    const int32_t padded = AUTODECO_PAD(n);
     for (int32_t i = n; i < padded; i++) {
         l[i] = -INFINITY;
     }

@@ -21,13 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define N_VECTOR 16 // the arrays over tiles are padded to this, for `weigh`
-
 // ---- a row ------------------------------------------------------------------------------
-
-static int32_t pad_to_vector(int32_t n) {
-    return (n + N_VECTOR - 1) / N_VECTOR * N_VECTOR;
-}
 
 static void * take(struct autodeco_row * row, size_t n, size_t size) {
     row->size += n * size;
@@ -41,13 +35,13 @@ bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * 
     row->n_vocab = n_vocab;
     row->n_tiles = (n_vocab + AUTODECO_N_TILE - 1) / AUTODECO_N_TILE;
     const size_t n_tiles  = (size_t) row->n_tiles;
-    const size_t n_padded = (size_t) pad_to_vector(row->n_tiles);
+    const size_t n_padded = AUTODECO_PAD((size_t) row->n_tiles);
     row->act    = take(row, heads ? 2 * (size_t) heads->n_hidden : 1, sizeof *row->act);
     row->tiles  = take(row, n_tiles, sizeof *row->tiles);
     row->maxima = take(row, n_padded, sizeof *row->maxima);
     row->guards = take(row, n_tiles, sizeof *row->guards);
     row->kept   = take(row, n_tiles, sizeof *row->kept);
-    row->ids    = take(row, (size_t) n_vocab + N_VECTOR, sizeof *row->ids);
+    row->ids    = take(row, (size_t) n_vocab + AUTODECO_N_VECTOR, sizeof *row->ids);
     if (!row->act || !row->tiles || !row->maxima || !row->guards || !row->kept || !row->ids) {
         autodeco_row_free(row);
         return false;
@@ -201,10 +195,10 @@ static float row_max(const struct autodeco_row * row) {
 // Z = sum over tiles of 2^((max_t - m) c) sum_t. Every thread for itself, from what no one writes now.
 static double total_weight(const struct autodeco_row * row, float m, float c) {
     double sum = 0.0;
-    for (int32_t t = 0; t < row->n_tiles; t += N_VECTOR) {
-        float scales[N_VECTOR];
-        row->kernels->weigh(row->maxima + t, N_VECTOR, m, c, scales);
-        for (int32_t k = 0; k < N_VECTOR && t + k < row->n_tiles; k++) {
+    for (int32_t t = 0; t < row->n_tiles; t += AUTODECO_N_VECTOR) {
+        float scales[AUTODECO_N_VECTOR];
+        row->kernels->weigh(row->maxima + t, AUTODECO_N_VECTOR, m, c, scales);
+        for (int32_t k = 0; k < AUTODECO_N_VECTOR && t + k < row->n_tiles; k++) {
             sum += (double) scales[k] * row->tiles[t + k].sum;
         }
     }
@@ -261,12 +255,14 @@ static struct totals add_tiles(struct autodeco_row * row, float c) {
     struct totals total = { 0 };
     const float m = row->max;
     row->sum = row->sum_one = 0.0;
-    for (int32_t t = 0; t < row->n_tiles; t += N_VECTOR) {
-        float scales[N_VECTOR];
-        float ones[N_VECTOR];
-        row->kernels->weigh(row->maxima + t, N_VECTOR, m, c, scales);
-        row->kernels->weigh(row->maxima + t, N_VECTOR, m, AUTODECO_LOG2E, ones);
-        for (int32_t k = 0; k < N_VECTOR && t + k < row->n_tiles; k++) {
+    for (int32_t t = 0; t < row->n_tiles; t += AUTODECO_N_VECTOR) {
+        float scales[AUTODECO_N_VECTOR];
+        float ones[AUTODECO_N_VECTOR] = { 0 };
+        row->kernels->weigh(row->maxima + t, AUTODECO_N_VECTOR, m, c, scales);
+        if (row->params.logprob) {
+            row->kernels->weigh(row->maxima + t, AUTODECO_N_VECTOR, m, AUTODECO_LOG2E, ones);
+        }
+        for (int32_t k = 0; k < AUTODECO_N_VECTOR && t + k < row->n_tiles; k++) {
             const struct autodeco_tile * tile = &row->tiles[t + k];
             const double s = scales[k];
             if (tile->max == -INFINITY) {
@@ -313,10 +309,10 @@ static int32_t find_top_tiles(const struct autodeco_row * row, int32_t tiles[AUT
 
 // The weights of the five largest logits, summed: they lie in the five tiles of the largest maxima.
 static double top5_weight(const struct autodeco_row * row, const float * logits, float c) {
-    float   top[N_VECTOR];
-    float   w[N_VECTOR];
+    float   top[AUTODECO_N_VECTOR];
+    float   w[AUTODECO_N_VECTOR];
     int32_t tiles[AUTODECO_N_TOP];
-    for (int k = 0; k < N_VECTOR; k++) {
+    for (int k = 0; k < AUTODECO_N_VECTOR; k++) {
         top[k] = -INFINITY;
     }
     const int32_t n = find_top_tiles(row, tiles);
@@ -327,7 +323,7 @@ static double top5_weight(const struct autodeco_row * row, const float * logits,
             top_insert(top, l[j]);
         }
     }
-    row->kernels->weigh(top, N_VECTOR, row->max, c, w);
+    row->kernels->weigh(top, AUTODECO_N_VECTOR, row->max, c, w);
     return (double) w[0] + w[1] + w[2] + w[3] + w[4];
 }
 

@@ -36,7 +36,7 @@ static float * normals(uint64_t seed, size_t n, float sigma) {
 static void make_head(struct autodeco_head * head, int32_t n_embd, int32_t n_extra, uint64_t seed, float bias) {
     struct autodeco_matrix * m = &head->fc1;
     m->type   = AUTODECO_TYPE_F16;
-    m->stride = (size_t) ((n_embd + 15) / 16 * 16) * sizeof(uint16_t);
+    m->stride = (size_t) AUTODECO_PAD(n_embd) * sizeof(uint16_t);
     m->size   = m->stride * N_HIDDEN;
     m->block  = calloc(1, m->size + 64);
     m->data   = (void *) (((uintptr_t) m->block + 63) / 64 * 64);
