@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections import deque
 from pathlib import Path
 
 # An abort inside ggml would otherwise fork a debugger.
@@ -21,37 +20,35 @@ os.environ.setdefault("GGML_NO_BACKTRACE", "1")
 from .errors import AutodecoError
 
 _NAMES = {"darwin": "libautodeco.dylib", "win32": "autodeco.dll"}
-_LEVEL_WARN, _LEVEL_ERROR, _LEVEL_CONT = 3, 4, 5  # ggml_log_level of this llama.cpp: DEBUG 1, INFO 2, WARN 3, ERROR 4
 
 
 class Log:
-    """The last warnings and errors of llama.cpp, and a tap for all of it.
+    """The last warnings and errors that llama.cpp logged in this thread, and a switch to see all of it.
 
     llama-cpp-python's own callback maps levels by an old enum, so that errors vanish with
-    verbose=False; this one replaces it when the library is loaded.
+    verbose=False; native/autodeco-log.c replaces it when the library is loaded. It is C, because llama.cpp
+    logs at every token, and a Ctrl-C that arrives in a Python callback is lost.
     """
 
-    def __init__(self) -> None:
-        self.lines: deque[str] = deque(maxlen=12)
-        self.verbose = False
-        self._level = 0
-
-    def write(self, level: int, text: bytes) -> None:
-        line = text.decode("utf-8", "replace")
-        if level != _LEVEL_CONT:
-            self._level = level
-        if self._level in (_LEVEL_WARN, _LEVEL_ERROR) and line.strip():
-            self.lines.append(line.strip())
-        if self.verbose:
-            print(line, end="", file=sys.stderr, flush=True)
+    @property
+    def lines(self) -> list[str]:
+        found = []
+        while (line := library().autodeco_log_line(len(found))) is not None:
+            found.append(line.decode("utf-8", "replace"))
+        return found
 
     def last_error(self) -> str:
         """The most telling recent line, or ''."""
-        errors = [line for line in self.lines if "error" in line.lower() or "failed" in line.lower()]
-        return (errors or list(self.lines) or [""])[0]
+        lines = self.lines
+        errors = [line for line in lines if "error" in line.lower() or "failed" in line.lower()]
+        return (errors or lines or [""])[0]
 
     def clear(self) -> None:
-        self.lines.clear()
+        library().autodeco_log_clear()
+
+    def set_verbose(self, verbose: bool) -> None:
+        """Print every line to stderr as well."""
+        library().autodeco_log_set_verbose(verbose)
 
 
 log = Log()
@@ -71,9 +68,8 @@ def _candidates() -> list[Path]:
 
 
 def _load() -> ctypes.CDLL:
-    import llama_cpp
+    import llama_cpp  # noqa: F401  its copy of libllama goes first
 
-    _set_log(llama_cpp)
     for path in _candidates():
         if path.exists():
             return ctypes.CDLL(str(path))
@@ -81,15 +77,6 @@ def _load() -> ctypes.CDLL:
         f"the native library is missing: looked for {_candidates()[0].name} beside the package; "
         "reinstall autodeco-edge (a C compiler and CMake are needed)"
     )
-
-
-def _set_log(llama_cpp) -> None:
-    @llama_cpp.llama_log_callback
-    def callback(level, text, user_data):
-        log.write(level, text)
-
-    _set_log.callback = callback  # kept alive as long as the process
-    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
 
 
 _library: ctypes.CDLL | None = None
@@ -104,5 +91,7 @@ def library() -> ctypes.CDLL:
         lib.autodeco_check_llama.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
         if lib.autodeco_check_llama(err, len(err)) != 0:
             raise AutodecoError(err.value.decode())
+        lib.autodeco_log_line.restype = ctypes.c_char_p
+        lib.autodeco_log_capture()
         _library = lib
     return _library

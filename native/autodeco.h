@@ -31,7 +31,8 @@
 // first, then the chains, then the heads. A chain can be attached to a context once.
 //
 // Every function that takes `err` writes at most n_err bytes, zero-terminated; err may be
-// NULL. The library never exits, never prints and keeps no global state.
+// NULL. The library never exits, never prints (unless the log is verbose) and keeps no global state
+// but the log's.
 
 #ifndef AUTODECO_H
 #define AUTODECO_H
@@ -122,6 +123,18 @@ AUTODECO_API const char * autodeco_kernels_name(int32_t i);
 
 // Reads a heads file, or a single file with the heads in its metadata. *out is set on OK only.
 AUTODECO_API enum autodeco_status autodeco_heads_load_from_file(
+// ---- llama.cpp's log ------------------------------------------------------------------
+
+// Takes over llama.cpp's log for good. The last warnings and errors of each thread are kept; the rest is
+// dropped, or with verbose printed to stderr as well. For programs that must not be called back.
+AUTODECO_API void autodeco_log_capture(void);
+AUTODECO_API void autodeco_log_set_verbose(bool verbose);
+
+// The calling thread's lines since its last clear, oldest first, at most 12; NULL past the end. Valid until
+// the thread's next call of llama.cpp.
+AUTODECO_API const char * autodeco_log_line(int32_t i);
+AUTODECO_API void         autodeco_log_clear(void);
+
         const char * path, struct autodeco_heads ** out, char * err, size_t n_err);
 
 AUTODECO_API void autodeco_heads_free(struct autodeco_heads * heads); // NULL is allowed

@@ -79,7 +79,7 @@ def run(
     from .. import runtime
     from .._lib import log
 
-    log.verbose = verbose
+    log.set_verbose(verbose)
     engine = runtime.Engine(
         model or runtime.demo_model(),
         heads if heads is not None else "auto",
