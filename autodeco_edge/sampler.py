@@ -262,6 +262,13 @@ def _step(index: int, raw: _native.Step) -> Step:
         top_p=_known(raw.top_p),
         temperature_eff=raw.temp_eff,
         top_p_eff=raw.top_p_eff,
+    def take(self, index: int) -> Step:
+        """What the graph drew for this chain's one output of a batch that it shares with other chains; accepts it."""
+        self.check()
+        lib.autodeco_sampler_get_steps(self._smpl, self._raw, 1)
+        llama_cpp.llama_sampler_accept(self.chain, self._raw.token)
+        return _step(index, self._raw)
+
         n_kept=raw.n_kept,
         entropy=raw.entropy,
         max_prob=raw.max_prob,

@@ -27,6 +27,7 @@ LAYERS = {
     "model": 4,
     "runtime": 5,
     "chat": 5,
+    "batch": 6,
     "trace": 6,
     "llama": 6,
     "train": 6,
