@@ -1,6 +1,6 @@
 """Owns the base model and its training: a Qwen2 of about 5 M parameters, on documents made as it goes, from a seed.
 
-The loss is on the assistant's turns only. It knows no text (`tasks`), no verifier (`evaluate`) and no heads.
+The loss is on the assistant's turns only. It knows no text (`families`), no verifier (`evaluate`) and no heads.
 The same seed, thread count and kind of processor give the same weights; another processor rounds otherwise.
 
     python -m demo.base OUT_DIR TOKENIZER_DIR [--seed S] [--first-stage K]
@@ -22,7 +22,8 @@ import torch
 from torch.nn import functional as F
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from . import tasks
+from autodeco_edge.tasks.demo import families
+
 from .batches import IGNORE, POOL_DOCUMENTS, Batch, batches
 from .tokenizer import EOS_ID, MAX_LENGTH, PAD_ID, VOCAB_SIZE, load_tokenizer
 
@@ -50,7 +51,7 @@ class Plan:
     slip_rate: float = 1.0
     compile: bool = True
     threads: int = 2
-    weights: dict[str, float] = field(default_factory=tasks.default_weights)
+    weights: dict[str, float] = field(default_factory=families.default_weights)
 
 
 def stages(seed: int, threads: int = 2) -> list[Plan]:
@@ -59,7 +60,7 @@ def stages(seed: int, threads: int = 2) -> list[Plan]:
     Slips (see `problem.SLIP_CHANCE`) come late: arithmetic is learned faster from clean text, and the error mass is
     learned quickly afterwards.
     """
-    usual = tasks.default_weights()
+    usual = families.default_weights()
     learn = Plan(seed=seed, tokens=LEARN_TOKENS, threads=threads)
     settle = Plan(
         seed=seed + 1,

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from . import tasks
+from autodeco_edge.tasks.demo import families
+
 from .tokenizer import PAD_ID
 
 IGNORE = -100
@@ -47,7 +48,7 @@ def batches(
     """
     while True:
         rate = slip_rate()
-        pool = [encode(tasks.training_document(rng, rate, weights), tokenizer) for _ in range(pool_documents)]
+        pool = [encode(families.training_document(rng, rate, weights), tokenizer) for _ in range(pool_documents)]
         pool = sorted((doc for doc in pool if len(doc[0]) <= max_length), key=lambda doc: len(doc[0]))
         groups = list(_groups(pool, batch_tokens))
         rng.shuffle(groups)

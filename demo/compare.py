@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 
 from autodeco_edge import Engine, SamplingParams, demo_model
-
-from . import tasks
-from .problem import chat_prompt
+from autodeco_edge.tasks.demo import families
+from autodeco_edge.tasks.demo.problem import chat_prompt
 
 FAMILIES = ("word", "chain", "make", "search")
 
@@ -32,13 +31,13 @@ def settings(engine: Engine) -> dict[str, SamplingParams]:
 def score(engine: Engine, family: str, params: SamplingParams, count: int, samples: int) -> tuple[float, float]:
     """(accuracy in %, mean number of distinct right answers) over held-out problems."""
     right = distinct = 0
-    problems = list(tasks.problems(9, family, count, held_out=True))
+    problems = list(families.problems(9, family, count, held_out=True))
     for i, problem in enumerate(problems):
         ids = engine.model.tokenize(chat_prompt(problem), parse_special=True)
         replies = [_reply(engine, ids, params, 1000 * i + k) for k in range(samples)]
-        good = [reply for reply in replies if tasks.check(problem, reply)]
+        good = [reply for reply in replies if families.check(problem, reply)]
         right += len(good)
-        distinct += len({tasks.answer_key(family, reply) for reply in good})
+        distinct += len({families.answer_key(family, reply) for reply in good})
     return 100 * right / (len(problems) * samples), distinct / len(problems)
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from .problem import IM_END
+from autodeco_edge.tasks.demo.problem import IM_END
+
 from .tokenizer import load_tokenizer
 
 MAX_NEW_TOKENS = 200

@@ -10,9 +10,10 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import tasks
+from autodeco_edge.tasks.demo import families
+from autodeco_edge.tasks.demo.problem import chat_prompt
+
 from .decode import complete, load_base
-from .problem import chat_prompt
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,15 @@ def evaluate(
     show: int = 0,
 ) -> Score:
     """Score one family on `count` held-out problems, `samples` completions each."""
-    problems = list(tasks.problems(seed, family, count, held_out=True))
+    problems = list(families.problems(seed, family, count, held_out=True))
     prompts = [chat_prompt(problem) for problem in problems for _ in range(samples)]
     completions = complete(model, tokenizer, prompts, temperature, seed)
     right, keys = 0, [set() for _ in problems]
     for i, completion in enumerate(completions):
         problem = problems[i // samples]
-        if completion is not None and tasks.check(problem, completion):
+        if completion is not None and families.check(problem, completion):
             right += 1
-            keys[i // samples].add(tasks.answer_key(family, completion))
+            keys[i // samples].add(families.answer_key(family, completion))
         elif show > 0:
             show -= 1
             print(f"wrong ({family}, {problem.gt!r}): {problem.prompt}\n{completion}\n")
@@ -66,14 +67,14 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.0, help="0 = greedy")
     parser.add_argument("--samples", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--family", action="append", choices=list(tasks.FAMILIES))
+    parser.add_argument("--family", action="append", choices=list(families.FAMILIES))
     parser.add_argument("--show", type=int, default=0, help="print this many wrong completions a family")
     parser.add_argument("--json", type=Path, help="write the scores here too")
     args = parser.parse_args()
     model, tokenizer = load_base(args.hf_dir)
     scores = [
         evaluate(model, tokenizer, family, args.count, args.temperature, args.samples, args.seed, args.show)
-        for family in args.family or tasks.FAMILIES
+        for family in args.family or families.FAMILIES
     ]
     print(table(scores))
     if args.json:

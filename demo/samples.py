@@ -13,9 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import tasks
+from autodeco_edge.tasks.demo import families
+from autodeco_edge.tasks.demo.problem import Problem, chat_prompt
+
 from .decode import complete, load_base
-from .problem import Problem, chat_prompt
 
 # Shares of the accepted completions: computed families first, and enough free text that T and P are learned there too.
 SHARES = {"word": 0.22, "make": 0.24, "search": 0.18, "chain": 0.12, "story": 0.14, "chat": 0.10}
@@ -42,13 +43,13 @@ def accepted(
     round_number = 0
     while tally.kept < wanted:
         round_seed = seed * 1000 + round_number
-        problems = list(tasks.problems(round_seed, family, 256 // per_problem * 2, held_out=False, distinct=False))
+        problems = list(families.problems(round_seed, family, 256 // per_problem * 2, held_out=False, distinct=False))
         drawn = [problem for problem in problems for _ in range(per_problem)]
         completions = complete(model, tokenizer, [chat_prompt(problem) for problem in drawn], 1.0, round_seed)
         round_number += 1
         for problem, completion in zip(drawn, completions, strict=True):
             tally.drawn += 1
-            if completion is not None and tally.kept < wanted and tasks.check(problem, completion):
+            if completion is not None and tally.kept < wanted and families.check(problem, completion):
                 tally.kept += 1
                 yield {"prompt": chat_prompt(problem), "completion": completion, "family": family}
         if round_number > 4 and not tally.kept:
@@ -74,7 +75,7 @@ def write_samples(
 
 
 def problem_row(problem: Problem) -> dict[str, str]:
-    """`gt` suffices for `tasks.verify(family, gt, completion)`."""
+    """`gt` suffices for `families.verify(family, gt, completion)`."""
     row = {"problem": problem.prompt, "gt": problem.gt, "family": problem.family}
     return {**row, "system": problem.system} if problem.system else row
 
@@ -83,8 +84,8 @@ def write_problems(out_path: str | Path, seed: int = 1, count: int = 200) -> int
     """Write up to `count` held-out problems a family, `{"problem", "gt", "family"}` a line; single-turn ones only."""
     written = 0
     with open(out_path, "w", encoding="utf-8") as file:
-        for family in tasks.FAMILIES:
-            for problem in tasks.problems(seed, family, count, held_out=True):
+        for family in families.FAMILIES:
+            for problem in families.problems(seed, family, count, held_out=True):
                 if not problem.history:
                     file.write(json.dumps(problem_row(problem), ensure_ascii=False) + "\n")
                     written += 1

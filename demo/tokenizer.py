@@ -16,8 +16,8 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from . import tasks
-from .problem import IM_END, IM_START
+from autodeco_edge.tasks.demo import families
+from autodeco_edge.tasks.demo.problem import IM_END, IM_START
 
 VOCAB_SIZE = 2048
 END_OF_TEXT = "<|endoftext|>"
@@ -60,9 +60,9 @@ def return print import class json http www com index html null true false value
 
 
 def _corpus(seed: int, documents: int):
-    rng, weights = random.Random(f"tokenizer {seed}"), tasks.default_weights()
+    rng, weights = random.Random(f"tokenizer {seed}"), families.default_weights()
     for i in range(documents):
-        turns = tasks.training_document(rng, 0.0, weights)
+        turns = families.training_document(rng, 0.0, weights)
         yield "".join(text for pair in turns for text in pair)
         if i % 1000 == 0:
             yield ENGLISH + ENGLISH.title()

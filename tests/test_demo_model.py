@@ -11,6 +11,8 @@ import time
 import pytest
 
 from autodeco_edge import Engine, SamplingParams, demo_model
+from autodeco_edge.tasks.demo import families
+from autodeco_edge.tasks.demo.problem import chat_prompt
 
 N_PROBLEMS = 60
 MAX_ASSET_BYTES = 10_000_000
@@ -57,11 +59,8 @@ def test_run_without_a_model_streams_from_the_demo_model():
 def test_greedy_answers_are_right(engine, family):
     """Held-out problems by the recipe's own verifier. The card states at least 90 % on 200 or more; 60 problems
     at a true rate of 92 % fall below 80 % once in 700 such tests, and model and problems are fixed."""
-    from demo import tasks
-    from demo.problem import chat_prompt
-
-    problems = list(tasks.problems(5, family, N_PROBLEMS, held_out=True))
-    right = sum(tasks.check(p, reply(engine, chat_prompt(p), temperature=0.0)[0]) for p in problems)
+    problems = list(families.problems(5, family, N_PROBLEMS, held_out=True))
+    right = sum(families.check(p, reply(engine, chat_prompt(p), temperature=0.0)[0]) for p in problems)
     print(f"{family}: {right} of {N_PROBLEMS} right")
     assert right >= 0.8 * N_PROBLEMS
 

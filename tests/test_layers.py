@@ -21,6 +21,8 @@ LAYERS = {
     "sampling": 3,
     "_lib": 2,
     "cpu": 2,
+    "tasks": 2,
+    "records": 2,
     "_native": 3,
     "convert": 3,
     "sampler": 4,
@@ -32,6 +34,7 @@ LAYERS = {
     "llama": 6,
     "train": 6,
     "bench": 7,
+    "eval": 7,
     "cli": 8,
     "__main__": 9,
     "__init__": 9,
@@ -50,7 +53,7 @@ def modules() -> list[tuple[str, Path]]:
 
 def imported(path: Path, package: str) -> set[str]:
     """Top-level modules of autodeco_edge that a file imports when it is loaded or called."""
-    depth = 1 if path.parent.name == "autodeco_edge" else 2
+    depth = 2 if path.is_relative_to(ROOT / "convert") else len(path.relative_to(ROOT / "autodeco_edge").parts)
     names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.level == depth:

@@ -13,7 +13,7 @@ import sys
 import typer
 
 from ..errors import AutodecoError
-from . import bench, convert, doctor, run, train
+from . import bench, convert, doctor, eval, run, train
 
 app = typer.Typer(
     name="autodeco-edge",
@@ -33,6 +33,7 @@ app.command()(convert.verify)
 app.command()(train.train)
 app.command()(doctor.doctor)
 app.add_typer(bench.app)
+app.add_typer(eval.app)
 
 
 def _version(value: bool) -> None:

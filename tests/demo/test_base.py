@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from demo import tasks
+from autodeco_edge.tasks.demo import families
 from demo.base import Plan, Progress, learning_share, new_model, stages, train_stage
 from demo.batches import IGNORE, batches, encode
 from demo.tokenizer import load_tokenizer
@@ -20,7 +20,7 @@ from demo.tokenizer import load_tokenizer
 def test_labels_cover_exactly_the_assistant_turns(tiny_dir: Path) -> None:
     tokenizer, rng = load_tokenizer(tiny_dir), random.Random(0)
     for _ in range(100):
-        turns = tasks.training_document(rng, 0.0, tasks.default_weights())
+        turns = families.training_document(rng, 0.0, families.default_weights())
         ids, labels = encode(turns, tokenizer)
         assert ids == tokenizer("".join(text for pair in turns for text in pair))["input_ids"]
         targets = tokenizer.decode([label for label in labels if label != IGNORE])
@@ -29,7 +29,13 @@ def test_labels_cover_exactly_the_assistant_turns(tiny_dir: Path) -> None:
 
 def test_batches_keep_their_size(tiny_dir: Path) -> None:
     stream = batches(
-        load_tokenizer(tiny_dir), random.Random(0), tasks.default_weights(), lambda: 0.5, 2048, 300, pool_documents=200
+        load_tokenizer(tiny_dir),
+        random.Random(0),
+        families.default_weights(),
+        lambda: 0.5,
+        2048,
+        300,
+        pool_documents=200,
     )
     for _ in range(20):
         ids, labels = next(stream)

@@ -25,6 +25,7 @@ OPEN_REQUESTS = (
     "Tell me a short story.",
     "A story, please.",
 )
+GT_FORM = r"|{0}(\|{0})*".format(r"(name|animal|place|object)=[A-Za-z]+")
 
 STARTS = (
     "One {weather} morning, {name} the {animal} walked to the {place}.",

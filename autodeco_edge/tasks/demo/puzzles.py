@@ -41,6 +41,7 @@ MAKE_PHRASES = {
         "Find a * b + c that makes {t}.",
     ),
 }
+MAKE_GT = r"(sum2|sum3|diff|prod) \d+"
 MAKE_OPENINGS = ("I take", "Let me take", "I choose", "Start with", "I pick")
 
 
@@ -131,6 +132,7 @@ EXTRAS: dict[str, tuple[str, Callable[[int, int], bool]]] = {
     "none": ("", lambda n, k: True),
 }
 MAX_TRIES = 4
+SEARCH_GT = r"\d+ \d+ divisible [1-9]\d* (sum|none) \d+"
 
 
 def sample_search(rng: random.Random, slip_rate: float = 0.0) -> Problem:

@@ -1,14 +1,12 @@
 """Owns the mix of families: how often each is drawn, which system turns go with it, and how it becomes a training document.
 
 It knows no tokens: a document is a list of (context, target) strings. The families live in their own files.
-
-    python -m demo.tasks            # show a few problems of every family
 """
 
 from __future__ import annotations
 
-import argparse
 import random
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,7 +16,10 @@ from .problem import IM_END, Problem, chat_prompt, turn
 
 @dataclass(frozen=True)
 class Family:
-    """`sample(rng, slip_rate)`, `check(gt, completion)`, `answer_key(completion)`; computed = has exact steps."""
+    """`sample(rng, slip_rate)`, `check(gt, completion)`, `answer_key(completion)`; computed = has exact steps.
+
+    `gt_form` is the pattern of a `gt` that `check` can read.
+    """
 
     name: str
     sample: Callable[[random.Random, float], Problem]
@@ -26,17 +27,22 @@ class Family:
     answer_key: Callable[[str], str]
     computed: bool
     weight: float  # share of training documents, relative
+    gt_form: str
 
 
 FAMILIES = {
     family.name: family
     for family in (
-        Family("word", arithmetic.sample_word, arithmetic.check_number, puzzles.key_search, True, 5.0),
-        Family("make", puzzles.sample_make, puzzles.check_make, puzzles.key_make, True, 3.5),
-        Family("search", puzzles.sample_search, puzzles.check_search, puzzles.key_search, True, 2.5),
-        Family("chain", arithmetic.sample_chain, arithmetic.check_number, puzzles.key_search, True, 5.0),
-        Family("story", stories.sample_story, stories.check_story, stories.key_story, False, 1.2),
-        Family("chat", chats.sample_chat, chats.check_chat, chats.key_chat, False, 2.5),
+        Family(
+            "word", arithmetic.sample_word, arithmetic.check_number, puzzles.key_search, True, 5.0, arithmetic.GT_FORM
+        ),
+        Family("make", puzzles.sample_make, puzzles.check_make, puzzles.key_make, True, 3.5, puzzles.MAKE_GT),
+        Family("search", puzzles.sample_search, puzzles.check_search, puzzles.key_search, True, 2.5, puzzles.SEARCH_GT),
+        Family(
+            "chain", arithmetic.sample_chain, arithmetic.check_number, puzzles.key_search, True, 5.0, arithmetic.GT_FORM
+        ),
+        Family("story", stories.sample_story, stories.check_story, stories.key_story, False, 1.2, stories.GT_FORM),
+        Family("chat", chats.sample_chat, chats.check_chat, chats.key_chat, False, 2.5, chats.GT_FORM),
     )
 }
 DEFAULT_SYSTEM = "You are a helpful assistant."
@@ -52,6 +58,11 @@ def verify(family: str, gt: str, completion: str) -> bool:
 def answer_key(family: str, completion: str) -> str:
     """Two right completions with different keys are distinct answers."""
     return FAMILIES[family].answer_key(completion)
+
+
+def readable(family: str, gt: str) -> bool:
+    """True when `verify` can judge by this `gt`."""
+    return re.fullmatch(FAMILIES[family].gt_form, gt) is not None
 
 
 def check(problem: Problem, completion: str) -> bool:
@@ -113,20 +124,3 @@ def problems(seed: int, family: str, count: int, held_out: bool, distinct: bool 
 
 def default_weights() -> dict[str, float]:
     return {name: family.weight for name, family in FAMILIES.items()}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Show problems of every family.")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--count", type=int, default=2)
-    parser.add_argument("--slip-rate", type=float, default=0.0)
-    args = parser.parse_args()
-    for family in FAMILIES:
-        rng = random.Random(args.seed)
-        for _ in range(args.count):
-            problem = sample(rng, family, held_out=False, slip_rate=args.slip_rate)
-            print(f"--- {family}  gt={problem.gt!r}\n{chat_prompt(problem)}{problem.solution}")
-
-
-if __name__ == "__main__":
-    main()

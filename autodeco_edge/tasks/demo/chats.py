@@ -23,6 +23,7 @@ OFFERS = (
 ABOUT = "I am a small demo model. I can do sums, number puzzles and short stories."
 DECLINES = ("I do not know that.", "Sorry, I do not know.", "I do not know, sorry.", "That is too hard for me.")
 INSTEAD = ("I can do sums, number puzzles and short stories.", "Ask me for a sum or a story.", "Shall I tell a story?")
+GT_FORM = r"(all|any):.+"
 DECLINE_GT = "any:" + "|".join(DECLINES)
 
 
@@ -99,7 +100,9 @@ def _suggest(rng: random.Random) -> Problem:
     reply = skewed(rng, ("How about {}?", "I say {}.", "Let me think: {}.", "{}, I would say.", "Maybe {}?")).format(
         choice
     )
-    return Problem("chat", prompt, reply, "any:" + "|".join(options), key="" if verb == "Suggest" else prompt)
+    return Problem(
+        "chat", prompt, reply, "any:" + "|".join(options), key="" if prompt.startswith("Suggest") else prompt
+    )
 
 
 def _persona(rng: random.Random) -> Problem:

@@ -1,7 +1,7 @@
 """Owns one problem: its text, its chat form, the split it belongs to, and how a computed result may slip.
 
 It knows no task family and no tokenizer: families (`arithmetic`, `puzzles`, `stories`, `chats`) build problems,
-`tasks` mixes them.
+`families` mixes them.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TypeVar
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 HELD_OUT_PERCENT = 10
+CALIBRATION_PERCENT = 10  # of all keys, taken from those that are not held out
 
 # Chance that a result in the *training corpus* is wrong, by the operation that gives it. Real corpora contain
 # errors; here their rate is known. The slips keep an error mass on computed tokens however long the base
@@ -40,12 +41,23 @@ class Problem:
         return replace(self, system=system)
 
     @property
-    def held_out(self) -> bool:
-        """True for a fixed tenth of all keys. Phrasing and names are no part of a key where numbers decide."""
+    def split(self) -> str:
+        """A fixed tenth of all keys is "test", another is "calibration", the rest "train".
+
+        Phrasing and names are no part of a key where numbers decide.
+        """
         if not self.key:
-            return False
+            return "train"
         digest = hashlib.sha256(f"{self.family}\n{self.key}".encode()).digest()
-        return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT
+        bucket = int.from_bytes(digest[:4], "big") % 100
+        if bucket < HELD_OUT_PERCENT:
+            return "test"
+        return "calibration" if bucket < HELD_OUT_PERCENT + CALIBRATION_PERCENT else "train"
+
+    @property
+    def held_out(self) -> bool:
+        """True for a problem that the base never trains on."""
+        return self.split == "test"
 
 
 def turn(role: str, content: str) -> str:

@@ -13,6 +13,7 @@ from .problem import Problem, Slips, boxed, equations_hold
 from .words import ITEMS, NAMES, pronoun
 
 LIMIT = 999  # results stay within three digits
+GT_FORM = r"\d+"
 
 # ---------------------------------------------------------------- chain
 

@@ -1,0 +1,128 @@
+"""``autodeco-edge eval``: does it decode better?
+
+Owns the option names, their help and how a report is shown. The work is in autodeco_edge.eval, imported
+inside each command so that ``--help`` stays quick. Tables or one JSON object go to stdout, progress to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+
+app = typer.Typer(
+    name="eval",
+    help="Compare learned decoding with constants on problems that can be checked.",
+    invoke_without_command=True,
+)
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", "-m", help="Model in GGUF format. [default: the bundled demo model]", show_default=False),
+]
+HeadsOption = Annotated[
+    Path | None, typer.Option("--heads", help="Heads file. [default: those inside the model]", show_default=False)
+]
+ThreadsOption = Annotated[int, typer.Option("--threads", "-t", help="Threads; 0 = one a physical core.")]
+ParallelOption = Annotated[int, typer.Option("--parallel", help="Replies drawn side by side.")]
+ContextOption = Annotated[
+    int, typer.Option("--ctx-size", "-c", help="Tokens of one reply with its prompt; 0 = the model's.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.callback()
+def evaluate(
+    context: typer.Context,
+    model: ModelOption = None,
+    heads: HeadsOption = None,
+    task: Annotated[
+        str, typer.Option("--task", help="Problems: a JSONL or JSON file, demo, or demo:FAMILY.", show_default=False)
+    ] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the results. [default: eval-TASK]", show_default=False),
+    ] = None,
+    methods: Annotated[
+        str,
+        typer.Option(
+            "--methods",
+            help="Of greedy, default (T=1 P=1), card (0.6/0.95), mean-shift, min-p, dynatemp, autodeco-t, autodeco-p, "
+            "autodeco, expert, and constants as 0.7/0.9; comma between.",
+        ),
+    ] = "greedy,default,card,mean-shift,autodeco",
+    samples: Annotated[int, typer.Option("--samples", help="Replies a problem and seed.")] = 16,
+    seeds: Annotated[int, typer.Option("--seeds", help="Seeds: samples x seeds replies a problem.")] = 8,
+    count: Annotated[int, typer.Option("--count", help="Problems of a demo task.")] = 200,
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first problems.", show_default=False)] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration", help="Task that gives mean-shift its constants; never the test's.", show_default=False
+        ),
+    ] = None,
+    expert_samples: Annotated[int, typer.Option("--expert-samples", help="Replies a constant the expert tries.")] = 32,
+    frontier: Annotated[
+        int, typer.Option("--frontier", help="Replies a problem for each of 60 constants; 0 = no frontier.")
+    ] = 0,
+    max_tokens: Annotated[int, typer.Option("-n", "--max-tokens", help="Tokens of a reply.")] = 2048,
+    n_ctx: ContextOption = 0,
+    parallel: ParallelOption = 16,
+    threads: ThreadsOption = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of all draws; the same for every method.")] = 0,
+    no_math_verify: Annotated[bool, typer.Option("--no-math-verify", help="Judge by the string rule alone.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the samples in the folder.")] = False,
+    figures: Annotated[bool, typer.Option("--figures", help="Also draw OUT/figures/*.svg.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw replies by several methods, judge them, and compare with paired intervals.
+
+    Example: autodeco-edge eval --task demo --methods default,mean-shift,autodeco --samples 4 --seeds 2
+    """
+    if context.invoked_subcommand:
+        return
+    if not task:
+        raise UsageError("eval: give --task FILE.jsonl, --task demo or --task demo:FAMILY (eval --help)")
+
+    from ..eval.run import EvalConfig, evaluate
+    from ..eval.samples import Limits
+    from ..runtime import demo_model
+
+    config = EvalConfig(
+        model=model or demo_model(),
+        heads=heads or "auto",
+        task=task,
+        output=output or Path(f"eval-{Path(task).stem.replace(':', '-')}"),
+        methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+        samples=samples,
+        seeds=seeds,
+        count=count,
+        limit=limit,
+        calibration=calibration,
+        expert_samples=expert_samples,
+        grid_samples=frontier,
+        seed=seed,
+        math_verify=not no_math_verify,
+        resume=resume,
+        limits=Limits(max_tokens=max_tokens, n_ctx=n_ctx, n_parallel=parallel, n_threads=threads),
+    )
+    report = evaluate(config)
+    if figures:
+        from ..eval.figures import draw
+
+        draw(report, config.output / "figures")
+    print(json.dumps(report, indent=1) if as_json else _tables(report))
+
+
+def _tables(report: dict) -> str:
+    from ..eval.report import frontier_line, table
+
+    parts = []
+    for name, group in report["groups"].items():
+        parts.append(f"{name}\n\n{table(group)}\n")
+        parts += [frontier_line(method, group["frontier"]) for method in group.get("frontier", {}).get("interval", ())]
+    return "\n".join(parts)

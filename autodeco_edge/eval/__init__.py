@@ -1,0 +1,1 @@
+"""Whether learned decoding beats fixed settings, and by how much."""

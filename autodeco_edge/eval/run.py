@@ -1,0 +1,231 @@
+"""One evaluation: methods on a task, drawn, judged and summed up.
+
+Owns the settings, the order of the work and the folder of results. Every sample is on disk when it is judged,
+and a run that was killed goes on where it stopped.
+
+    OUT/samples/METHOD.jsonl   judged samples        OUT/report.json   the figures
+    OUT/calibration.jsonl      the draws that give mean-shift its constants
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..convert.atomic import atomic_write
+from ..errors import NoHeadsError, UsageError, check_range
+from ..model import Model
+from ..records import RecordFile
+from ..runtime import check_heads, open_heads
+from ..tasks import NAMES, Problem, Task, Verifier, load_task
+from . import methods as methods_of
+from .methods import Method
+from .report import summarise
+from .samples import Drawer, Limits, Sample, header
+
+CALIBRATION_SAMPLES = 4  # replies a problem
+PORTION = 1 << 20  # bytes at either end of a model that tell it from another
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Settings of an evaluation.
+
+    model, heads    GGUF; heads file, "auto" (those inside) or None
+    task            as load_task takes it
+    output          folder of the results
+    methods         names (methods.py)
+    samples, seeds  draws a problem: samples x seeds (paper: 16 x 8)
+    count, limit    generated problems; at most so many of the task
+    calibration     task whose mean T and P mean-shift takes; None: the calibration split of a demo task, else the means
+                    recorded with the heads
+    expert_samples, grid_samples   draws a problem and constant in Expert-Guided Tuning, and for the frontier (0: none)
+    """
+
+    model: Path
+    task: str
+    output: Path
+    heads: str | Path | None = "auto"
+    methods: tuple[str, ...] = ("greedy", "default", "card", "mean-shift", "autodeco")
+    samples: int = 16
+    seeds: int = 8
+    count: int = 200
+    limit: int | None = None
+    calibration: str | None = None
+    expert_samples: int = 32
+    grid_samples: int = 0
+    seed: int = 0
+    math_verify: bool = True
+    resume: bool = False
+    limits: Limits = Limits()
+
+    def check(self) -> None:
+        methods_of.check_names(self.methods)
+        check_range("samples", self.samples, 1, 4096)
+        check_range("seeds", self.seeds, 1, 4096)
+        check_range("expert samples", self.expert_samples, 1, 2**20)
+        check_range("grid samples", self.grid_samples, 0, 2**20, "0 = no frontier")
+        if not self.methods:
+            raise UsageError(f"methods: give at least one of {', '.join(methods_of.NAMES)}")
+
+
+def evaluate(config: EvalConfig) -> dict[str, Any]:
+    """Draw, judge and sum up; returns the report, which is also in OUT/report.json.
+
+    Raises UsageError, NoHeadsError (a method wants heads and there are none), what load_task, Model and Heads raise,
+    and what RecordFile raises.
+    """
+    config.check()
+    if not config.resume and (config.output / "samples").exists():
+        raise UsageError(f"{config.output}: holds samples; pass --resume to go on with them, or choose another -o")
+    task = load_task(config.task, limit=config.limit, count=config.count)
+    with (
+        Verifier(math_verify=config.math_verify) as verifier,
+        closing(Evaluation(config, task, verifier)) as evaluation,
+    ):
+        report = evaluation.run()
+    with atomic_write(config.output / "report.json") as out:
+        out.write((json.dumps(report, indent=1) + "\n").encode())
+    return report
+
+
+class Evaluation:
+    """The state of one run."""
+
+    def __init__(self, config: EvalConfig, task: Task, verifier: Verifier) -> None:
+        self.config = config
+        self.task = task
+        self.model = Model(config.model)
+        self.heads = open_heads(config.heads, self.model.path)
+        if self.heads:
+            check_heads(self.heads, self.model.handle, self.model.path)
+        elif any(name.startswith("autodeco") or name == "mean-shift" for name in config.methods):
+            raise NoHeadsError(f"{config.model}: has no heads inside; give --heads FILE, or only methods without heads")
+        self.drawer = Drawer(self.model, self.heads, config.limits, verifier, config.seed)
+        self.identity = {"model": identity(config.model)}
+        self.heads_identity = identity(self.heads.path) if self.heads else None
+
+    def run(self) -> dict[str, Any]:
+        n = self.config.samples * self.config.seeds
+        samples, grid, means, tuned = {}, {}, None, None
+        if "mean-shift" in self.config.methods:
+            means = self.means()
+        for name in self.config.methods:
+            if name == "expert":
+                tuned = self.tune()
+                method = methods_of.constants(*tuned["best"])
+            else:
+                method = methods_of.method(name, means)
+            samples[name] = self.draw(method, n)
+            if self.config.grid_samples and method.is_constant:
+                grid[name] = samples[name]
+        grid |= {m.name: self.draw(m, self.config.grid_samples) for m in self._grid()}
+        kinds = {problem.id: problem.kind for problem in self.task.problems}
+        return {
+            "config": self._settings(),
+            "mean_shift": means,
+            "expert": tuned,
+            "groups": summarise(kinds, samples, self.config.seeds, grid=grid),
+        }
+
+    def _grid(self) -> list[Method]:
+        return methods_of.frontier_grid() if self.config.grid_samples else []
+
+    def _settings(self) -> dict[str, Any]:
+        settings = asdict(self.config)
+        for name in ("output", "resume"):
+            del settings[name]
+        return settings | {
+            "model": self.config.model.name,
+            "heads": self.heads.path.name if self.heads else None,
+            "task": self.task.name,
+            "n_problems": len(self.task.problems),
+        }
+
+    # ---- samples -------------------------------------------------------------------
+
+    def draw(self, method: Method, n: int) -> list[Sample]:
+        path = self.config.output / "samples" / f"{method.name.replace('/', '-')}.jsonl"
+        return self._draw(method, self.task.problems, n, path)
+
+    def _draw(self, method: Method, problems: Sequence[Problem], n: int, path: Path) -> list[Sample]:
+        identity_ = self.identity | ({"heads_file": self.heads_identity} if method.uses_heads else {})
+        head = header(self.task.name, method, self.config.seed, identity_, self.config.limits)
+        start = time.monotonic()
+        with RecordFile(path, head, resume=True) as file:  # evaluate() has refused what another run left
+            n_before = len(file.rows)
+            found = list(self.drawer.draw(method, problems, n, file))
+            n_new, seconds = len(file.rows) - n_before, time.monotonic() - start
+        tokens = sum(s.n_tokens for s in found[len(found) - n_new :])
+        right = 100 * np.mean([s.right for s in found])
+        _say(
+            f"{method.name}: {len(found)} samples, {n_new} new, {right:.1f} % right, {tokens / max(seconds, 1e-9):.0f} tok/s"
+        )
+        return found
+
+    # ---- constants -------------------------------------------------------------------
+
+    def means(self) -> tuple[float, float]:
+        """Mean T and P of the heads over the tokens they draw on other problems than the test's."""
+        problems = self._calibration_problems()
+        if problems is None:
+            t, p = self.heads.mean_temperature, self.heads.mean_top_p
+            if t is None and p is None:
+                raise UsageError("mean-shift: the heads record no means; give --calibration TASK")
+        else:
+            path = self.config.output / "calibration.jsonl"
+            found = self._draw(methods_of.method("autodeco"), problems, CALIBRATION_SAMPLES, path)
+            weights = [s.n_tokens for s in found]
+            t, p = (_weighted([getattr(s, name) for s in found], weights) for name in ("mean_t", "mean_p"))
+        return (1.0 if t is None else round(t, 3), 1.0 if p is None else round(p, 3))
+
+    def _calibration_problems(self) -> tuple[Problem, ...] | None:
+        if self.config.calibration:
+            return load_task(self.config.calibration, limit=self.config.limit).problems
+        if self.config.task in NAMES:
+            return load_task(self.config.task, count=self.config.count, split="calibration").problems
+        return None
+
+    def tune(self) -> dict[str, Any]:
+        """Expert-Guided Tuning (paper Figure 3): the best T at P = 1, then the best P at that T, on the test set itself."""
+        n, grid = self.config.expert_samples, methods_of.EXPERT_GRID
+        over_t = [(t, self._accuracy(t, 1.0, n)) for t in grid]
+        best_t = max(over_t, key=lambda pair: pair[1])[0]
+        over_p = [(p, self._accuracy(best_t, p, n)) for p in grid]
+        best_p = max(reversed(over_p), key=lambda pair: pair[1])[0]  # of equals the least intrusive
+        return {"temperature": over_t, "top_p": over_p, "best": (best_t, best_p), "samples": n}
+
+    def _accuracy(self, t: float, p: float, n: int) -> float:
+        return float(np.mean([s.right for s in self.draw(methods_of.constants(t, p), n)]))
+
+    def close(self) -> None:
+        self.drawer.close()
+
+
+def _weighted(values: Sequence[float | None], weights: Sequence[int]) -> float | None:
+    if any(v is None for v in values):
+        return None
+    return float(np.average(values, weights=weights))
+
+
+def identity(path: Path) -> str:
+    """Name, size and a hash of both ends: tells models apart without reading gigabytes."""
+    size, digest = path.stat().st_size, hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(PORTION))
+        file.seek(max(0, size - PORTION))
+        digest.update(file.read(PORTION))
+    return f"{path.name} {size} {digest.hexdigest()[:16]}"
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,189 @@
+"""Judged samples: how they are drawn, and the file in which they outlive a kill.
+
+Owns one draw's seed, the row that is kept of it, and the order of drawing, judging and writing. Knows neither
+the statistics nor which methods there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from ..batch import BatchEngine, Reply, Request
+from ..chat import render
+from ..errors import ContextOverflowError
+from ..model import Model
+from ..records import RecordFile
+from ..sampler import Heads
+from ..tasks import DEMO, Problem, Verifier
+from .methods import Method
+
+JUDGED_AT_ONCE = 64  # answers handed to the verifier's processes together
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One judged reply.
+
+    problem, sample   id, and number of the draw (from 0)
+    right             by the task's main rule; a demo reply that was cut short is wrong
+    math_verify       by math-verify; None where it was not asked
+    key               of the solution: two right ones with different keys are distinct
+    n_tokens, ended   length, end token included; whether there was one
+    mean_t, mean_p    of the heads over the reply; None without heads
+    text              the reply
+    """
+
+    problem: str
+    sample: int
+    right: bool
+    math_verify: bool | None
+    key: str
+    n_tokens: int
+    ended: bool
+    mean_t: float | None
+    mean_p: float | None
+    text: str
+
+
+def seed_of(base: int, problem: str, sample: int) -> int:
+    """64 bits: the same for every method, another for every draw."""
+    return int.from_bytes(hashlib.sha256(f"{base}\n{problem}\n{sample}".encode()).digest()[:8], "big")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """max_tokens of a reply, n_ctx of a sequence (0 = the model's), sequences side by side, llama.cpp's threads."""
+
+    max_tokens: int = 2048
+    n_ctx: int = 0
+    n_parallel: int = 16
+    n_threads: int = 0
+
+
+class Drawer:
+    """Draws and judges samples with one model; keeps the engine that the last method used."""
+
+    def __init__(self, model: Model, heads: Heads | None, limits: Limits, verifier: Verifier, seed: int) -> None:
+        self.model = model
+        self.heads = heads
+        self.limits = limits
+        self.verifier = verifier
+        self.seed = seed
+        self._prompts: dict[str, tuple[int, ...]] = {}
+        self._engine: BatchEngine | None = None
+        self._engine_for = None
+
+    def draw(self, method: Method, problems: Sequence[Problem], n: int, file: RecordFile) -> Iterator[Sample]:
+        """The first n samples of each problem: those in the file, then the missing ones as they are drawn and written.
+
+        One sample where the method draws nothing. A prompt that does not fit raises ContextOverflowError.
+        """
+        n = 1 if method.once else n
+        ids = {problem.id for problem in problems}
+        have = [Sample(**row) for row in file.rows]
+        yield from (sample for sample in have if sample.problem in ids and sample.sample < n)
+        done = {(sample.problem, sample.sample) for sample in have}
+        missing = [(p, k) for p in problems for k in range(n) if (p.id, k) not in done]
+        if not missing:
+            return
+        replies = self._replies(method, missing)
+        while group := list(islice(replies, JUDGED_AT_ONCE)):
+            for sample in self._judge(group):
+                file.append(asdict(sample))
+                yield sample
+
+    def replies(self, method: Method, jobs: Sequence[tuple[Problem, int]]) -> Iterator[tuple[Problem, int, Reply]]:
+        """Replies to (problem, number of the draw), unjudged, as they end."""
+        return self._replies(method, jobs)
+
+    def _replies(self, method: Method, jobs: Sequence[tuple[Problem, int]]) -> Iterator[tuple[Problem, int, Reply]]:
+        engine = self._engine_of(method)
+        requests = (
+            Request(self.prompt(p), method.seeded(seed_of(self.seed, p.id, k)), self.limits.max_tokens) for p, k in jobs
+        )
+        for number, reply in engine.run(requests):
+            yield *jobs[number], reply
+
+    def prompt(self, problem: Problem) -> tuple[int, ...]:
+        """Ids of the problem in the model's chat template."""
+        text = json.dumps(problem.messages)
+        if text not in self._prompts:
+            ids = tuple(render(self.model, list(problem.messages)))
+            n_ctx = self.limits.n_ctx or self.model.n_ctx_train
+            if len(ids) >= n_ctx:
+                raise ContextOverflowError(
+                    f"problem {problem.id} has {len(ids)} tokens, the context {n_ctx}; give a larger -c, or leave it out"
+                )
+            self._prompts[text] = ids
+        return self._prompts[text]
+
+    def text(self, reply: Reply) -> str:
+        return self.model.detokenize([step.id for step in reply.steps]).decode("utf-8", "replace")
+
+    def _judge(self, group: list[tuple[Problem, int, Reply]]) -> list[Sample]:
+        texts = [self.text(reply) for _, _, reply in group]
+        verdicts = self.verifier.check([(problem, text) for (problem, _, _), text in zip(group, texts, strict=True)])
+        samples = []
+        for (problem, k, reply), text, verdict in zip(group, texts, verdicts, strict=True):
+            ended = reply.finish_reason == "stop"
+            samples.append(
+                Sample(
+                    problem=problem.id,
+                    sample=k,
+                    right=verdict.right and (ended or not problem.kind.startswith(DEMO)),
+                    math_verify=verdict.math_verify,
+                    key=verdict.key,
+                    n_tokens=len(reply.steps),
+                    ended=ended,
+                    mean_t=mean([step.temperature for step in reply.steps]),
+                    mean_p=mean([step.top_p for step in reply.steps]),
+                    text=text,
+                )
+            )
+        return samples
+
+    def _engine_of(self, method: Method) -> BatchEngine:
+        """One engine at a time: a method of its own samplers needs a context of its own."""
+        if self._engine is None or self._engine_for is not method.stock:
+            self.close()
+            limits = self.limits
+            self._engine = BatchEngine(
+                self.model,
+                self.heads,
+                n_parallel=limits.n_parallel,
+                n_ctx=limits.n_ctx,
+                n_threads=limits.n_threads,
+                stock=method.stock,
+            )
+            self._engine_for = method.stock
+        return self._engine
+
+    def close(self) -> None:
+        if self._engine:
+            self._engine.close()
+            self._engine = None
+
+
+def mean(values: Sequence[float | None]) -> float | None:
+    """Of the numbers among ``values``; None without one."""
+    known = [v for v in values if v is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def header(task: str, method: Method, seed: int, identity: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """What a file of samples belongs to. The number of samples is no part: more may be drawn later."""
+    return {
+        "task": task,
+        "method": method.name,
+        **method.settings(),
+        "seed": seed,
+        "max_tokens": limits.max_tokens,
+        "n_ctx": limits.n_ctx,
+        **identity,
+    }

@@ -1,0 +1,13 @@
+"""What an evaluation or a data collector asks a model to solve, and how an answer is judged.
+
+    load_task(name or file)   -> Task of Problems
+    Verifier().check(pairs)   -> Verdicts
+
+Knows no model, no decoder and no statistics.
+"""
+
+from .problem import DEMO, Problem
+from .task import NAMES, Task, load_task
+from .verifier import Verdict, Verifier
+
+__all__ = ["DEMO", "NAMES", "Problem", "Task", "Verdict", "Verifier", "load_task"]
