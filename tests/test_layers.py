@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "errors": 0,
     "format": 1,
+    "paths": 1,
     "heads": 2,
     "sampling": 3,
     "_lib": 2,
@@ -27,6 +28,7 @@ LAYERS = {
     "convert": 3,
     "sampler": 4,
     "model": 4,
+    "hub": 4,
     "runtime": 5,
     "chat": 5,
     "batch": 6,

@@ -13,7 +13,7 @@ import sys
 import typer
 
 from ..errors import AutodecoError
-from . import bench, convert, doctor, eval, run, train
+from . import bench, convert, doctor, eval, models, run, train
 
 app = typer.Typer(
     name="autodeco-edge",
@@ -26,9 +26,12 @@ app = typer.Typer(
 )
 
 app.command()(run.run)
+app.command()(models.pull)
+app.command("list")(models.list_models)
+app.command()(models.rm)
 app.command()(convert.convert)
 app.command()(convert.merge)
-app.command()(convert.show)
+app.command()(models.show)
 app.command()(convert.verify)
 app.command()(train.train)
 app.command()(doctor.doctor)

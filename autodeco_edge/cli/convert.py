@@ -1,4 +1,4 @@
-"""``autodeco-edge convert``, ``merge``, ``show`` and ``verify``: checkpoints and GGUF files.
+"""``autodeco-edge convert``, ``merge`` and ``verify``: checkpoints and GGUF files.
 
 Owns the option names, their help and the result lines. The work is in
 autodeco_edge.convert, imported inside each command so that ``--help`` stays quick.
@@ -105,16 +105,6 @@ def merge(
             dry_run=dry_run,
         )
     )
-
-
-def show(file: FileArgument) -> None:
-    """Say what is in a GGUF file: heads, a model with heads, or a plain model.
-
-    Example: autodeco-edge show autodeco-R1-Distill-Qwen-7B-v1.0.gguf
-    """
-    from ..convert.describe import describe_file, format_rows
-
-    typer.echo(format_rows(describe_file(file)))
 
 
 def verify(heads: HeadsArgument, file: FileArgument) -> None:

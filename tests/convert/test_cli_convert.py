@@ -9,11 +9,12 @@ import typer
 from typer.testing import CliRunner
 
 from autodeco_edge.cli import convert as commands
+from autodeco_edge.cli import models
 from autodeco_edge.errors import FormatError, MissingInputError, UsageError
 from convert_makers import make_base, make_config, make_folder
 
 app = typer.Typer()
-for command in (commands.convert, commands.merge, commands.show, commands.verify):
+for command in (commands.convert, commands.merge, models.show, commands.verify):
     app.command()(command)
 
 
@@ -81,10 +82,10 @@ def test_heavy_modules_stay_out(inputs, tmp_path):
     """The converter needs neither torch, transformers, gguf nor llama_cpp."""
     heads, base = inputs
     script = (
-        "import sys; from autodeco_edge.cli import convert as c\n"
+        "import sys; from autodeco_edge.cli import convert as c, models\n"
         "assert 'numpy' not in sys.modules\n"
         "from pathlib import Path; h, b = sys.argv[1], Path(sys.argv[2])\n"
-        "c.convert(h, b, Path('h.gguf'), 'q8_0'); c.merge(h, b, Path('m.gguf')); c.show(Path('m.gguf')); c.verify(h, Path('m.gguf'))\n"
+        "c.convert(h, b, Path('h.gguf'), 'q8_0'); c.merge(h, b, Path('m.gguf')); models.show('m.gguf'); c.verify(h, Path('m.gguf'))\n"
         "bad = {'torch', 'transformers', 'gguf', 'llama_cpp', 'safetensors', 'huggingface_hub'} & set(sys.modules)\n"
         "assert not bad, bad\n"
     )
