@@ -49,14 +49,27 @@ class Reply:
     finish_reason: str = "length"
 
 
-class _HeadsSlot:
-    """A sequence whose tokens are drawn in the graph."""
+class Slot:
+    """A sequence, and the reply that is being drawn in it, if any."""
 
-    def __init__(self, sequence: int, heads: Heads | None) -> None:
+    def __init__(self, sequence: int) -> None:
         self.sequence = sequence
-        self.sampler = Sampler(heads, SamplingParams())
         self.reply: Reply | None = None
         self.n_past = 0
+
+    def begin(self, params: SamplingParams) -> None:
+        """A new reply."""
+
+    def close(self) -> None:
+        """After the context is freed."""
+
+
+class _HeadsSlot(Slot):
+    """Tokens are drawn in the graph."""
+
+    def __init__(self, sequence: int, heads: Heads | None) -> None:
+        super().__init__(sequence)
+        self.sampler = Sampler(heads, SamplingParams())
 
     def begin(self, params: SamplingParams) -> None:
         self.sampler.set_params(params)
@@ -69,15 +82,13 @@ class _HeadsSlot:
         self.sampler.close()
 
 
-class _StockSlot:
-    """A sequence whose tokens are drawn by llama.cpp's own samplers, for comparison."""
+class _StockSlot(Slot):
+    """Tokens are drawn by llama.cpp's own samplers, for comparison."""
 
     def __init__(self, sequence: int, make: StockChain) -> None:
-        self.sequence = sequence
+        super().__init__(sequence)
         self._make = make
         self._chain = None
-        self.reply: Reply | None = None
-        self.n_past = 0
 
     def begin(self, params: SamplingParams) -> None:
         self.close()
@@ -131,8 +142,7 @@ class BatchEngine:
         if self.heads:
             check_heads(self.heads, self.model.handle, self.model.path)
         self.n_ctx = n_ctx or self.model.n_ctx_train
-        make_slot = (lambda i: _StockSlot(i, stock)) if stock else (lambda i: _HeadsSlot(i, self.heads))
-        self._slots = [make_slot(i) for i in range(n_parallel)]
+        self._slots = [self._make_slot(i, stock) for i in range(n_parallel)]
         self._ctx = self._make_context(n_threads or physical_cores())
         self._memory = llama_cpp.llama_get_memory(self._ctx)
         self._store, self._stored = n_parallel, ()  # the sequence that keeps a prompt, and the ids in it
@@ -140,6 +150,9 @@ class BatchEngine:
         for slot in self._slots:
             if isinstance(slot, _HeadsSlot):
                 slot.sampler.check()  # an architecture without result_norm is refused here
+
+    def _make_slot(self, sequence: int, stock: StockChain | None) -> Slot:
+        return _StockSlot(sequence, stock) if stock else _HeadsSlot(sequence, self.heads)
 
     def _make_context(self, n_threads: int):
         n_sequences = len(self._slots) + 1
@@ -150,11 +163,7 @@ class BatchEngine:
         params.n_outputs_max_per_seq = 1
         params.n_threads = params.n_threads_batch = n_threads
         params.no_perf = True
-        attached = [slot for slot in self._slots if isinstance(slot, _HeadsSlot)]
-        self._attached = (llama_cpp.llama_sampler_seq_config * len(attached))()  # borrowed by the context
-        for config, slot in zip(self._attached, attached, strict=True):
-            config.seq_id, config.sampler = slot.sequence, ctypes.cast(slot.sampler.chain, ctypes.c_void_p)
-        params.samplers, params.n_samplers = self._attached, len(attached)
+        self._configure(params)
         log.clear()
         with deferred_interrupt():
             ctx = llama_cpp.llama_init_from_model(self.model.handle, params)
@@ -164,6 +173,14 @@ class BatchEngine:
                 "take fewer at once, or a smaller context"
             )
         return ctx
+
+    def _configure(self, params) -> None:
+        """What the context needs for the way tokens are drawn: a sampler attached to each sequence."""
+        attached = [slot for slot in self._slots if isinstance(slot, _HeadsSlot)]
+        self._attached = (llama_cpp.llama_sampler_seq_config * len(attached))()  # borrowed by the context
+        for config, slot in zip(self._attached, attached, strict=True):
+            config.seq_id, config.sampler = slot.sequence, ctypes.cast(slot.sampler.chain, ctypes.c_void_p)
+        params.samplers, params.n_samplers = self._attached, len(attached)
 
     # ---- the work -------------------------------------------------------------------
 
@@ -185,12 +202,12 @@ class BatchEngine:
             if not active:
                 return
             self._decode([self._next_row(slot) for slot in active])
-            for row, slot in enumerate(active):
-                if self._extend(slot, row):
+            for slot, step in zip(active, self._draw(active), strict=True):
+                if self._extend(slot, step):
                     reply, slot.reply = slot.reply, None
                     yield numbers[slot.sequence], reply
 
-    def _begin(self, slot, request: Request) -> None:
+    def _begin(self, slot: Slot, request: Request) -> None:
         self._check(request)
         prefix = request.prompt[:-1]
         if prefix != self._stored:
@@ -210,14 +227,17 @@ class BatchEngine:
             self._decode(rows[start : start + _PREFILL])
         self._stored = prefix
 
-    def _next_row(self, slot) -> tuple[int, int, int, bool]:
+    def _next_row(self, slot: Slot) -> tuple[int, int, int, bool]:
         steps = slot.reply.steps
         return (steps[-1].id if steps else slot.reply.request.prompt[-1], slot.n_past, slot.sequence, True)
 
-    def _extend(self, slot, row: int) -> bool:
-        """Take the token drawn; True when the reply is complete."""
+    def _draw(self, active: Sequence[Slot]) -> list[Step]:
+        """The next token of each, whose outputs are the rows of the last batch in this order."""
+        return [slot.take(self._ctx, row, len(slot.reply.steps)) for row, slot in enumerate(active)]
+
+    def _extend(self, slot: Slot, step: Step) -> bool:
+        """True when the reply is complete with this token."""
         reply = slot.reply
-        step = slot.take(self._ctx, row, len(reply.steps))
         reply.steps.append(step)
         slot.n_past += 1
         if self.model.is_end(step.id):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import llama_cpp
+import numpy as np
 
 from . import _native
 from ._native import HeadsMode, Status, lib
@@ -181,6 +182,17 @@ class Sampler:
     heads     Heads, or None: plain sampling with the same reports
     filters   callables ``add(chain_pointer)`` that append CPU samplers (grammar, penalties, ...);
               with any of them, or with cpu_draw, the heads run in the graph and the cut and the
+    def step(self, hidden: np.ndarray, logits: np.ndarray, params: SamplingParams, index: int = 0) -> Step:
+        """What the sampler makes of one position, by the code that the graph runs: T, P and the token of random number
+        ``index``. hidden float32 [n_embd], post-norm; logits float32 [n_vocab], raw."""
+        raw = _native.Step()
+        status = lib.autodeco_step_once(
+            self.handle, params.native(False), None, _floats(hidden), _floats(logits), len(logits), index, 1, raw
+        )
+        if status != Status.OK:
+            raise AutodecoError(f"the sampler refused a position ({Status(status).name.lower()}); check model and heads")
+        return _step(index, raw)
+
               draw on the CPU, behind the filters.
 
     ``close`` after the context is freed or the chain detached. A chain attaches once.
@@ -274,3 +286,9 @@ def _step(index: int, raw: _native.Step) -> Step:
         max_prob=raw.max_prob,
         logprob=_known(raw.logprob),
     )
+def _floats(values: np.ndarray):
+    """Pointer to contiguous float32 values, which the caller keeps alive."""
+    assert values.dtype == np.float32 and values.flags.c_contiguous
+    return values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+

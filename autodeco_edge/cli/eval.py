@@ -118,6 +118,94 @@ def evaluate(
     print(json.dumps(report, indent=1) if as_json else _tables(report))
 
 
+@app.command()
+def drift(
+    variant: Annotated[
+        list[str],
+        typer.Option("--variant", help="NAME=MODEL.gguf[,HEADS.gguf]; the first is the reference.", show_default=False),
+    ],
+    data: Annotated[Path, typer.Option("--data", help="JSONL of texts, as for train.", show_default=False)],
+    limit: Annotated[int, typer.Option("--limit", help="Texts read at most.")] = 100,
+    max_length: Annotated[int, typer.Option("--max-length", help="Tokens of a text; the first ones are kept.")] = 2048,
+    threads: ThreadsOption = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Heads on given texts: their likelihood beside constants, and how models quantised otherwise drift from the first.
+
+    Example: autodeco-edge eval drift --variant f16=f16.gguf,heads.gguf --variant q4=q4.gguf,heads.gguf --data texts.jsonl
+    """
+    from ..eval.forced import compare, parse_variant, read_texts
+
+    variants = [parse_variant(text) for text in variant]
+    report = compare(variants, read_texts(data, variants[0], limit, max_length), n_threads=threads)
+    print(json.dumps(report, indent=1) if as_json else _drift_tables(report))
+
+
+@app.command()
+def steering(
+    task: Annotated[
+        str, typer.Option("--task", help="Problems: a JSONL or JSON file, demo, or demo:FAMILY.", show_default=False)
+    ],
+    model: ModelOption = None,
+    heads: HeadsOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder of the results. [default: steering-TASK]", show_default=False),
+    ] = None,
+    commands: Annotated[str, typer.Option("--commands", help="seen in training, or unseen by it.")] = "unseen",
+    count: Annotated[int, typer.Option("--count", help="Problems.")] = 100,
+    samples: Annotated[int, typer.Option("--samples", help="Replies a problem and condition.")] = 4,
+    max_tokens: Annotated[int, typer.Option("-n", "--max-tokens", help="Tokens of a reply.")] = 2048,
+    n_ctx: ContextOption = 0,
+    parallel: ParallelOption = 16,
+    threads: ThreadsOption = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of all draws; the same for every condition.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the samples in the folder.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What a request for less or more diversity, at the end of the prompt, does to T and P.
+
+    Example: autodeco-edge eval steering -m model.gguf --heads heads.gguf --task demo --count 100 --samples 4
+    """
+    from ..eval.samples import Limits
+    from ..eval.steering import SteeringConfig, evaluate, table
+    from ..runtime import demo_model
+
+    config = SteeringConfig(
+        model=model or demo_model(),
+        heads=heads or "auto",
+        task=task,
+        output=output or Path(f"steering-{Path(task).stem.replace(':', '-')}"),
+        commands=commands,
+        count=count,
+        samples=samples,
+        seed=seed,
+        resume=resume,
+        limits=Limits(max_tokens=max_tokens, n_ctx=n_ctx, n_parallel=parallel, n_threads=threads),
+    )
+    report = evaluate(config)
+    print(json.dumps(report, indent=1) if as_json else table(report))
+
+
+def _drift_tables(report: dict) -> str:
+    lines = [f"{report['n_texts']} texts, {report['n_tokens']} tokens", ""]
+    lines += ["| model | setting | nats a token | heads - it | outside the nucleus % |", "|---" * 5 + "|"]
+    for name, found in report["variants"].items():
+        for setting, row in found["settings"].items():
+            own, difference = row["logprob"], row["heads_minus_it"]
+            cells = [name, setting, f"{own['mean']:.4f} [{own['low']:.4f}, {own['high']:.4f}]"]
+            gain = f"{difference['mean']:+.4f} [{difference['low']:+.4f}, {difference['high']:+.4f}]"
+            cells += ["" if setting == "heads" else gain, f"{100 * row['outside']:.2f}"]
+            lines.append("| " + " | ".join(cells) + " |")
+    if report["drift"]:
+        keys = ("mean_abs_dT", "p99_abs_dT", "mean_abs_dP", "p99_abs_dP", "same_likeliest", "same_drawn")
+        lines += ["", f"against {report['reference']}:", "", "| model | " + " | ".join(keys) + " |", "|---" * 7 + "|"]
+        lines += [
+            f"| {name} | " + " | ".join(f"{d[k]:.4f}" for k in keys) + " |" for name, d in report["drift"].items()
+        ]
+    return "\n".join(lines)
+
+
 def _tables(report: dict) -> str:
     from ..eval.report import frontier_line, table
 

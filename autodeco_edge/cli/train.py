@@ -7,7 +7,7 @@ inside the command so that ``--help`` needs neither torch nor transformers.
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -17,26 +17,46 @@ NEEDED = ("torch", "transformers", "accelerate", "safetensors")
 
 
 def train(
-    data: Annotated[str, typer.Option("--data", help='JSONL: {"prompt", "completion"} or {"messages"} a line.')],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder for model.safetensors and config.json.")],
+    data: Annotated[
+        str | None, typer.Option("--data", help='JSONL: {"prompt", "completion"} or {"messages"} a line.')
+    ] = None,
     base: Annotated[str | None, typer.Option("--base", help="Hugging Face model: folder or id. Stays frozen.")] = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="GGUF to train on instead of --base, as it is run.")
     ] = None,
     init: Annotated[str | None, typer.Option(help="Heads to start from (folder or file); default: fresh.")] = None,
     heads: Annotated[str, typer.Option(help="Heads to train: both, temp or top-p.")] = "both",
-    loss: Annotated[str, typer.Option(help="Loss: hf (official Hugging Face code) or nemo.")] = "hf",
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="official (two weighted terms), likelihood (no weight), joint (one final distribution), or reward "
+            "(a verifier's verdicts on --problems; needs -m and --init)."
+        ),
+    ] = "official",
+    loss: Annotated[str, typer.Option(help="Form of the official objective: hf (Hugging Face code) or nemo.")] = "hf",
     basic: Annotated[bool, typer.Option("--basic", help="Fresh top-p head without the four statistics.")] = False,
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 1,
     max_steps: Annotated[int, typer.Option(help="Optimiser steps; 0: as many as the epochs give.")] = 0,
     lr: Annotated[float, typer.Option("--lr", help="Peak learning rate; small bases want more, such as 1e-3.")] = 5e-6,
+    problems: Annotated[
+        str | None, typer.Option(help="reward: problems as JSONL, demo or demo:FAMILY (training split).")
+    ] = None,
+    per_step: Annotated[int, typer.Option("--problems-per-step", help="reward: problems in one step.")] = 16,
+    samples: Annotated[int, typer.Option("--samples", help="reward: replies a problem.")] = 16,
+    diversity: Annotated[float, typer.Option(help="reward: weight of distinct right solutions.")] = 1.0,
+    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", help="reward: tokens of a reply.")] = 512,
+    ctx_size: Annotated[int, typer.Option("--ctx-size", "-c", help="reward: tokens of prompt and reply.")] = 0,
+    parallel: Annotated[int, typer.Option("--parallel", help="reward: replies side by side.")] = 32,
     schedule: Annotated[str, typer.Option(help="linear or cosine to 0, or constant.")] = "linear",
     warmup_steps: Annotated[int, typer.Option(help="Linear warm-up.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Samples in a batch.")] = 8,
     accumulation: Annotated[int, typer.Option(help="Batches averaged in one step.")] = 4,
     max_length: Annotated[int, typer.Option(help="Tokens of a sample; the first ones are kept.")] = 2048,
     clip_norm: Annotated[float, typer.Option(help="Largest gradient norm.")] = 1.0,
-    drop_probability: Annotated[float, typer.Option(help="Share of easy tokens left out of the loss.")] = 0.6,
+    drop_probability: Annotated[
+        float | None, typer.Option(help="Share of easy tokens left out; default: 0.6 for official, else 0.")
+    ] = None,
     validation: Annotated[float, typer.Option(help="Share of the samples held out.")] = 0.05,
     seed: Annotated[int, typer.Option(help="Fixes initialisation, order, split and drop mask.")] = 42,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 for the forward pass of --base.")] = "fp32",
@@ -45,12 +65,38 @@ def train(
     threads: Annotated[int, typer.Option("--threads", "-t", help="Of llama.cpp, with -m; 0: one a core.")] = 0,
     cache_mb: Annotated[int, typer.Option(help="Memory for hidden states seen before (MiB).")] = 1024,
     log_every: Annotated[int, typer.Option(help="Steps between progress lines; 0: silent.")] = 10,
+    eval_every: Annotated[int, typer.Option(help="Steps between validations; 0: before and after only.")] = 0,
+    save_every: Annotated[int, typer.Option(help="Steps between states to resume from; 0: none.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in --output.")] = False,
+    tracker: Annotated[str | None, typer.Option(help="Log every step to tensorboard, wandb, mlflow, ...")] = None,
 ) -> None:
     """Train AutoDeco heads on a frozen base model; saved in the official format.
 
     Example: autodeco-edge train -m model-Q4_K_M.gguf --data answers.jsonl -o heads/
     """
     check_packages()
+    if objective == "reward":
+        return _train_on_reward(
+            RewardOptions(model, problems, init, data, base, max_steps),
+            output=output,
+            heads=heads,
+            diversity=diversity,
+            problems_per_step=per_step,
+            samples=samples,
+            learning_rate=lr,
+            clip_norm=clip_norm,
+            max_tokens=max_tokens,
+            n_ctx=ctx_size,
+            parallel=parallel,
+            threads=threads,
+            seed=seed,
+            save_dtype=save_dtype,
+            save_every=save_every,
+            resume=resume,
+            log_every=log_every,
+        )
+    if data is None or problems is not None:
+        raise UsageError(f"--objective {objective} learns from --data FILE.jsonl; --problems is for --objective reward")
     from transformers.utils import logging
 
     from ..train.loop import TrainConfig
@@ -65,6 +111,7 @@ def train(
             output=output,
             init=init,
             heads=heads,
+            objective=objective,
             loss=loss,
             enhanced=not basic,
             epochs=epochs,
@@ -85,7 +132,35 @@ def train(
             threads=threads,
             cache_mb=cache_mb,
             log_every=log_every,
+            eval_every=eval_every,
+            save_every=save_every,
+            resume=resume,
+            tracker=tracker,
         )
+    )
+
+
+class RewardOptions(NamedTuple):
+    """Options that mean something else, or nothing, where a verifier teaches."""
+
+    model: str | None
+    problems: str | None
+    init: str | None
+    data: str | None
+    base: str | None
+    max_steps: int
+
+
+def _train_on_reward(options: RewardOptions, **settings: Any) -> None:
+    if not (options.model and options.problems and options.init):
+        raise UsageError("--objective reward needs -m MODEL.gguf, --problems TASK and --init HEADS")
+    if options.data or options.base:
+        raise UsageError("--objective reward takes neither --data nor --base: it draws its own replies with -m")
+    from ..train.reward import RewardConfig, train_on_reward
+
+    steps = {"steps": options.max_steps} if options.max_steps else {}
+    train_on_reward(
+        RewardConfig(model=options.model, problems=options.problems, init=options.init, **settings, **steps)
     )
 
 

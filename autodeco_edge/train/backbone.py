@@ -11,21 +11,24 @@ it can tokenise; after ``load`` it can compute.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .base import base_config_of, check_base, hidden_size_of, load_base, load_tokenizer
+from .batches import collate
 from .checkpoint import HeadsCheckpoint
-from .data import Sample, Tokenizer, collate
+from .data import Sample, Tokenizer
 from .losses import IGNORE
-from .tap import hidden_states, raw_logits
+from .tap import apply_head, hidden_states
 
+Shard = Callable[[nn.Module], nn.Module]  # gives a module back that holds a part of its weights on each process
 Positions = tuple[Tensor, Tensor]  # hidden [m, H], labels [m] int64 of the completion positions of one sample
 
 
@@ -42,8 +45,12 @@ class Backbone(ABC):
     n_ctx: int | None = None
 
     @abstractmethod
-    def load(self, device: torch.device, samples: Sequence[Sample]) -> None:
-        """Make ready to compute on ``device``; ``samples`` are what will be asked for."""
+    def load(self, device: torch.device, samples: Sequence[Sample], shard: Shard | None = None) -> None:
+        """Make ready to compute on ``device``; ``samples`` are what will be asked for.
+
+        shard: spread the weights over the processes with it (FSDP, ZeRO-3). ``positions`` is then a
+        collective: every process calls it equally often. Raises UsageError where that cannot be.
+        """
 
     @property
     @abstractmethod
@@ -84,8 +91,15 @@ class HuggingFaceBackbone(Backbone):
         self.tokenizer = load_tokenizer(base)
         self._dtype, self._precision = dtype, precision
 
-    def load(self, device: torch.device, samples: Sequence[Sample]) -> None:
-        self.base = load_base(self.name, self._dtype).to(device).requires_grad_(False).eval()
+    def load(self, device: torch.device, samples: Sequence[Sample], shard: Shard | None = None) -> None:
+        self._device = device
+        self.base = load_base(self.name, self._dtype).requires_grad_(False).eval()
+        if shard is None:
+            self._runs = self.base.to(device)
+            self._head = self.base.get_output_embeddings()
+        else:  # the head is applied outside the forward pass, where nothing gathers its weights: it stays whole
+            self._head = copy.deepcopy(self.base.get_output_embeddings()).to(device)
+            self._runs = shard(self.base)
 
     @property
     def n_embd(self) -> int:
@@ -93,16 +107,15 @@ class HuggingFaceBackbone(Backbone):
 
     def positions(self, batch: Sequence[Sample]) -> list[Positions]:
         """One padded pass."""
-        device = next(self.base.parameters()).device
-        tensors = {k: v.to(device) for k, v in collate(batch, self._pad_id()).items()}
+        tensors = {k: v.to(self._device) for k, v in collate(batch, self._pad_id()).items()}
         labels = tensors.pop("labels")  # [B, S]
-        with self._autocast(device):
-            hidden = hidden_states(self.base, **tensors)  # [B, S, H]
+        with self._autocast():
+            hidden = hidden_states(self._runs, **tensors)  # [B, S, H]
         valid = labels[:, 1:] != IGNORE  # [B, S - 1]: position s predicts label s + 1
         return [(h[:-1][v], y[1:][v]) for h, y, v in zip(hidden, labels, valid, strict=True)]
 
     def lm_head(self, hidden: Tensor) -> Tensor:
-        return raw_logits(self.base, hidden)
+        return apply_head(self._head, hidden)
 
     def config(self) -> dict[str, Any]:
         return base_config_of(self.name, self.base)
@@ -114,7 +127,7 @@ class HuggingFaceBackbone(Backbone):
         pad_id = self.tokenizer.pad_token_id
         return pad_id if pad_id is not None else self.tokenizer.eos_token_id or 0
 
-    def _autocast(self, device: torch.device):
+    def _autocast(self):
         if self._precision == "fp32":
             return nullcontext()
-        return torch.autocast(device.type, torch.bfloat16)
+        return torch.autocast(self._device.type, torch.bfloat16)

@@ -21,7 +21,7 @@ def evaluate(
     logits [M, V], temperature, top_p [M] float32 or float64, labels [M] int64.
     """
     arrays = (torch.from_numpy(x) for x in (logits, temperature, top_p, labels))
-    return np.stack([x.numpy() for x in FORMS[form](*arrays, nemo)])
+    return np.stack([x.numpy() for x in FORMS[form](*arrays, "nemo" if nemo else "hf")])
 
 
 def set_threads(n_threads: int) -> None:

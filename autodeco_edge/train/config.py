@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from ..errors import UsageError
 from .checkpoint import DTYPES
-from .objective import VARIANTS
+from .objective import LOSSES, OBJECTIVES, Terms, terms_of
 
 SCHEDULES = ("linear", "cosine", "constant")
 HEADS = ("both", "temp", "top-p")
 LOWEST = {"epochs": 1, "max_steps": 0, "batch_size": 1, "accumulation": 1, "max_length": 2}
-LOWEST |= {"warmup_steps": 0, "cache_mb": 0, "log_every": 0}
+LOWEST |= {"warmup_steps": 0, "cache_mb": 0, "log_every": 0, "save_every": 0, "eval_every": 0}
 MAX_THREADS = 512  # GGML_MAX_N_THREADS
 
 
@@ -28,16 +28,22 @@ class TrainConfig:
     threads       of llama.cpp, with ``model``; 0: one a physical core
     init          heads to start from (folder or file), else fresh ones from ``seed``
     heads         both | temp | top-p: which heads are trained
-    loss          hf (4.3 + 4.4) | nemo (4.6)
+    objective     official | likelihood | joint: objective.OBJECTIVES
+    loss          form of the official objective: hf (4.3 + 4.4) | nemo (4.6)
     enhanced      top-p head with the four statistics, for fresh heads
     max_steps     optimiser steps, 0: as many as ``epochs`` give
     max_length    tokens of a sample
+    drop_probability  share of easy tokens left out; None: the objective's own (0.6 or 0)
     validation    share of the samples held out, in [0, 1)
     precision     fp32 | bf16 (autocast of the frozen base; heads and losses stay fp32); not with ``model``
     base_dtype    auto | float32 | bfloat16: how the base is loaded; not with ``model``
     save_dtype    bf16 | f16 | f32
     cache_mb      memory for hidden states of samples already seen (MiB); 0: compute them each epoch
     log_every     optimiser steps between progress lines, 0: none
+    eval_every    optimiser steps between validations, 0: only before and after
+    save_every    optimiser steps between resumable states, 0: none
+    resume        go on from the state in ``output``
+    tracker       one that accelerate knows: tensorboard, wandb, ...
     """
 
     base: str | None
@@ -56,7 +62,7 @@ class TrainConfig:
     accumulation: int = 4
     max_length: int = 2048
     clip_norm: float = 1.0
-    drop_probability: float = 0.6
+    drop_probability: float | None = None
     validation: float = 0.05
     seed: int = 42
     precision: str = "fp32"
@@ -66,12 +72,30 @@ class TrainConfig:
     log_every: int = 10
     model: str | None = None
     threads: int = 0
+    objective: str = "official"
+    eval_every: int = 0
+    save_every: int = 0
+    resume: bool = False
+    tracker: str | None = None
+
+    @property
+    def terms(self) -> Terms:
+        return terms_of(self.objective, self.loss, self.heads)
+
+    @property
+    def drop(self) -> float:
+        """Share of easy tokens left out of the loss."""
+        return self.terms.drop if self.drop_probability is None else self.drop_probability
 
     def check(self) -> None:
         """Raises UsageError for the first setting out of its range."""
         self._check_backbone()
-        choices = {"heads": HEADS, "loss": VARIANTS, "schedule": SCHEDULES, "precision": ("fp32", "bf16")}
-        choices |= {"base_dtype": ("auto", "float32", "bfloat16"), "save_dtype": tuple(DTYPES)}
+        choices = {"heads": HEADS, "objective": tuple(OBJECTIVES), "loss": LOSSES, "schedule": SCHEDULES}
+        choices |= {
+            "precision": ("fp32", "bf16"),
+            "base_dtype": ("auto", "float32", "bfloat16"),
+            "save_dtype": tuple(DTYPES),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}")
@@ -84,7 +108,9 @@ class TrainConfig:
             raise UsageError(f"clip_norm: expected a number above 0, got {self.clip_norm}")
         if not 0.0 <= self.validation < 1.0:
             raise UsageError(f"validation: expected a share from 0 to below 1, got {self.validation}")
-        if not 0.0 <= self.drop_probability <= 1.0:
+        if self.loss != "hf" and self.objective != "official":
+            raise UsageError(f"loss: {self.loss} is a form of --objective official, got {self.objective}; leave it out")
+        if not 0.0 <= self.drop <= 1.0:
             raise UsageError(f"drop_probability: expected a number from 0 to 1, got {self.drop_probability}")
 
     def _check_backbone(self) -> None:

@@ -1,7 +1,6 @@
 """Training data: a JSONL file becomes token ids with a completion mask.
 
-Owns the record formats, tokenisation (semantics 4.1) and batching. Knows nothing of
-models or losses.
+Owns the record formats and tokenisation (semantics 4.1). Knows nothing of models, and needs no torch.
 
     {"prompt": "...", "completion": "..."}        text, already in chat form
     {"messages": [{"role": ..., "content": ...}]} the last message is the completion
@@ -10,18 +9,12 @@ models or losses.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-from torch import Tensor
-
 from ..errors import FormatError, MissingInputError
-from .losses import IGNORE
-
-MEGABATCH = 16  # batches sorted by length together
 
 
 class Tokenizer(Protocol):
@@ -44,10 +37,11 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """ids: prompt, then completion; the first n_prompt ids carry no loss."""
+    """ids: prompt, then completion; the first n_prompt ids carry no loss. index: its place in the data set."""
 
     ids: list[int]
     n_prompt: int
+    index: int = 0
 
     @property
     def first(self) -> int:
@@ -57,7 +51,7 @@ class Sample:
 
 @dataclass
 class Dataset:
-    """Samples, and how many records were cut at max_length or left nothing to train on."""
+    """Samples, and how many records were cut at max_length, or had an empty answer or none left after the cut."""
 
     samples: list[Sample]
     n_truncated: int = 0
@@ -73,15 +67,18 @@ def load_dataset(path: str | Path, tokenizer: Tokenizer, max_length: int) -> Dat
     data = Dataset([])
     for where, record in read_records(path):
         prompt, completion = _texts_of(record, where, tokenizer)
-        sample = encode(prompt, completion)
+        sample = encode(prompt, completion) if completion else Sample([], 0)
         data.n_truncated += len(sample.ids) > max_length
-        sample = Sample(sample.ids[:max_length], sample.n_prompt)
+        sample = Sample(sample.ids[:max_length], sample.n_prompt, len(data.samples))
         if sample.first < len(sample.ids):
             data.samples.append(sample)
         else:
             data.n_dropped += 1
     if not data.samples:
-        raise FormatError(f"{path}: no completion left within {max_length} tokens; add records or raise --max-length")
+        raise FormatError(
+            f"{path}: no completion left within {max_length} tokens, {data.n_dropped} records dropped; "
+            "add records with an answer or raise --max-length"
+        )
     return data
 
 
@@ -114,7 +111,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
 def _texts_of(record: dict[str, Any], where: str, tokenizer: Tokenizer) -> tuple[str, str]:
     if "messages" in record:
         return _chat_texts(_messages(record["messages"], where), where, tokenizer)
-    return _text(record, "prompt", where), _text(record, "completion", where, may_be_empty=False)
+    return _text(record, "prompt", where), _text(record, "completion", where)
 
 
 def _text(record: dict[str, Any], name: str, where: str, may_be_empty: bool = True) -> str:
@@ -124,7 +121,7 @@ def _text(record: dict[str, Any], name: str, where: str, may_be_empty: bool = Tr
     if not isinstance(value, str):
         raise FormatError(f'{where}: "{name}" must be a string, got {type(value).__name__}')
     if not (value or may_be_empty):
-        raise FormatError(f'{where}: "{name}" is empty; every record needs text to learn from')
+        raise FormatError(f'{where}: "{name}" is empty; expected a name such as user or assistant')
     try:
         value.encode()
     except UnicodeEncodeError as error:  # JSON may spell half a character
@@ -139,7 +136,7 @@ def _messages(messages: Any, where: str) -> list[dict[str, Any]]:
         raise FormatError(f'{where}: "messages" must be at least two, the last with role "assistant"')
     for message in messages:
         _text(message, "role", where, may_be_empty=False)
-        _text(message, "content", where, may_be_empty=message is not messages[-1])
+        _text(message, "content", where)
     return messages
 
 
@@ -152,6 +149,8 @@ def _chat_texts(messages: list[dict[str, Any]], where: str, tokenizer: Tokenizer
         raise FormatError(f"{where}: the base's chat template failed ({error}); use prompt and completion") from error
     if not full.startswith(prompt):  # a template that rewrites history
         return prompt, messages[-1]["content"]
+    if not messages[-1]["content"]:  # what the template writes around it is no answer
+        return prompt, ""
     eos, completion = tokenizer.eos_token, full[len(prompt) :]
     return prompt, completion.rstrip() if eos and completion.rstrip().endswith(eos) else completion
 
@@ -182,42 +181,3 @@ class Encoder:
     def _ids(self, text: str) -> list[int]:
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return [self._bos, *ids] if self._adds_bos and ids[:1] != [self._bos] else ids
-
-
-# ---- batches -----------------------------------------------------------------------
-
-
-def collate(samples: Sequence[Sample], pad_id: int = 0) -> dict[str, Tensor]:
-    """Right padding. input_ids, attention_mask, labels [B, S] int64; labels -100 on prompt and padding."""
-    shape = len(samples), max(len(s.ids) for s in samples)
-    ids, mask = torch.full(shape, pad_id), torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORE)
-    for row, sample in enumerate(samples):
-        n = len(sample.ids)
-        ids[row, :n], mask[row, :n] = torch.tensor(sample.ids), 1
-        labels[row, sample.n_prompt : n] = ids[row, sample.n_prompt : n]
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
-def batches_of(samples: list[Sample], batch_size: int, generator: torch.Generator | None) -> list[list[Sample]]:
-    """Shuffle, sort by length within 16 batches, cut, shuffle the batches. None: by length only."""
-    order = list(range(len(samples)))
-    if generator is not None:
-        order = torch.randperm(len(samples), generator=generator).tolist()
-    span = batch_size * MEGABATCH if generator is not None else max(len(order), 1)
-    batches = []
-    for start in range(0, len(order), span):
-        group = sorted(order[start : start + span], key=lambda i: len(samples[i].ids))
-        batches += [[samples[i] for i in group[j : j + batch_size]] for j in range(0, len(group), batch_size)]
-    if generator is None:
-        return batches
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-
-
-def split_validation(
-    samples: list[Sample], fraction: float, generator: torch.Generator
-) -> tuple[list[Sample], list[Sample]]:
-    """(training, validation): a random ``fraction`` is held out, at least one sample unless fraction is 0."""
-    n_held = min(max(1, round(len(samples) * fraction)), len(samples) - 1) if fraction > 0 else 0
-    order = torch.randperm(len(samples), generator=generator).tolist()
-    return [samples[i] for i in order[n_held:]], [samples[i] for i in order[:n_held]]

@@ -1,7 +1,7 @@
 """Both token losses and their slopes at laptop cost: one sort of values, no autograd graph over the vocabulary.
 
-Owns the CPU form of losses.temperature_token_loss and losses.top_p_token_loss (semantics 4.3, 4.4, 4.6; paper
-section 3.2), which stay the oracle and serve small vocabularies and other devices. Knows nothing of heads, models or
+Owns the CPU form of losses.temperature_token_loss and losses.top_p_token_loss (semantics 4.3, 4.4, 4.6, 4.7;
+paper section 3.2), which stay the oracle and serve small vocabularies and other devices. Knows nothing of heads, models or
 batching.
 
 The logits are given, so a token's losses are functions of two numbers, T and P, and their derivatives have closed
@@ -39,7 +39,7 @@ DEEPEST = 1e30  # stands for the depth of a logit of -inf: weight 0, and no 0 * 
 
 
 def token_losses(
-    logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, nemo: bool = False
+    logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, variant: str = "hf"
 ) -> tuple[Tensor, Tensor]:
     """(temperature loss [M], top-p loss [M]), differentiable in T and P.
 
@@ -48,21 +48,21 @@ def token_losses(
     plain form.
     """
     dtype = working_dtype(logits, temperature, top_p)
-    return _TokenLosses.apply(logits.detach(), temperature.to(dtype), top_p.to(dtype), labels, nemo)
+    return _TokenLosses.apply(logits.detach(), temperature.to(dtype), top_p.to(dtype), labels, variant)
 
 
 class _TokenLosses(torch.autograd.Function):
     """A token's losses depend on its own T and P only: backward needs three slopes [M], nothing of width V."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, nemo: bool):
+    def forward(ctx, logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, variant: str):
         on_cpu = logits.device.type == "cpu"
         if on_cpu and logits.shape[1] >= N_ROWWISE:
-            results = by_rows(logits, temperature, top_p, labels, nemo)
+            results = by_rows(logits, temperature, top_p, labels, variant)
         else:
             dtype = torch.float64 if on_cpu else temperature.dtype
             t, p, logits = temperature.to(dtype), top_p.to(dtype), logits.to(dtype).clamp(min=-DEEPEST)
-            results = by_autograd(logits, t, p, labels, nemo)
+            results = by_autograd(logits, t, p, labels, variant)
         temp, nucleus, *slopes = (x.to(temperature.dtype) for x in results)
         ctx.save_for_backward(*slopes)
         return temp, nucleus
@@ -73,39 +73,41 @@ class _TokenLosses(torch.autograd.Function):
         return None, grad_temp * temp_by_t + grad_top_p * top_p_by_t, grad_top_p * top_p_by_p, None, None
 
 
-def by_autograd(logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, nemo: bool) -> list[Tensor]:
+def by_autograd(logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, variant: str) -> list[Tensor]:
     """The plain form: temperature loss, top-p loss; d temperature loss/dT, d top-p loss/dT, d top-p loss/dP. [M] each."""
     with torch.enable_grad():
         t, p = temperature.detach().requires_grad_(), top_p.detach().requires_grad_()
-        temp = losses.temperature_token_loss(logits, t, labels, nemo)
+        temp = losses.temperature_token_loss(logits, t, labels, variant)
         (temp_by_t,) = torch.autograd.grad(temp.sum(), t)
-        nucleus = losses.top_p_token_loss(logits, t, p, labels, nemo)
+        nucleus = losses.top_p_token_loss(logits, t, p, labels, variant)
         by_t, by_p = torch.autograd.grad(nucleus.sum(), (t, p))
     return [temp.detach(), nucleus.detach(), temp_by_t, by_t, by_p]
 
 
-def by_rows(logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, nemo: bool) -> list[Tensor]:
+def by_rows(logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, variant: str) -> list[Tensor]:
     """The same in closed form, on the CPU."""
     dtype = working_dtype(logits)
     rows = []
     for values, t, p, label in zip(logits, temperature.tolist(), top_p.tolist(), labels.tolist(), strict=True):
         with np.errstate(all="ignore"):  # NaN in, NaN out, for the loop to refuse
-            rows.append(_one_row(values.to(dtype).numpy(), np.float64(t), np.float64(p), label, nemo))
+            rows.append(_one_row(values.to(dtype).numpy(), np.float64(t), np.float64(p), label, variant))
     return list(torch.tensor(rows, dtype=temperature.dtype).reshape(-1, 5).T.contiguous())
 
 
 # ---- one row ---------------------------------------------------------------------------------------
 
 
-def _one_row(logits: np.ndarray, t: np.float64, p: np.float64, label: int, nemo: bool) -> tuple:
+def _one_row(logits: np.ndarray, t: np.float64, p: np.float64, label: int, variant: str) -> tuple:
     """The five numbers of one token; logits [V]."""
     depth, rank = sorted_depth(logits, label)
     own = np.float64(depth[rank])
-    base = np.exp(-own) / sum(float(np.exp(-block).sum()) for block in _blocks(depth))  # pi_y
+    nemo, weight = variant == "nemo", np.float64(1.0)
+    if variant != "plain":
+        weight = np.exp(-own) / sum(float(np.exp(-block).sum()) for block in _blocks(depth))  # pi_y
 
     scale = t if nemo else np.maximum(t, MIN_TEMPERATURE_TOP_P)
     row = _Row(depth, scale)
-    nucleus, nucleus_by_t, nucleus_by_p = _top_p_loss(row, own, rank, p, base)
+    nucleus, nucleus_by_t, nucleus_by_p = _top_p_loss(row, own, rank, p, weight)
     if not nemo and t < MIN_TEMPERATURE_TOP_P:
         nucleus_by_t = 0.0
 
@@ -113,7 +115,7 @@ def _one_row(logits: np.ndarray, t: np.float64, p: np.float64, label: int, nemo:
     if scale != row.scale:
         row = _Row(depth, scale)
     log_p = -own / scale - np.log(row.z)
-    weight = np.exp(log_p) if nemo else base
+    weight = np.exp(log_p) if nemo else weight
     temp_by_t = weight * (row.mean - own) / scale**2
     if not nemo and t < MIN_TEMPERATURE_HF:
         temp_by_t = 0.0
@@ -173,7 +175,7 @@ class _Row:
 
 
 def _top_p_loss(row: _Row, own: np.float64, rank: int, p: np.float64, weight: np.float64) -> tuple:
-    """The loss and its slopes in T and P; own, rank: depth and place of the label; weight: pi_y."""
+    """The loss and its slopes in T and P; own, rank: depth and place of the label; weight: pi_y or 1."""
     total, total_by_t, total_by_p = _soft_nucleus(row, p)
     c, g = row.prefix(rank)
     steep = STEEPNESS if c > p else 0.0

@@ -16,46 +16,19 @@ import torch
 from torch import Tensor
 
 from .. import _native  # noqa: F401  installs the log before any model is opened
-from ..chat import CHATML, fill_template
 from ..convert.base import open_base
-from ..errors import FormatError
+from ..errors import FormatError, UsageError
 from ..format import ARCH_OF_MODEL_TYPE
 from ..model import Model
-from .backbone import Backbone, Positions
+from .backbone import Backbone, Positions, Shard
 from .base import check_claims
 from .checkpoint import HeadsCheckpoint
 from .data import Sample
 from .gguf_head import GgufHead
-from .gguf_states import HiddenStates
+from .gguf_states import GraphStop, HiddenStates
+from .gguf_tokenizer import GgufTokenizer
 
 N_CHECKED = 16  # positions whose logits are compared with llama.cpp's at the start
-
-
-class GgufTokenizer:
-    """llama.cpp's tokenizer and the GGUF's chat template, with the few names of transformers that data.py uses.
-
-    ChatML where the GGUF has no template, as everywhere in this package.
-    """
-
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self.bos_token_id = model.bos if model.bos >= 0 else None
-        self.eos_token = model.token_text(model.eos)
-
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
-        return {"input_ids": self._model.tokenize(text, add_special=add_special_tokens, parse_special=True)}
-
-    def apply_chat_template(
-        self, messages: list[dict[str, Any]], tokenize: bool = False, add_generation_prompt: bool = False
-    ) -> str:
-        model = self._model
-        return fill_template(
-            model.chat_template or CHATML,
-            messages,
-            model.token_text(model.bos),
-            self.eos_token,
-            add_generation_prompt=add_generation_prompt,
-        )
 
 
 class GgufBackbone(Backbone):
@@ -82,7 +55,11 @@ class GgufBackbone(Backbone):
         self.n_ctx = self._model.n_ctx_train
         self.name = self._info.name or self._model.path.stem
 
-    def load(self, device: torch.device, samples: Sequence[Sample]) -> None:
+    def load(self, device: torch.device, samples: Sequence[Sample], shard: Shard | None = None) -> None:
+        if shard is not None:
+            raise UsageError(
+                "a GGUF is never spread over processes: launch with configs/ddp.yaml or configs/cpu-2.yaml"
+            )
         self._head.load(device)
         self._states = HiddenStates(self._model, max(len(s.ids) for s in samples), self._n_threads)
         self._check(samples[0].ids[:N_CHECKED], device)
@@ -90,10 +67,20 @@ class GgufBackbone(Backbone):
     def _check(self, tokens: list[int], device: torch.device) -> None:
         """The hidden state is what the matrix multiplies, and the logits are llama.cpp's."""
         (early,) = self._states.of([tokens])  # first: the buffers hold no values of a whole graph yet
-        hidden, logits = self._states.with_logits(tokens)
+        ((hidden, logits),) = self._states.with_logits(tokens)
         self._states.stop.enabled = np.array_equal(early, hidden)
         _check_finite(hidden, self._model)
         self._head.fit(torch.from_numpy(hidden).to(device), torch.from_numpy(logits).to(device))
+
+    @property
+    def model(self) -> Model:
+        """For a context of the caller's own; the backbone keeps it."""
+        return self._model
+
+    @property
+    def graph_stop(self) -> GraphStop:
+        """Of a loaded backbone: the callback for a context in embeddings mode that needs no logits."""
+        return self._states.stop
 
     @property
     def n_embd(self) -> int:

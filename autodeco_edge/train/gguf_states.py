@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import llama_cpp
@@ -94,14 +95,24 @@ class HiddenStates:
         """Hidden states [n, H] float32 of each sequence of n tokens; n at most ``n_ctx``."""
         return [hidden for pack in self._packs(sequences) for hidden in self._run(pack)]
 
-    def with_logits(self, tokens: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """(hidden [n, H], llama.cpp's logits [n, V]) of one sequence that fits in a batch."""
+    def with_logits(self, tokens: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(hidden [m, H], llama.cpp's logits [m, V]) of one sequence, a batch of m tokens at a time."""
+        self._clear()
+        rows = [(token, at, 0) for at, token in enumerate(tokens)]
+        for start in range(0, len(rows), self.n_batch):
+            chunk = rows[start : start + self.n_batch]
+            with self._whole_graph():
+                self._decode(chunk)
+            hidden = self._outputs(llama_cpp.llama_get_embeddings_ith, len(chunk), self.model.n_embd)
+            yield hidden, self._outputs(llama_cpp.llama_get_logits_ith, len(chunk), self.model.n_vocab)
+
+    @contextmanager
+    def _whole_graph(self) -> Iterator[None]:
         before, self.stop.enabled = self.stop.enabled, False
         try:
-            (hidden,) = self._run([tokens])
+            yield
         finally:
             self.stop.enabled = before
-        return hidden, self._outputs(llama_cpp.llama_get_logits_ith, len(tokens), self.model.n_vocab)
 
     def _packs(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
         """Neighbours that fit into the context together."""
@@ -115,7 +126,7 @@ class HiddenStates:
             yield pack
 
     def _run(self, pack: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._ctx), True)
+        self._clear()
         rows = [(token, at, seq) for seq, tokens in enumerate(pack) for at, token in enumerate(tokens)]
         hidden = np.empty((len(rows), self.model.n_embd), np.float32)
         for start in range(0, len(rows), self.n_batch):
@@ -124,6 +135,9 @@ class HiddenStates:
             outputs = self._outputs(llama_cpp.llama_get_embeddings_ith, len(chunk), self.model.n_embd)
             hidden[start : start + len(chunk)] = outputs
         return np.split(hidden, np.cumsum([len(tokens) for tokens in pack])[:-1])
+
+    def _clear(self) -> None:
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._ctx), True)
 
     def _decode(self, rows: Sequence[tuple[int, int, int]]) -> None:
         """Run the graph over (token, position, sequence) rows."""

@@ -1,52 +1,45 @@
 """One training run: frozen base, AdamW on the heads, saved in the official format.
 
-Owns the recipe (semantics 4.9; paper section 4) and the progress lines. Settings are in
-config.py, equations in losses.py, batches in data.py, files in checkpoint.py; what runs the
-frozen base (transformers or llama.cpp) is behind backbone.py.
+Owns the recipe (semantics 4.9; paper section 4) and the order of events. Settings are in config.py,
+equations in losses.py, batches in data.py and plan.py, the average over a step in gradient.py, files in
+checkpoint.py, record.py and state.py; what runs the frozen base (transformers or llama.cpp) is behind backbone.py.
 
-What the official trainer lacks is here: a seed for the drop mask, validation with mean T
-and mean P, an average over accumulated batches, an error when the loss is not finite.
+What the official trainer lacks is here: a seed for the drop mask, validation with mean T and mean P, an
+average over tokens whatever batch or process they are in, a run that can be resumed, an error when
+the loss is not finite.
 """
 
 from __future__ import annotations
 
 import math
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
 
 import torch
-from accelerate import Accelerator
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..errors import AutodecoError, MismatchError
 from .backbone import Backbone, HuggingFaceBackbone
 from .base import default_spec, fresh_heads
+from .batches import batches_of, split_validation
 from .cache import HiddenCache
 from .checkpoint import HeadsCheckpoint, autodeco_config, load_heads, output_folder, save_heads
 from .config import TrainConfig, schedule
-from .data import Sample, batches_of, load_dataset, split_validation
-from .losses import draw_drop_mask
+from .data import Sample, load_dataset
+from .gradient import StepGradient
 from .modules import AutoDecoHeads
-from .objective import Objective, ObjectiveOutput
+from .objective import Objective
+from .plan import SPLIT, Plan, drop_mask, generator, share
+from .processes import open_accelerator, shard_with
+from .progress import RunProgress, check_tracker, start_tracker
+from .record import Record
+from .state import State, StateFile, fingerprint
+from .totals import Metrics, Totals
 
 BETAS, ADAM_EPSILON, WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.0
 N_MEAN_SAMPLES = 1000  # training samples that give the means when nothing is held out
-
-
-@dataclass
-class Metrics:
-    """Means over completion tokens: losses with nothing dropped, T and P of the heads."""
-
-    loss: float
-    temp_loss: float
-    top_p_loss: float
-    mean_temperature: float
-    mean_top_p: float
-    n_tokens: int
 
 
 @dataclass
@@ -63,7 +56,8 @@ def train(config: TrainConfig) -> TrainResult:
     """Train heads and save them to ``config.output``.
 
     Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError;
-    AutodecoError when the loss stops being finite, in which case nothing is saved.
+    AutodecoError when the loss stops being finite. Heads are saved at the end or not at all; the last state
+    (``save_every``) stays whatever happens.
     """
     config.check()
     with output_folder(config.output):
@@ -86,136 +80,142 @@ class Trainer:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.accelerator = Accelerator()
+        if config.tracker:
+            check_tracker(config.tracker)
+        self.accelerator = open_accelerator(config.tracker, config.output)
         self.model = open_backbone(config)
         n_tokens = min(config.max_length, self.model.n_ctx or config.max_length)
         data = load_dataset(config.data, self.model.tokenizer, n_tokens)
-        self.train_samples, self.held_out = split_validation(data.samples, config.validation, self._generator(1))
-        self.model.load(self.accelerator.device, data.samples)
+        self.samples = data.samples
+        n_processes = self.accelerator.num_processes
+        self.file = StateFile(config.output, fingerprint(config, data.samples, n_processes))
+        (self.file.check if config.resume else self.file.refuse_unfinished)()
+        split = generator(config.seed, SPLIT)
+        self.train_samples, self.held_out = split_validation(data.samples, config.validation, split)
+        self.plan = Plan(self.train_samples, config, n_processes)
+        shard = shard_with(self.accelerator, config.batch_size)
+        self.model.load(self.accelerator.device, data.samples, shard)
+        self._in_step = shard is not None  # every process runs the base equally often
+        self.cache = HiddenCache(0 if self._in_step else config.cache_mb << 20)
         self.heads, self.enabled = self._make_heads()
-        self.cache = HiddenCache(config.cache_mb << 20)
         self._select_parameters()
-        self._say(
-            f"{len(self.train_samples)} samples, {len(self.held_out)} held out, {data.n_truncated} truncated, "
-            f"{data.n_dropped} without completion; {sum(p.numel() for p in self._trainable())} parameters trained"
+        self.objective = Objective(self.heads, self.model.lm_head, config.terms)
+        self.optimizer = torch.optim.AdamW(
+            self._trainable(), config.learning_rate, BETAS, ADAM_EPSILON, weight_decay=WEIGHT_DECAY
+        )
+        self.record = Record(
+            data={
+                "samples": len(self.train_samples),
+                "held_out": len(self.held_out),
+                "truncated": data.n_truncated,
+                "dropped": data.n_dropped,
+                "parameters": sum(p.numel() for p in self._trainable()),
+                "processes": n_processes,
+            }
         )
 
     def run(self) -> TrainResult:
-        start = time.monotonic()
-        objective = Objective(
-            self.heads, self.model.lm_head, self.config.loss, *(self._trained(h) for h in ("temp", "top-p"))
-        )
-        optimizer = torch.optim.AdamW(
-            self._trainable(), self.config.learning_rate, BETAS, ADAM_EPSILON, weight_decay=WEIGHT_DECAY
-        )
-        objective, optimizer = self.accelerator.prepare(objective, optimizer)
-        before = self.evaluate(objective, "before")
-        history = list(self._steps(objective, optimizer))
-        after = self.evaluate(objective, "after")
-        if self.accelerator.is_main_process:
-            self._save(after)
-        result = TrainResult(before, after, history, time.monotonic() - start)
-        self._say(f"saved {self.config.output} after {len(history)} steps, {result.seconds:.0f} s")
-        return result
+        self._clock = time.monotonic()
+        with RunProgress(self.accelerator, self.config.log_every) as self.progress:
+            if self.config.tracker:
+                start_tracker(self.accelerator, asdict(self.config))
+            self.progress.say(
+                "{samples} samples, {held_out} held out, {truncated} truncated, {dropped} without completion; "
+                "{parameters} parameters trained".format(**self.record.data)
+            )
+            first = self._start()
+            self.progress.start(first, self.plan.n_steps)
+            for step in range(first, self.plan.n_steps):
+                self._step(step)
+            self.record.after = self.evaluate("after", self.plan.n_steps)
+            self._finish()
+            record = self.record
+            self.progress.say(f"saved {self.config.output} after {self.plan.n_steps} steps, {record.seconds:.0f} s")
+        return TrainResult(record.before, record.after, record.steps["loss"], record.seconds)
+
+    def _start(self) -> int:
+        """The first step to do, after the metrics before it or from the saved state."""
+        if not self.config.resume:
+            self.record.before = self.evaluate("before", 0)
+            return 0
+        state = self.file.load(self.heads, self.optimizer)
+        self.record = state.record
+        self.cache.restore(state.caches[self.accelerator.process_index], self.samples)
+        self.progress.say(f"resumed after step {state.step} of {self.plan.n_steps}")
+        return state.step
 
     # ---- steps ---------------------------------------------------------------------
 
-    def _steps(self, objective: torch.nn.Module, optimizer: Any) -> Iterator[float]:
-        """Run the optimiser steps; yields each one's loss."""
-        n_steps = self._n_steps()
-        drops = self._generator(3 + self.accelerator.process_index, self.accelerator.device)
-        self._clock, self._n_tokens = time.monotonic(), 0
-        for step, group in enumerate(self._groups(n_steps)):
-            rate = self.config.learning_rate * schedule(self.config, step, n_steps)
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = rate
-            losses = [
-                self._backward(objective, batch, drops, len(group), last=i == len(group) - 1)
-                for i, batch in enumerate(group)
-            ]
-            self.accelerator.clip_grad_norm_(self._trainable(), self.config.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            loss = sum(x.loss.item() for x in losses) / len(losses)
-            if self.config.log_every and ((step + 1) % self.config.log_every == 0 or step + 1 == n_steps):
-                self._log_step(step + 1, n_steps, rate, losses)
-            yield loss
+    def _step(self, step: int) -> None:
+        """Optimiser step number ``step``, from 0, and what is due after it."""
+        rate = self.config.learning_rate * schedule(self.config, step, self.plan.n_steps)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        batches = self.plan.batches(step)
+        metrics = self._gradient(step, batches)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        n_tokens = sum(len(sample.ids) for batch in batches for sample in batch)
+        self.record.add_step(metrics, rate)
+        self.record.n_tokens += n_tokens
+        self.progress.step(step + 1, self.plan.n_steps, metrics, rate, n_tokens)
+        if self._is_due(self.config.eval_every, step + 1):
+            measured = self.evaluate(f"step {step + 1}", step + 1)
+            self.record.validation.append({"step": step + 1, **asdict(measured)})
+        if self._is_due(self.config.save_every, step + 1):
+            self._save_state(step + 1)
 
-    def _backward(
-        self, objective: torch.nn.Module, batch: list[Sample], drops: torch.Generator, n_group: int, last: bool
-    ) -> ObjectiveOutput:
-        hidden, labels = self._positions(batch)
-        drop = draw_drop_mask(labels.shape, drops, self.config.drop_probability)
-        with nullcontext() if last else self.accelerator.no_sync(objective):
-            out = objective(hidden, labels, drop)
-            if not out.loss.isfinite():
-                raise AutodecoError(f"loss is {out.loss.item()}: training diverged, nothing saved; lower --lr")
-            self.accelerator.backward(out.loss / n_group)
-        self._n_tokens += sum(len(s.ids) for s in batch)
-        return out
+    def _is_due(self, every: int, n_done: int) -> bool:
+        return bool(every) and n_done % every == 0 and n_done < self.plan.n_steps
+
+    def _gradient(self, step: int, batches: list[list[Sample]]) -> Metrics:
+        """Write the step's gradient, clipped, into the heads; the step's means."""
+        gradient = StepGradient(self._trainable())
+        for batch in self._share(batches):
+            if batch:
+                gradient.add(self.objective(*self._positions(batch), self._drops(batch, self.plan.epoch(step))))
+        gradient.finish(self.accelerator)
+        norm = torch.nn.utils.clip_grad_norm_(self._trainable(), self.config.clip_norm)
+        metrics = gradient.totals.metrics()
+        if not (gradient.totals.finite and norm.isfinite()):
+            raise self._diverged(f"loss is {metrics.loss}, gradient norm {norm.item()} at step {step + 1}")
+        return metrics
+
+    def _diverged(self, what: str) -> AutodecoError:
+        kept = f"the state in {self.file.path} stays" if self.file.path.exists() else "nothing saved"
+        return AutodecoError(f"{what}: training diverged, {kept}; lower --lr")
+
+    def _share(self, batches: list[list[Sample]]) -> list[list[Sample]]:
+        """This process's batches. A sharded base must run in step: an idle process runs it for nothing."""
+        own = share(batches, self.accelerator.process_index, self.accelerator.num_processes)
+        if self._in_step and not own[-1]:
+            self.model.positions(batches[0])
+        return own
 
     def _positions(self, batch: list[Sample]) -> tuple[Tensor, Tensor]:
         """Hidden states [M, H] and labels [M] of the completion positions of a batch."""
         return self.cache.positions(batch, self.model.positions, self.accelerator.device)
 
-    def _groups(self, n_steps: int) -> Iterator[list[list[Sample]]]:
-        """``n_steps`` groups of at most ``accumulation`` batches: this process's share, epoch after epoch."""
-        generator, n_given = self._generator(2), 0
-        index, n_processes = self.accelerator.process_index, self.accelerator.num_processes
-        while True:
-            batches = batches_of(self.train_samples, self.config.batch_size, generator)
-            if n_processes > 1:  # every process must take part in every step
-                batches += batches[: -len(batches) % n_processes]
-            batches = batches[index::n_processes]
-            for start in range(0, len(batches), self.config.accumulation):
-                if n_given == n_steps:
-                    return
-                n_given += 1
-                yield batches[start : start + self.config.accumulation]
-
-    def _n_steps(self) -> int:
-        n_batches = math.ceil(len(self.train_samples) / self.config.batch_size)
-        n_batches = math.ceil(n_batches / self.accelerator.num_processes)
-        return self.config.max_steps or self.config.epochs * math.ceil(n_batches / self.config.accumulation)
+    def _drops(self, batch: list[Sample], epoch: int) -> Tensor:
+        masks = [drop_mask(sample, epoch, self.config.seed, self.config.drop) for sample in batch]
+        return torch.cat(masks).to(self.accelerator.device)  # [M]
 
     # ---- measures ------------------------------------------------------------------
 
     @torch.no_grad()
-    def evaluate(self, objective: torch.nn.Module, name: str) -> Metrics:
-        """Metrics over the held-out samples, else over the first 1000 training samples."""
+    def evaluate(self, name: str, step: int) -> Metrics:
+        """Metrics over the held-out samples, else over the first 1000 training samples; nothing dropped."""
         samples = self.held_out or self.train_samples[:N_MEAN_SAMPLES]
-        sums = torch.zeros(6, dtype=torch.float64)
-        for batch in batches_of(samples, self.config.batch_size, None):
-            out = objective(*self._positions(batch))
-            means = [out.loss, out.temp_loss, out.top_p_loss, out.temperature.mean(), out.top_p.mean(), 1.0]
-            sums += torch.tensor([float(x) for x in means], dtype=torch.float64) * len(out.temperature)
-        metrics = Metrics(*(sums[:5] / sums[5]).tolist(), n_tokens=int(sums[5]))
-        if not all(math.isfinite(x) for x in sums.tolist()):
-            raise AutodecoError(
-                "loss, T or P is not finite in validation: nothing saved; check the base model, lower --lr"
-            )
-        kind = "held out" if self.held_out else "training set"
-        self._say(
-            f"{name} ({kind}, {metrics.n_tokens} tokens): loss {metrics.loss:.4f}  temp {metrics.temp_loss:.4f}  "
-            f"top-p {metrics.top_p_loss:.4f}  mean T {metrics.mean_temperature:.3f}  mean P {metrics.mean_top_p:.3f}"
-        )
+        totals = Totals()
+        for batch in self._share(batches_of(samples, self.config.batch_size, None)):
+            if batch:
+                totals.add(self.objective(*self._positions(batch)))
+        totals.gather(self.accelerator)
+        metrics = totals.metrics()
+        if not (totals.finite and math.isfinite(metrics.loss)):
+            raise self._diverged("loss, T or P is not finite in validation")
+        self.progress.measured(name, "held out" if self.held_out else "training set", metrics, step)
         return metrics
-
-    def _log_step(self, step: int, n_steps: int, rate: float, losses: list[ObjectiveOutput]) -> None:
-        seconds = max(time.monotonic() - self._clock, 1e-9)
-        n = len(losses)
-        self._say(
-            f"step {step}/{n_steps}  loss {sum(x.loss.item() for x in losses) / n:.4f}  "
-            f"temp {sum(x.temp_loss.item() for x in losses) / n:.4f}  "
-            f"top-p {sum(x.top_p_loss.item() for x in losses) / n:.4f}  "
-            f"T {torch.cat([x.temperature for x in losses]).mean():.3f}  "
-            f"P {torch.cat([x.top_p for x in losses]).mean():.3f}  lr {rate:.2e}  {self._n_tokens / seconds:.0f} tok/s"
-        )
-        self._clock, self._n_tokens = time.monotonic(), 0
-
-    def _say(self, line: str) -> None:
-        if self.accelerator.is_main_process and self.config.log_every:
-            print(line, file=sys.stderr, flush=True)
 
     # ---- parts ---------------------------------------------------------------------
 
@@ -246,11 +246,31 @@ class Trainer:
     def _trainable(self) -> list[torch.nn.Parameter]:
         return [p for p in self.heads.parameters() if p.requires_grad]
 
-    def _generator(self, stream: int, device: str | torch.device = "cpu") -> torch.Generator:
-        """Streams of one seed: 1 split, 2 order of samples, 3 and on drop masks by process."""
-        return torch.Generator(device).manual_seed(self.config.seed * 1_000_003 + stream)
+    # ---- files ---------------------------------------------------------------------
 
-    def _save(self, metrics: Metrics) -> None:
+    def _save_state(self, n_done: int) -> None:
+        """The state after ``n_done`` steps takes the place of the one before, unless the step broke the heads."""
+        if not all(p.isfinite().all() for p in self._trainable()):
+            raise self._diverged(f"weights are not finite after step {n_done}")
+        self._take_time()
+        caches = gather_object([self.cache.state()])
+        if self.accelerator.is_main_process:
+            self.file.save(State(n_done, self.record, caches), self.heads, self.optimizer)
+
+    def _finish(self) -> None:
+        self._take_time()
+        if self.accelerator.is_main_process:
+            self._save_heads(self.record.after)
+            self.record.save(self.config.output, self.config)
+            self.file.remove()
+        self.accelerator.wait_for_everyone()
+
+    def _take_time(self) -> None:
+        now = time.monotonic()
+        self.record.seconds += now - self._clock
+        self._clock = now
+
+    def _save_heads(self, metrics: Metrics) -> None:
         spec = self.heads.spec
         config = autodeco_config(
             self.model.config(),

@@ -1,9 +1,10 @@
-"""The official losses in their plain form: one row a position, sort and cumulative sum.
+"""The token losses in their plain form: one row a position, sort and cumulative sum.
 
-Owns the equations of semantics 4.3, 4.4 and 4.6 (paper section 3.2). This form is the oracle for any
+Owns the equations of semantics 4.3, 4.4, 4.6 and 4.7 (paper section 3.2). This form is the oracle for any
 faster one. Knows nothing of heads, models, batching or optimisers.
 
-Of one valid position: l logits [V] (no gradient), y label, pi = softmax(l), T, P.
+Of one valid position: l logits [V] (no gradient), y label, pi = softmax(l), T, P. Three variants:
+"hf" and "nemo" are the official codes, "plain" is hf with weight 1 for every token.
 M positions, V logits width, B batch, S sequence. All sums are float32, or float64 for
 float64 input. Randomness is an argument: a drop mask, or a generator to draw it with.
 """
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from .modules import working_dtype
 
+VARIANTS = ("hf", "nemo", "plain")
 IGNORE = -100  # label of a position that carries no loss
 DROP_PROBABILITY = 0.6  # share of easy tokens left out of the temperature loss
 MIN_TEMPERATURE_HF = 0.01  # T' = max(T, 0.01) in the temperature loss
@@ -27,36 +29,47 @@ EPSILON = 1e-9  # in the normaliser and in the log of the soft top-p loss
 # ---- one row a position ------------------------------------------------------------
 
 
-def temperature_token_loss(logits: Tensor, temperature: Tensor, labels: Tensor, nemo: bool = False) -> Tensor:
-    """w * -ln softmax(l / T')_y, with the weight w detached. Semantics 4.3 (hf), 4.6 (nemo).
+def temperature_token_loss(logits: Tensor, temperature: Tensor, labels: Tensor, variant: str = "hf") -> Tensor:
+    """w * -ln softmax(l / T')_y, with the weight w detached. Semantics 4.3 (hf), 4.6 (nemo), 4.7 (plain).
 
-    hf:   T' = max(T, 0.01), w = pi_y           nemo: T' = T, w = softmax(l / T)_y
+    hf:   T' = max(T, 0.01), w = pi_y           nemo: T' = T, w = softmax(l / T)_y           plain: hf's T', w = 1
     logits [M, V], temperature [M], labels [M] int64 -> [M]
     """
     logits, temperature = _to_working(logits, temperature)
-    scale = temperature if nemo else temperature.clamp(min=MIN_TEMPERATURE_HF)
+    scale = temperature if variant == "nemo" else temperature.clamp(min=MIN_TEMPERATURE_HF)
     log_p = _take(F.log_softmax(logits / scale[:, None], dim=-1), labels)  # [M]
-    weight = log_p.detach().exp() if nemo else base_probability(logits, labels)
+    if variant == "plain":
+        return -log_p
+    weight = log_p.detach().exp() if variant == "nemo" else base_probability(logits, labels)
     return weight * -log_p
 
 
-def top_p_token_loss(logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, nemo: bool = False) -> Tensor:
-    """The soft nucleus loss w * -ln(r_y + 1e-9), w = pi_y detached. Semantics 4.4.
+def top_p_token_loss(logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, variant: str = "hf") -> Tensor:
+    """w * -ln(r_y + 1e-9), r the soft nucleus. Semantics 4.4.
 
-        q = softmax(l / T'), c = cumulative sum of q in descending order, inclusive
-        m = exp(-30 relu(c - P)),  r = q m / (sum q m + 1e-9)
-    hf: T' = max(T, 1e-8), nemo: T' = T. T keeps its gradient in q in both.
+    hf, nemo: w = pi_y, detached. plain: w = 1, the cross-entropy of the final distribution (paper section 3).
     logits [M, V], temperature [M], top_p [M], labels [M] int64 -> [M]
     """
     logits, temperature, top_p = _to_working(logits, temperature, top_p)
-    scale = temperature if nemo else temperature.clamp(min=MIN_TEMPERATURE_TOP_P)
+    token_loss = -torch.log(_take(soft_nucleus(logits, temperature, top_p, variant), labels) + EPSILON)
+    return token_loss if variant == "plain" else base_probability(logits, labels) * token_loss
+
+
+def soft_nucleus(logits: Tensor, temperature: Tensor, top_p: Tensor, variant: str = "hf") -> Tensor:
+    """The final distribution r, differentiable in T and P. Semantics 4.4, paper section 3.
+
+        q = softmax(l / T'), c = cumulative sum of q in descending order, inclusive
+        m = exp(-30 relu(c - P)),  r = q m / (sum q m + 1e-9)
+    hf, plain: T' = max(T, 1e-8), nemo: T' = T. T keeps its gradient in q.
+    logits [M, V], temperature [M], top_p [M] -> [M, V]
+    """
+    scale = temperature if variant == "nemo" else temperature.clamp(min=MIN_TEMPERATURE_TOP_P)
     q = torch.softmax(logits / scale[:, None], dim=-1)  # [M, V]
     q_sorted, order = torch.sort(q, dim=-1, descending=True, stable=True)  # [M, V]
     mass = q_sorted.cumsum(dim=-1)  # [M, V]
     soft = torch.exp(-STEEPNESS * torch.relu(mass - top_p[:, None]))  # [M, V]
     mask = torch.zeros_like(q).scatter(1, order, soft)  # [M, V], vocabulary order
-    r = q * mask / ((q * mask).sum(-1, keepdim=True) + EPSILON)
-    return base_probability(logits, labels) * -torch.log(_take(r, labels) + EPSILON)
+    return q * mask / ((q * mask).sum(-1, keepdim=True) + EPSILON)
 
 
 def base_probability(logits: Tensor, labels: Tensor) -> Tensor:
@@ -127,7 +140,7 @@ def nemo_loss(
     flat, t, p = (x[rows, positions] for x in (logits, temperature, top_p))
     y = labels[rows, positions + 1]
     keep = _keep(flat, y, _drop_rows(labels, rows, positions, drop_mask, generator))
-    token_loss = temperature_token_loss(flat, t, y, nemo=True) + top_p_token_loss(flat, t, p, y, nemo=True)
+    token_loss = temperature_token_loss(flat, t, y, "nemo") + top_p_token_loss(flat, t, p, y, "nemo")
     return mean_of_kept(token_loss, keep)
 
 

@@ -21,7 +21,11 @@ from ..errors import FormatError
 
 def raw_logits(base: nn.Module, hidden: Tensor) -> Tensor:
     """Raw logits of the bare output matrix. [..., H] -> [..., V]."""
-    head = base.get_output_embeddings()
+    return apply_head(base.get_output_embeddings(), hidden)
+
+
+def apply_head(head: nn.Module, hidden: Tensor) -> Tensor:
+    """The same, of the matrix alone."""
     return head(hidden if torch.is_autocast_enabled(hidden.device.type) else hidden.to(head.weight.dtype))
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from autodeco_edge.errors import FormatError, MissingInputError
-from autodeco_edge.train.data import Encoder, Sample, batches_of, collate, load_dataset, split_validation
+from autodeco_edge.train.batches import batches_of, collate, split_validation
+from autodeco_edge.train.data import Encoder, Sample, load_dataset
 from autodeco_edge.train.losses import IGNORE
 
 EOS, BOS = 2, 3
@@ -73,7 +74,6 @@ BAD = {
     "no prompt": ({"completion": "one"}, '"prompt" missing'),
     "prompt not text": ({"prompt": 3, "completion": "x"}, '"prompt" must be a string, got int'),
     "completion not text": ({"prompt": "x", "completion": None}, '"completion" must be a string, got NoneType'),
-    "empty completion": ({"prompt": "x", "completion": ""}, '"completion" is empty'),
     "broken json": (b'{"prompt": "x", ', "not valid JSON"),
     "not an object": ([1, 2], "expected a JSON object, got list"),
     "not utf-8": (b'{"prompt": "\xff"}', "not UTF-8"),
@@ -82,7 +82,7 @@ BAD = {
     "messages too short": ({"messages": [ASSISTANT]}, "at least two"),
     "last not assistant": ({"messages": [USER, USER]}, 'last with role "assistant"'),
     "no content": ({"messages": [{"role": "user"}, ASSISTANT]}, '"content" missing'),
-    "empty reply": ({"messages": [USER, {"role": "assistant", "content": ""}]}, '"content" is empty'),
+    "empty role": ({"messages": [{"role": "", "content": "x"}, ASSISTANT]}, '"role" is empty'),
 }
 
 
@@ -94,6 +94,15 @@ def test_bad_records_name_file_and_line(tmp_path, tokenizer, name):
         load_dataset(path, tokenizer, 64)
     assert str(caught.value).startswith(f"{path}:3: ") and message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_answer_is_dropped_and_counted(tmp_path, tokenizer):
+    empty = {"prompt": "x", "completion": ""}, {"messages": [USER, {"role": "assistant", "content": ""}]}
+    data = load_dataset(write(tmp_path, empty[0], GOOD, empty[1], GOOD), tokenizer, 64)
+    assert (len(data.samples), data.n_dropped) == (2, 2)
+    assert [s.index for s in data.samples] == [0, 1]
+    with pytest.raises(FormatError, match="no completion left.*2 records dropped"):
+        load_dataset(write(tmp_path, *empty), tokenizer, 64)
 
 
 def test_missing_and_empty_files(tmp_path, tokenizer):

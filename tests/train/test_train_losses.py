@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from autodeco_edge.errors import UsageError
 from autodeco_edge.format import FEATURES_ENHANCED, HeadSpec
 from autodeco_edge.train import losses, objective
 from autodeco_edge.train.modules import AutoDecoHeads
-from autodeco_edge.train.objective import Objective
+from autodeco_edge.train.objective import OBJECTIVES, Objective, terms_of
 
 CASES = {
     "hf_temperature_none_dropped": lambda x, drop: losses.temperature_loss(x.l, x.t, x.y),
@@ -62,28 +63,61 @@ def test_easy_positions(golden):
     assert easy.tolist() == golden["easy"]
 
 
-@pytest.mark.parametrize("nemo", (False, True))
-def test_numeric_gradients(nemo):
+@pytest.mark.parametrize("variant", losses.VARIANTS)
+def test_numeric_gradients(variant):
     generator = torch.Generator().manual_seed(4)
     logits = torch.randn(5, 9, dtype=torch.float64, generator=generator) * 2
     labels = torch.tensor([0, 3, 3, 8, 5])
     t = (torch.rand(5, dtype=torch.float64, generator=generator) + 0.4).requires_grad_()
     p = (torch.rand(5, dtype=torch.float64, generator=generator) * 0.8 + 0.1).requires_grad_()
-    weight = losses.base_probability(logits, labels)  # the detached weight of the top-p term
 
     def top_p(t, p):
-        return losses.top_p_token_loss(logits, t, p, labels, nemo=nemo)
+        return losses.top_p_token_loss(logits, t, p, labels, variant)
 
     assert torch.autograd.gradcheck(top_p, (t, p), eps=1e-7, atol=1e-5)
-    if not nemo:  # in the nemo variant the detached weight depends on T, so differences see more
-        assert torch.autograd.gradcheck(lambda t: losses.temperature_token_loss(logits, t, labels), (t,), eps=1e-7)
+    if variant != "nemo":  # in the nemo variant the detached weight depends on T, so differences see more
+        assert torch.autograd.gradcheck(
+            lambda t: losses.temperature_token_loss(logits, t, labels, variant), (t,), eps=1e-7
+        )
     else:
         scaled = torch.softmax(logits / t.detach()[:, None], -1).gather(1, labels[:, None])[:, 0]
-        loss = losses.temperature_token_loss(logits, t, labels, nemo=True)
-        (got,) = torch.autograd.grad(loss.sum(), t)
-        hf = losses.temperature_token_loss(logits, t, labels)
-        (plain,) = torch.autograd.grad((hf / weight * scaled).sum(), t)
-        torch.testing.assert_close(got, plain)
+        (got,) = torch.autograd.grad(losses.temperature_token_loss(logits, t, labels, "nemo").sum(), t)
+        plain = losses.temperature_token_loss(logits, t, labels, "plain")
+        (want,) = torch.autograd.grad((plain * scaled).sum(), t)
+        torch.testing.assert_close(got, want)
+
+
+def plainest(row: list[float], t: float, p: float, label: int) -> tuple[float, float]:
+    """(-ln softmax(l/T)_y, -ln(r_y + 1e-9)) of one token in scalar arithmetic, as the paper writes it."""
+    weights = [math.exp(x / t) for x in row]
+    q = [w / sum(weights) for w in weights]
+    kept, mass = {}, 0.0
+    for i in sorted(range(len(q)), key=lambda i: (-q[i], i)):
+        mass += q[i]
+        kept[i] = q[i] * math.exp(-30.0 * max(0.0, mass - p))
+    return -math.log(q[label]), -math.log(kept[label] / (sum(kept.values()) + 1e-9) + 1e-9)
+
+
+def test_plain_variant_is_the_cross_entropy_token_by_token():
+    """No weight: likelihood sums both terms, joint is the second alone."""
+    rows = [[0.3, 2.0, -1.0, 0.9], [5.0, 0.0, 0.0, -3.0], [1.0, 1.0, 1.0, 1.0], [1.0, 2.0, 2.0, -4.0]]
+    t, p, labels = [0.7, 1.0, 1.9, 0.4], [0.5, 0.97, 0.6, 0.3], [3, 0, 2, 1]
+    args = [torch.tensor(x, dtype=torch.float64) for x in (rows, t, p)]
+    want = [plainest(*x) for x in zip(rows, t, p, labels, strict=True)]
+    temp = losses.temperature_token_loss(*args[:2], torch.tensor(labels), "plain")
+    nucleus = losses.top_p_token_loss(*args, torch.tensor(labels), "plain")
+    assert temp.tolist() == pytest.approx([w[0] for w in want], rel=1e-12)
+    assert nucleus.tolist() == pytest.approx([w[1] for w in want], rel=1e-12)
+
+
+def test_soft_nucleus_is_a_distribution():
+    """But for the 1e-9 beside the mass kept, which is all there is where P is far below the largest probability."""
+    logits = torch.randn(6, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
+    t = torch.linspace(0.6, 1.9, 6).double()
+    r = losses.soft_nucleus(logits, t, torch.linspace(0.85, 0.99, 6).double())
+    assert (r >= 0).all() and r.sum(-1).tolist() == pytest.approx([1.0] * 6, abs=1e-7)  # 1e-9 over the mass kept
+    logits[:, 3] += 50.0
+    assert losses.soft_nucleus(logits, t, torch.full((6,), 0.01).double()).sum(-1).max() < 0.01
 
 
 def test_temperature_below_the_clamp_has_no_gradient():
@@ -130,39 +164,68 @@ def test_generator_and_mask_agree(golden):
 # ---- the chunked objective equals the plain losses (the fast form: test_fast.py) ----------------------
 
 
-@pytest.mark.parametrize("variant", objective.VARIANTS)
+SETTINGS = [(o, "hf", h) for o in OBJECTIVES for h in ("both", "temp", "top-p")] + [("official", "nemo", "both")]
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids="-".join)
 @pytest.mark.parametrize("chunk", (30, 1 << 22))
-def test_objective_equals_plain_losses(monkeypatch, variant, chunk):
+def test_objective_equals_plain_losses(monkeypatch, setting, chunk):
+    """Every objective, with easy tokens dropped: value and gradient of all eight tensors."""
+    name, loss, trained = setting
     monkeypatch.setattr(objective, "CHUNK_ELEMENTS", chunk)
-    generator = torch.Generator().manual_seed(5)
-    hidden = torch.randn(1, 12, 6, dtype=torch.float64, generator=generator)
-    matrix = torch.randn(13, 6, dtype=torch.float64, generator=generator)
-    labels = torch.randint(0, 13, (1, 12), generator=generator)
-    labels[:, :4] = losses.IGNORE
-    labels[0, 6] = (hidden[0, 5] @ matrix.T).argmax()  # at least one easy token
-    drop = torch.ones(1, 12, dtype=torch.bool)
-    heads = AutoDecoHeads(HeadSpec(6, 8, FEATURES_ENHANCED, True, True), detach_temperature=variant == "hf").double()
-    heads.reset_parameters(generator)
+    batch = Batch(seed=5, detach=loss == "hf")
+    logits = batch.hidden @ batch.matrix.T
+    t, p = batch.heads(batch.hidden, logits)
+    keep = ~(losses.easy_tokens(logits, batch.labels) & batch.drop)
+    everything = torch.ones_like(keep)
 
-    logits = hidden @ matrix.T
-    t, p = heads(hidden, logits)
-    if variant == "hf":
-        plain = losses.temperature_loss(logits, t, labels, drop_mask=drop) + losses.top_p_loss(logits, t, p, labels)
-    else:
-        plain = losses.nemo_loss(logits, t, p, labels, drop_mask=drop)
-    expected = torch.autograd.grad(plain, list(heads.parameters()))
+    def mean(term, variant, kept):
+        arguments = (logits, t, p, batch.labels) if term is losses.top_p_token_loss else (logits, t, batch.labels)
+        return losses.mean_of_kept(term(*arguments, variant), kept)
 
-    rows, positions = losses.valid_rows(labels)
-    out = Objective(heads, lambda h: h @ matrix.T, variant)(
-        hidden[rows, positions], labels[rows, positions + 1], drop[rows, positions]
-    )
+    temp = mean(losses.temperature_token_loss, "hf" if name == "official" else "plain", keep)
+    top_p = mean(losses.top_p_token_loss, "hf" if name == "official" else "plain", everything)
+    plain = {"both": temp + top_p, "temp": temp, "top-p": top_p}[trained]
+    if name == "joint":
+        plain = mean(losses.top_p_token_loss, "plain", keep)
+    if loss == "nemo":
+        plain = mean(losses.temperature_token_loss, "nemo", keep) + mean(losses.top_p_token_loss, "nemo", keep)
+
+    out = batch.objective(terms_of(*setting))(batch.hidden, batch.labels, batch.drop)
     torch.testing.assert_close(out.loss, plain, rtol=1e-12, atol=0)
-    torch.testing.assert_close(out.temp_loss + out.top_p_loss, plain.detach(), rtol=1e-12, atol=0)
-    for got, want in zip(torch.autograd.grad(out.loss, list(heads.parameters())), expected, strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-14)
+    batch.same_gradients(out.loss, plain)
 
 
-def test_unknown_variant_is_refused():
-    heads = AutoDecoHeads(HeadSpec(6, 8, FEATURES_ENHANCED, True, True))
-    with pytest.raises(UsageError, match="hf, nemo"):
-        Objective(heads, lambda h: h, "mse")
+def test_a_signed_weight_multiplies_each_token():
+    """The joint form with advantages: mean of weight times -ln(r_y + 1e-9), gradients of both heads."""
+    batch = Batch(seed=6)
+    weight = torch.linspace(-1.5, 2.0, len(batch.labels)).double()
+    logits = batch.hidden @ batch.matrix.T
+    t, p = batch.heads(batch.hidden, logits)
+    plain = (weight * losses.top_p_token_loss(logits, t, p, batch.labels, "plain")).mean()
+    out = batch.objective(OBJECTIVES["joint"])(batch.hidden, batch.labels, None, weight)
+    torch.testing.assert_close(out.loss, plain, rtol=1e-12, atol=0)
+    batch.same_gradients(out.loss, plain)
+
+
+class Batch:
+    """Eleven positions over a vocabulary of 13, one of them easy at least; small heads in float64."""
+
+    def __init__(self, seed: int, detach: bool = True) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.hidden = torch.randn(11, 6, dtype=torch.float64, generator=generator)
+        self.matrix = torch.randn(13, 6, dtype=torch.float64, generator=generator)
+        self.labels = torch.randint(0, 13, (11,), generator=generator)
+        self.labels[4] = (self.hidden[4] @ self.matrix.T).argmax()
+        self.drop = torch.arange(11) % 3 < 2
+        self.heads = AutoDecoHeads(HeadSpec(6, 8, FEATURES_ENHANCED, True, True), detach_temperature=detach).double()
+        self.heads.reset_parameters(generator)
+
+    def objective(self, terms):
+        return Objective(self.heads, lambda h: h @ self.matrix.T, terms)
+
+    def same_gradients(self, a, b):
+        parameters = list(self.heads.parameters())
+        of_a, of_b = (torch.autograd.grad(x, parameters, allow_unused=True, materialize_grads=True) for x in (a, b))
+        for got, want in zip(of_a, of_b, strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-14)

@@ -1,0 +1,38 @@
+"""A GGUF's tokenizer as the training data want one.
+
+Owns the names of transformers that data.py uses. Needs no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..chat import CHATML, fill_template
+from ..model import Model
+
+
+class GgufTokenizer:
+    """llama.cpp's tokenizer and the GGUF's chat template, with the few names of transformers that data.py uses.
+
+    ChatML where the GGUF has no template, as everywhere in this package.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.bos_token_id = model.bos if model.bos >= 0 else None
+        self.eos_token = model.token_text(model.eos)
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": self._model.tokenize(text, add_special=add_special_tokens, parse_special=True)}
+
+    def apply_chat_template(
+        self, messages: list[dict[str, Any]], tokenize: bool = False, add_generation_prompt: bool = False
+    ) -> str:
+        model = self._model
+        return fill_template(
+            model.chat_template or CHATML,
+            messages,
+            model.token_text(model.bos),
+            self.eos_token,
+            add_generation_prompt=add_generation_prompt,
+        )

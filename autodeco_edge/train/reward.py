@@ -1,0 +1,284 @@
+"""Heads trained on what a verifier says: REINFORCE with the base frozen and a group baseline.
+
+Owns the run: problems of a step, rollouts, verdicts, one step of AdamW, files. Credit is in credit.py, the draw in
+rollouts.py, the gradient of ln r in objective.py. Likelihood makes T calibrated; a reward makes it right where the
+model is unsure and its first choice is good (evidence, "what it teaches", 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..batch import Request
+from ..chat import render
+from ..errors import AutodecoError, UsageError, check_range
+from ..sampler import SamplingParams
+from ..tasks import NAMES, Problem, Verifier, load_task
+from .checkpoint import autodeco_config, load_heads, output_folder, save_heads
+from .credit import advantages, n_distinct
+from .data import Sample
+from .gguf_backbone import GgufBackbone
+from .objective import OBJECTIVES, Objective
+from .plan import ORDER, generator
+from .rollouts import Rollout, SoftEngine
+from .state import State, StateFile
+
+N_PROBLEMS = 20_000  # generated for a demo task: more than a run sees
+BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
+
+
+@dataclass(frozen=True)
+class RewardConfig:
+    """Settings of a run.
+
+    model, problems, output   GGUF; task as load_task takes it (the training split of a demo task); folder
+    init          heads to start from: a reward teaches nothing to heads whose replies are never right
+    heads         both | temp | top-p: which heads are trained
+    diversity     weight of distinct right solutions against right ones (credit.py)
+    steps, problems_per_step, samples   optimiser steps; problems in one, samples of each
+    """
+
+    model: str
+    problems: str
+    output: str
+    init: str
+    heads: str = "both"
+    diversity: float = 1.0
+    steps: int = 100
+    problems_per_step: int = 16
+    samples: int = 16
+    learning_rate: float = 3e-4
+    clip_norm: float = 1.0
+    max_tokens: int = 512
+    n_ctx: int = 0
+    parallel: int = 32
+    threads: int = 0
+    seed: int = 42
+    save_dtype: str = "bf16"
+    save_every: int = 0
+    resume: bool = False
+    log_every: int = 10
+
+    def check(self) -> None:
+        """Raises UsageError for the first setting out of its range."""
+        if self.heads not in ("both", "temp", "top-p"):
+            raise UsageError(f"heads: expected one of both, temp, top-p; got {self.heads!r}")
+        check_range("diversity", self.diversity, 0.0, 1000.0, "0 = right answers alone")
+        for name, low in {"steps": 1, "problems_per_step": 1, "samples": 2, "max_tokens": 1, "parallel": 1}.items():
+            check_range(name.replace("_", " "), getattr(self, name), low, 2**20)
+        if not 0.0 < self.learning_rate <= 1.0:
+            raise UsageError(f"learning_rate: expected above 0 and at most 1, got {self.learning_rate}")
+        if not 0.0 < self.clip_norm < math.inf:
+            raise UsageError(f"clip_norm: expected a number above 0, got {self.clip_norm}")
+
+
+COLUMNS = ("accuracy", "distinct", "mean_temperature", "mean_top_p", "tokens")
+
+
+@dataclass
+class RewardRecord:
+    """steps: one list a column, one entry an optimiser step, means over its rollouts; distinct: of a problem's samples.
+    seconds: of computing, those before an interruption included."""
+
+    steps: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
+    seconds: float = 0.0
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RewardRecord:
+        return cls(**values)
+
+    def last(self, name: str, n: int = 10) -> float:
+        """Mean over the last n steps."""
+        return float(np.mean(self.steps[name][-n:]))
+
+
+def train_on_reward(config: RewardConfig) -> RewardRecord:
+    """Train heads and save them to ``config.output``.
+
+    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError; AutodecoError when a
+    gradient is not finite, in which case nothing is saved and the last state stays.
+    """
+    config.check()
+    with output_folder(config.output), Verifier(math_verify=False) as verifier:
+        trainer = RewardTrainer(config, verifier)
+        with closing(trainer):
+            return trainer.run()
+
+
+class RewardTrainer:
+    """The state of one run."""
+
+    def __init__(self, config: RewardConfig, verifier: Verifier) -> None:
+        self.config, self.verifier = config, verifier
+        split = {"split": "train", "count": N_PROBLEMS} if config.problems in NAMES else {}
+        self.problems = load_task(config.problems, **split).problems
+        self.file = StateFile(config.output, self._fingerprint(), RewardRecord)
+        (self.file.check if config.resume else self.file.refuse_unfinished)()
+        self.backbone = GgufBackbone(config.model, config.threads)
+        prompt = self._prompt(self.problems[0])
+        self.backbone.load(torch.device("cpu"), [Sample(list(prompt), 1)])
+        start = load_heads(config.init, n_embd=self.backbone.n_embd)
+        self.backbone.check_heads(start)
+        self.start, self.heads = start, start.heads.float()
+        self.heads.detach_temperature = True
+        self._select_parameters()
+        self.objective = Objective(self.heads, self.backbone.lm_head, OBJECTIVES["joint"])
+        self.optimizer = torch.optim.AdamW(
+            self._trainable(), config.learning_rate, BETAS, ADAM_EPSILON, weight_decay=0.0
+        )
+        self.engine = SoftEngine(
+            self.backbone, self.heads, n_parallel=config.parallel, n_ctx=config.n_ctx, n_threads=config.threads
+        )
+        self.record = RewardRecord()
+
+    def run(self) -> RewardRecord:
+        first, clock = 0, time.monotonic()
+        if self.config.resume:
+            state = self.file.load(self.heads, self.optimizer)
+            first, self.record = state.step, state.record
+            _say(f"resumed after step {first} of {self.config.steps}")
+        for step in range(first, self.config.steps):
+            self._step(step)
+            self.record.seconds += time.monotonic() - clock
+            clock = time.monotonic()
+            self._after(step + 1)
+        self._save()
+        self.file.remove()
+        _say(f"saved {self.config.output} after {self.config.steps} steps, {self.record.seconds:.0f} s")
+        return self.record
+
+    # ---- one step --------------------------------------------------------------------
+
+    def _step(self, step: int) -> None:
+        problems = self._problems_of(step)
+        groups = self._rollouts(step, problems)
+        keys = [self._keys(problem, group) for problem, group in zip(problems, groups, strict=True)]
+        credit = np.concatenate([advantages(k, self.config.diversity) for k in keys])
+        rollouts = list(chain.from_iterable(groups))
+        self._update(rollouts, credit)
+        self._measure(rollouts, keys)
+
+    def _problems_of(self, step: int) -> list[Problem]:
+        """The same for a step whether the run came there in one go or was resumed."""
+        n, per_step = len(self.problems), self.config.problems_per_step
+        at = range(step * per_step, (step + 1) * per_step)
+        orders = {e: torch.randperm(n, generator=generator(self.config.seed, ORDER, e)) for e in {i // n for i in at}}
+        return [self.problems[int(orders[i // n][i % n])] for i in at]
+
+    def _rollouts(self, step: int, problems: Sequence[Problem]) -> list[list[Rollout]]:
+        n, prompts = self.config.samples, [self._prompt(problem) for problem in problems]
+        requests = [
+            Request(prompt, SamplingParams(seed=self._seed(step, p, k)), self.config.max_tokens)
+            for p, prompt in enumerate(prompts)
+            for k in range(n)
+        ]
+        found = dict(self.engine.rollouts(requests))
+        return [[found[p * n + k] for k in range(n)] for p in range(len(problems))]
+
+    def _seed(self, *numbers: int) -> int:
+        text = " ".join(map(str, (self.config.seed, *numbers)))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+    def _prompt(self, problem: Problem) -> tuple[int, ...]:
+        return tuple(render(self.backbone.model, list(problem.messages)))
+
+    def _keys(self, problem: Problem, group: Sequence[Rollout]) -> list[str | None]:
+        """The solution of each rollout; None where it is wrong or did not end."""
+        detokenize = self.backbone.model.detokenize
+        texts = [detokenize([s.id for s in r.reply.steps]).decode("utf-8", "replace") for r in group]
+        verdicts = self.verifier.check([(problem, text) for text in texts])
+        ended = [r.reply.finish_reason == "stop" for r in group]
+        return [v.key if v.right and end else None for v, end in zip(verdicts, ended, strict=True)]
+
+    def _update(self, rollouts: Sequence[Rollout], credit: np.ndarray) -> None:
+        """One step up the gradient of the mean over rollouts of A ln r(reply)."""
+        told = [(r, a) for r, a in zip(rollouts, credit, strict=True) if a]
+        if not told:
+            return
+        hidden = torch.from_numpy(np.concatenate([r.hidden for r, _ in told]))
+        labels = torch.tensor([s.id for r, _ in told for s in r.reply.steps])
+        weight = torch.tensor(
+            np.repeat([a for _, a in told], [len(r.reply.steps) for r, _ in told]), dtype=torch.float32
+        )
+        loss = self.objective(hidden, labels, weight=weight).top_p_sum / len(rollouts)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._trainable(), self.config.clip_norm)
+        if not norm.isfinite():
+            raise AutodecoError(f"the gradient is {norm.item()}: training diverged, nothing saved; lower --lr")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _measure(self, rollouts: Sequence[Rollout], keys: Sequence[Sequence[str | None]]) -> None:
+        steps = [s for r in rollouts for s in r.reply.steps]
+        values = {
+            "accuracy": np.mean([key is not None for group in keys for key in group]),
+            "distinct": np.mean([n_distinct(group) for group in keys]),
+            "mean_temperature": np.mean([s.temperature for s in steps]),
+            "mean_top_p": np.mean([s.top_p for s in steps]),
+            "tokens": len(steps) / len(rollouts),
+        }
+        for name, value in values.items():
+            self.record.steps[name].append(float(value))
+
+    # ---- files and parts ---------------------------------------------------------------
+
+    def _after(self, n_done: int) -> None:
+        config = self.config
+        if config.log_every and (n_done % config.log_every == 0 or n_done == config.steps):
+            r = self.record
+            _say(
+                f"step {n_done}/{config.steps}  right {100 * r.last('accuracy'):.1f} %  "
+                f"distinct {r.last('distinct'):.2f} of {config.samples}  T {r.last('mean_temperature'):.3f}  "
+                f"P {r.last('mean_top_p'):.3f}  {r.seconds / n_done:.1f} s a step"
+            )
+        if config.save_every and n_done % config.save_every == 0 and n_done < config.steps:
+            self.file.save(State(n_done, self.record, []), self.heads, self.optimizer)
+
+    def _save(self) -> None:
+        spec, record = self.heads.spec, self.record
+        trained = {head: self.config.heads in ("both", head) for head in ("temp", "top-p")}
+        config = autodeco_config(
+            self.backbone.config(),
+            spec,
+            self.backbone.name,
+            record.last("mean_temperature") if spec.has_temp else None,
+            record.last("mean_top_p") if spec.has_top_p else None,
+            trained["temp"] or self.start.enable_temperature,
+            trained["top-p"] or self.start.enable_top_p,
+        )
+        save_heads(self.config.output, self.heads, config, self.config.save_dtype)
+
+    def _select_parameters(self) -> None:
+        spec = self.heads.spec
+        for head, name, there in (("temp", "temp_head", spec.has_temp), ("top-p", "top_p_head", spec.has_top_p)):
+            if there:
+                getattr(self.heads, name).requires_grad_(self.config.heads in ("both", head))
+        if not self._trainable():
+            raise UsageError(f"heads: {self.config.init} has no {self.config.heads} head to train")
+
+    def _trainable(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.heads.parameters() if p.requires_grad]
+
+    def _fingerprint(self) -> dict[str, Any]:
+        free = {"output", "resume", "save_every", "log_every", "save_dtype"}
+        digest = hashlib.sha256(repr([(p.id, p.gt) for p in self.problems]).encode()).hexdigest()
+        return {k: v for k, v in asdict(self.config).items() if k not in free} | {"data": digest[:16]}
+
+    def close(self) -> None:
+        self.engine.close()
+        self.backbone.close()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
