@@ -55,6 +55,10 @@ def evaluate(
             "autodeco, expert, and constants as 0.7/0.9; comma between.",
         ),
     ] = "greedy,default,card,mean-shift,autodeco",
+    more_heads: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="NAME=HEADS.gguf: more heads, for methods as autodeco@NAME.", show_default=False),
+    ] = None,
     samples: Annotated[int, typer.Option("--samples", help="Replies a problem and seed.")] = 16,
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds: samples x seeds replies a problem.")] = 8,
     count: Annotated[int, typer.Option("--count", help="Problems of a demo task.")] = 200,
@@ -98,6 +102,7 @@ def evaluate(
         task=task,
         output=output or Path(f"eval-{Path(task).stem.replace(':', '-')}"),
         methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+        more_heads=dict(_named_heads(text) for text in more_heads or []),
         samples=samples,
         seeds=seeds,
         count=count,
@@ -206,11 +211,18 @@ def _drift_tables(report: dict) -> str:
     return "\n".join(lines)
 
 
+def _named_heads(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not (name and equals and path):
+        raise UsageError(f"--with: expected NAME=HEADS.gguf; got {text!r}")
+    return name, Path(path)
+
+
 def _tables(report: dict) -> str:
     from ..eval.report import frontier_line, table
 
     parts = []
     for name, group in report["groups"].items():
-        parts.append(f"{name}\n\n{table(group)}\n")
+        parts += [f"{name}\n\n{table(group, ours)}\n" for ours in group["differences"] or ["autodeco"]]
         parts += [frontier_line(method, group["frontier"]) for method in group.get("frontier", {}).get("interval", ())]
     return "\n".join(parts)

@@ -12,12 +12,13 @@ nothing.
     autodeco-t, autodeco-p, autodeco   the heads: temperature only, top-p only, both (paper Figure 4)
     expert       Expert-Guided Tuning: the best constants on the test set, an oracle (paper Figure 3)
     T/P          any constants, as 0.7/0.9
+    NAME@HEADS   autodeco, autodeco-t, autodeco-p or mean-shift with other heads than the first
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..batch import StockChain
@@ -48,13 +49,14 @@ _CONSTANTS = re.compile(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True)
 class Method:
-    """name: as in NAMES, or "T/P". params: all but the seed. stock: llama.cpp's samplers instead. once: draws nothing,
-    so that one sample of a problem tells all."""
+    """name: as above. params: all but the seed. stock: llama.cpp's samplers instead. once: draws nothing, so that one
+    sample of a problem tells all. heads: name of the heads that it is about, "" = the first."""
 
     name: str
     params: SamplingParams = SamplingParams()
     stock: StockChain | None = None
     once: bool = False
+    heads: str = ""
 
     @property
     def uses_heads(self) -> bool:
@@ -87,17 +89,19 @@ def _dynatemp(seed: int) -> list[int]:
     return [temp, llama_cpp.llama_sampler_init_dist(seed % 2**32)]
 
 
-def method(name: str, means: tuple[float, float] | None = None) -> Method:
-    """The method of a name; ``means`` are the constants of mean-shift. Raises UsageError for an unknown name."""
+def method(name: str, means: Mapping[str, tuple[float, float]] | None = None) -> Method:
+    """The method of a name; ``means``: by heads, the constants of mean-shift. Raises UsageError for an unknown name."""
+    base, _, heads = name.partition("@")
+    if base in HEADS_MODES:
+        return Method(name, SamplingParams(heads_mode=HEADS_MODES[base]), heads=heads)
+    if base == "mean-shift":
+        return replace(constants(*(means or {}).get(heads, (1.0, 1.0)), name), heads=heads)
     if found := _CONSTANTS.fullmatch(name):
         return constants(float(found[1]), float(found[2]), name)
-    if name in HEADS_MODES:
-        return Method(name, SamplingParams(heads_mode=HEADS_MODES[name]))
     simple = {
         "greedy": lambda: constants(0.0, 1.0, name),
         "default": lambda: constants(1.0, 1.0, name),
         "card": lambda: constants(*CARD, name),
-        "mean-shift": lambda: constants(*means, name),
         "min-p": lambda: Method(name, SamplingParams(min_p=MIN_P, heads_mode="none")),
         "dynatemp": lambda: Method(name, stock=_dynatemp),
     }
@@ -106,11 +110,11 @@ def method(name: str, means: tuple[float, float] | None = None) -> Method:
     return simple[name]()
 
 
-def check_names(names: Sequence[str]) -> None:
-    """Raises UsageError for a name that is none, or one that comes twice."""
+def check_names(names: Sequence[str], heads: Collection[str] = ()) -> None:
+    """Raises UsageError for a name that is none, one that comes twice, and heads other than "" and ``heads``."""
     for name in names:
-        if name != "expert":
-            method(name, (1.0, 1.0))
+        if name != "expert" and (about := method(name).heads) and about not in heads:
+            raise UsageError(f"method {name}: no heads of that name; add --with {about}=HEADS.gguf")
     if len(set(names)) < len(names):
         raise UsageError(f"methods: each once; got {', '.join(names)}")
 

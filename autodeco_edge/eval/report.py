@@ -86,19 +86,19 @@ def summarise(
     n_seeds: int,
     *,
     grid: Samples | None = None,
-    reference: str = "autodeco",
 ) -> dict[str, Any]:
     """The report on ``samples``, by kind of problem where there are several, and over all.
 
     kinds      problem id -> kind, the problems in order
     grid       samples of constants that span the frontier
-    reference  the method the others are compared with: differences are reference - other, over problems
+
+    differences  {ours: {other: ours - other}} for every pair of heads that is applied as a whole, over problems
     """
     groups = {ALL: list(kinds)}
     if len(set(kinds.values())) > 1:
         groups |= {kind: [p for p in kinds if kinds[p] == kind] for kind in dict.fromkeys(kinds.values())}
     m = _coverage_of(kinds, [*samples.values(), *(grid or {}).values()])
-    return {name: _group(problems, samples, grid or {}, n_seeds, reference, m) for name, problems in groups.items()}
+    return {name: _group(problems, samples, grid or {}, n_seeds, m) for name, problems in groups.items()}
 
 
 def _coverage_of(problems: Collection[str], methods: Sequence[Sequence[Sample]]) -> int:
@@ -107,24 +107,26 @@ def _coverage_of(problems: Collection[str], methods: Sequence[Sequence[Sample]])
     return min([COVERAGE_OF, *(n for n in drawn if n > 1)])
 
 
-def _group(
-    problems: list[str], samples: Samples, grid: Samples, n_seeds: int, reference: str, m: int
-) -> dict[str, Any]:
+def _group(problems: list[str], samples: Samples, grid: Samples, n_seeds: int, m: int) -> dict[str, Any]:
     scores = {name: Scores(rows, problems, m) for name, rows in samples.items()}
     report: dict[str, Any] = {"coverage_of": m, "methods": {name: s.row(n_seeds) for name, s in scores.items()}}
-    if reference in scores:
-        ours = scores[reference]
-        report["differences"] = {
-            name: {
-                "accuracy": asdict(paired_bootstrap(ours.accuracy, s.accuracy)),
-                "coverage": asdict(paired_bootstrap(ours.coverage, s.coverage)),
-            }
-            for name, s in scores.items()
-            if name != reference
-        }
+    report["differences"] = {
+        ours: _differences(ours, scores) for ours in scores if ours.partition("@")[0] == "autodeco"
+    }
     if grid:
         report["frontier"] = _frontier(scores, {name: Scores(rows, problems, m) for name, rows in grid.items()}, m)
     return report
+
+
+def _differences(ours: str, scores: Mapping[str, Scores]) -> dict[str, Any]:
+    return {
+        name: {
+            "accuracy": asdict(paired_bootstrap(scores[ours].accuracy, s.accuracy)),
+            "coverage": asdict(paired_bootstrap(scores[ours].coverage, s.coverage)),
+        }
+        for name, s in scores.items()
+        if name != ours
+    }
 
 
 def _frontier(scores: Mapping[str, Scores], grid: Mapping[str, Scores], m: int) -> dict[str, Any]:
@@ -176,7 +178,7 @@ def table(group: Mapping[str, Any], reference: str = "autodeco") -> str:
     head += ["mean T", "mean P", "tokens"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for name, m in group["methods"].items():
-        difference = group.get("differences", {}).get(name)
+        difference = group["differences"].get(reference, {}).get(name)
         cells = [name, _interval(m["accuracy"], 100, 1)]
         cells += [_interval(difference["accuracy"], 100, 1, sign=True) if difference else ""]
         cells += [_interval(m["coverage"], 1, 2)]

@@ -13,9 +13,9 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from ..errors import NoHeadsError, UsageError, check_range
 from ..model import Model
 from ..records import RecordFile
 from ..runtime import check_heads, open_heads
+from ..sampler import Heads
 from ..tasks import NAMES, Problem, Task, Verifier, load_task
 from . import methods as methods_of
 from .methods import Method
@@ -44,6 +45,7 @@ class EvalConfig:
     task            as load_task takes it
     output          folder of the results
     methods         names (methods.py)
+    more_heads      other heads files by the name that a method gives behind "@"
     samples, seeds  draws a problem: samples x seeds (paper: 16 x 8)
     count, limit    generated problems; at most so many of the task
     calibration     task whose mean T and P mean-shift takes; None: the calibration split of a demo task, else the means
@@ -56,6 +58,7 @@ class EvalConfig:
     output: Path
     heads: str | Path | None = "auto"
     methods: tuple[str, ...] = ("greedy", "default", "card", "mean-shift", "autodeco")
+    more_heads: Mapping[str, Path] = field(default_factory=dict)
     samples: int = 16
     seeds: int = 8
     count: int = 200
@@ -69,7 +72,7 @@ class EvalConfig:
     limits: Limits = Limits()
 
     def check(self) -> None:
-        methods_of.check_names(self.methods)
+        methods_of.check_names(self.methods, self.more_heads)
         check_range("samples", self.samples, 1, 4096)
         check_range("seeds", self.seeds, 1, 4096)
         check_range("expert samples", self.expert_samples, 1, 2**20)
@@ -106,19 +109,19 @@ class Evaluation:
         self.task = task
         self.model = Model(config.model)
         self.heads = open_heads(config.heads, self.model.path)
-        if self.heads:
-            check_heads(self.heads, self.model.handle, self.model.path)
-        elif any(name.startswith("autodeco") or name == "mean-shift" for name in config.methods):
+        self.more = {name: Heads(path) for name, path in config.more_heads.items()}
+        for heads in filter(None, (self.heads, *self.more.values())):
+            check_heads(heads, self.model.handle, self.model.path)
+        if self.heads is None and any(name.startswith("autodeco") or name == "mean-shift" for name in config.methods):
             raise NoHeadsError(f"{config.model}: has no heads inside; give --heads FILE, or only methods without heads")
-        self.drawer = Drawer(self.model, self.heads, config.limits, verifier, config.seed)
+        self.drawer = Drawer(self.model, self.heads, config.limits, verifier, config.seed, self.more)
         self.identity = {"model": identity(config.model)}
-        self.heads_identity = identity(self.heads.path) if self.heads else None
 
     def run(self) -> dict[str, Any]:
         n = self.config.samples * self.config.seeds
-        samples, grid, means, tuned = {}, {}, None, None
-        if "mean-shift" in self.config.methods:
-            means = self.means()
+        samples, grid, tuned = {}, {}, None
+        about = [name.partition("@")[2] for name in self.config.methods if name.startswith("mean-shift")]
+        means = {heads: self.means(heads) for heads in about}
         for name in self.config.methods:
             if name == "expert":
                 tuned = self.tune()
@@ -147,6 +150,7 @@ class Evaluation:
         return settings | {
             "model": self.config.model.name,
             "heads": self.heads.path.name if self.heads else None,
+            "more_heads": {name: path.name for name, path in self.config.more_heads.items()},
             "task": self.task.name,
             "n_problems": len(self.task.problems),
         }
@@ -158,7 +162,7 @@ class Evaluation:
         return self._draw(method, self.task.problems, n, path)
 
     def _draw(self, method: Method, problems: Sequence[Problem], n: int, path: Path) -> list[Sample]:
-        identity_ = self.identity | ({"heads_file": self.heads_identity} if method.uses_heads else {})
+        identity_ = self.identity | self._heads_identity(method)
         head = header(self.task.name, method, self.config.seed, identity_, self.config.limits)
         start = time.monotonic()
         with RecordFile(path, head, resume=True) as file:  # evaluate() has refused what another run left
@@ -172,18 +176,23 @@ class Evaluation:
         )
         return found
 
+    def _heads_identity(self, method: Method) -> dict[str, str]:
+        return {"heads_file": identity(self.drawer.heads[method.heads].path)} if method.uses_heads else {}
+
     # ---- constants -------------------------------------------------------------------
 
-    def means(self) -> tuple[float, float]:
-        """Mean T and P of the heads over the tokens they draw on other problems than the test's."""
+    def means(self, name: str) -> tuple[float, float]:
+        """Mean T and P of the heads of that name over the tokens they draw on other problems than the test's."""
         problems = self._calibration_problems()
         if problems is None:
-            t, p = self.heads.mean_temperature, self.heads.mean_top_p
+            heads = self.drawer.heads[name]
+            t, p = heads.mean_temperature, heads.mean_top_p
             if t is None and p is None:
                 raise UsageError("mean-shift: the heads record no means; give --calibration TASK")
         else:
-            path = self.config.output / "calibration.jsonl"
-            found = self._draw(methods_of.method("autodeco"), problems, CALIBRATION_SAMPLES, path)
+            suffix = f"@{name}" if name else ""
+            path = self.config.output / f"calibration{suffix}.jsonl"
+            found = self._draw(methods_of.method(f"autodeco{suffix}"), problems, CALIBRATION_SAMPLES, path)
             weights = [s.n_tokens for s in found]
             t, p = (_weighted([getattr(s, name) for s in found], weights) for name in ("mean_t", "mean_p"))
         return (1.0 if t is None else round(t, 3), 1.0 if p is None else round(p, 3))

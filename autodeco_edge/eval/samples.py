@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -67,11 +67,19 @@ class Limits:
 
 
 class Drawer:
-    """Draws and judges samples with one model; keeps the engine that the last method used."""
+    """Draws and judges samples with one model; keeps the engine that the last method used. more: other heads, by name."""
 
-    def __init__(self, model: Model, heads: Heads | None, limits: Limits, verifier: Verifier, seed: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        heads: Heads | None,
+        limits: Limits,
+        verifier: Verifier,
+        seed: int,
+        more: Mapping[str, Heads] | None = None,
+    ) -> None:
         self.model = model
-        self.heads = heads
+        self.heads = {"": heads, **(more or {})}
         self.limits = limits
         self.verifier = verifier
         self.seed = seed
@@ -149,19 +157,20 @@ class Drawer:
         return samples
 
     def _engine_of(self, method: Method) -> BatchEngine:
-        """One engine at a time: a method of its own samplers needs a context of its own."""
-        if self._engine is None or self._engine_for is not method.stock:
+        """One engine at a time: other heads, and llama.cpp's samplers, need a context of their own."""
+        heads = self.heads[method.heads if method.uses_heads else ""]
+        if self._engine is None or self._engine_for != (heads, method.stock):
             self.close()
             limits = self.limits
             self._engine = BatchEngine(
                 self.model,
-                self.heads,
+                heads,
                 n_parallel=limits.n_parallel,
                 n_ctx=limits.n_ctx,
                 n_threads=limits.n_threads,
                 stock=method.stock,
             )
-            self._engine_for = method.stock
+            self._engine_for = heads, method.stock
         return self._engine
 
     def close(self) -> None:

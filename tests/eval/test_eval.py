@@ -77,7 +77,7 @@ def test_report_counts_the_rows(whole):
     for name, row in report["groups"]["all"]["methods"].items():
         found = rows(out / "samples" / f"{name}.jsonl")
         assert row["accuracy"]["mean"] == pytest.approx(np.mean([r["right"] for r in found]))
-    assert set(report["groups"]["all"]["differences"]) == set(METHODS) - {"autodeco"}
+    assert set(report["groups"]["all"]["differences"]["autodeco"]) == set(METHODS) - {"autodeco"}
 
 
 def test_mean_shift_is_measured_on_other_problems(whole):
@@ -85,7 +85,7 @@ def test_mean_shift_is_measured_on_other_problems(whole):
     found = rows(out / "calibration.jsonl")
     weights = [r["n_tokens"] for r in found]
     want = [round(float(np.average([r[k] for r in found], weights=weights)), 3) for k in ("mean_t", "mean_p")]
-    assert report["mean_shift"] == want
+    assert report["mean_shift"] == {"": want}
     assert not {r["problem"] for r in found} & {r["problem"] for r in rows(out / "samples" / "autodeco.jsonl")}
     assert json.loads((out / "samples" / "mean-shift.jsonl").open().readline())["temperature"] == want[0]
 
@@ -167,6 +167,20 @@ def test_more_samples_go_on_from_those_there(whole, tmp_path):
     assert run(*more, "--methods", "autodeco", "-o", out, "--resume").returncode == 0
     after = rows(path)
     assert len(after) == 6 * 9 and [r for r in after if r["sample"] < 4] == before
+
+
+def test_other_heads_in_the_same_table(tmp_path):
+    """The same heads under another name draw the same replies, and have the same means."""
+    methods = "autodeco,autodeco@copy,mean-shift,mean-shift@copy"
+    done = run(*SMALL, "--methods", methods, "--with", f"copy={demo_model()}", "-o", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (rows(tmp_path / "samples" / f"{name}.jsonl") for name in ("autodeco", "autodeco@copy"))
+    assert ours == theirs
+    report = json.loads(done.stdout)
+    assert report["mean_shift"][""] == report["mean_shift"]["copy"]
+    assert set(report["groups"]["all"]["differences"]) == {"autodeco", "autodeco@copy"}
+    missing = run(*SMALL, "--methods", "autodeco@none", "-o", tmp_path / "b")
+    assert missing.returncode == 2 and "--with none=HEADS.gguf" in missing.stderr
 
 
 REFUSED = {

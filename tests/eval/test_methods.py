@@ -24,12 +24,22 @@ from autodeco_edge.eval.methods import NAMES, check_names, frontier_grid, method
     }.items(),
 )
 def test_settings(name, settings):
-    found = method(name, (0.48, 0.93))
+    found = method(name, {"": (0.48, 0.93)})
     p = found.seeded(7)
     assert (p.heads_mode, p.temperature, p.top_p, p.min_p) == settings and p.seed == 7
     assert found.uses_heads == name.startswith("autodeco")
     assert found.is_constant == (name not in ("min-p", "autodeco-t", "autodeco-p", "autodeco"))
     assert found.once == (name == "greedy")
+
+
+def test_other_heads_are_named_behind_an_at_sign():
+    means = {"": (0.5, 0.9), "mine": (0.3, 0.8)}
+    assert method("autodeco-t@mine").heads == "mine" and method("autodeco-t@mine").uses_heads
+    found = method("mean-shift@mine", means).params
+    assert (found.temperature, found.top_p) == (0.3, 0.8)
+    check_names(["autodeco", "autodeco@mine"], ["mine"])
+    with pytest.raises(UsageError, match="--with other=HEADS"):
+        check_names(["autodeco@other"], ["mine"])
 
 
 def test_dynatemp_is_llama_cpps_own():

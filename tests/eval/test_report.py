@@ -46,9 +46,9 @@ def test_groups_are_the_kinds():
 
 
 def test_differences_are_paired_over_problems():
-    difference = summarise(PROBLEMS, {"autodeco": OURS, "default": THEIRS}, 2)[ALL]["differences"]["default"][
-        "accuracy"
-    ]
+    difference = summarise(PROBLEMS, {"autodeco": OURS, "default": THEIRS}, 2)[ALL]["differences"]["autodeco"][
+        "default"
+    ]["accuracy"]
     per_problem = np.array([1 - 0.25, 0.0, 1.0])
     assert difference["mean"] == pytest.approx(per_problem.mean())
     assert 0.0 <= difference["low"] <= difference["mean"] <= difference["high"] <= 1.0
