@@ -37,9 +37,10 @@ LAYERS = {
     "train": 6,
     "bench": 7,
     "eval": 7,
-    "cli": 8,
-    "__main__": 9,
-    "__init__": 9,
+    "collect": 8,
+    "cli": 9,
+    "__main__": 10,
+    "__init__": 10,
 }
 # convert, train, bench and cli are packages: inside one of them, modules import each other.
 

@@ -13,7 +13,7 @@ import sys
 import typer
 
 from ..errors import AutodecoError
-from . import bench, convert, doctor, eval, models, run, train
+from . import bench, collect, convert, doctor, eval, models, run, train
 
 app = typer.Typer(
     name="autodeco-edge",
@@ -33,6 +33,7 @@ app.command()(convert.convert)
 app.command()(convert.merge)
 app.command()(models.show)
 app.command()(convert.verify)
+app.command()(collect.collect)
 app.command()(train.train)
 app.command()(doctor.doctor)
 app.add_typer(bench.app)

@@ -48,6 +48,7 @@ class EvalConfig:
     more_heads      other heads files by the name that a method gives behind "@"
     samples, seeds  draws a problem: samples x seeds (paper: 16 x 8)
     count, limit    generated problems; at most so many of the task
+    split           of a demo task: test, calibration or train; to choose among heads, use another than test
     calibration     task whose mean T and P mean-shift takes; None: the calibration split of a demo task, else the means
                     recorded with the heads
     expert_samples, grid_samples   draws a problem and constant in Expert-Guided Tuning, and for the frontier (0: none)
@@ -63,6 +64,7 @@ class EvalConfig:
     seeds: int = 8
     count: int = 200
     limit: int | None = None
+    split: str = "test"
     calibration: str | None = None
     expert_samples: int = 32
     grid_samples: int = 0
@@ -90,7 +92,7 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
     config.check()
     if not config.resume and (config.output / "samples").exists():
         raise UsageError(f"{config.output}: holds samples; pass --resume to go on with them, or choose another -o")
-    task = load_task(config.task, limit=config.limit, count=config.count)
+    task = load_task(config.task, limit=config.limit, count=config.count, split=config.split)
     with (
         Verifier(math_verify=config.math_verify) as verifier,
         closing(Evaluation(config, task, verifier)) as evaluation,
