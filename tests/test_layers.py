@@ -34,13 +34,13 @@ LAYERS = {
     "batch": 6,
     "trace": 6,
     "llama": 6,
-    "train": 6,
-    "bench": 7,
-    "eval": 7,
-    "collect": 8,
-    "cli": 9,
-    "__main__": 10,
-    "__init__": 10,
+    "train": 7,
+    "bench": 8,
+    "eval": 8,
+    "collect": 9,
+    "cli": 10,
+    "__main__": 11,
+    "__init__": 11,
 }
 # convert, train, bench and cli are packages: inside one of them, modules import each other.
 
