@@ -44,6 +44,10 @@ class SamplerParams(ctypes.Structure):
         ("heads_mode", c_int),
         ("cpu_draw", c_bool),
         ("logprob", c_bool),
+        ("temp_min", c_float),
+        ("temp_max", c_float),
+        ("top_p_min", c_float),
+        ("top_p_max", c_float),
     ]
 
 
@@ -72,13 +76,13 @@ _SIGNATURES = {
     "autodeco_llama_version": (c_char_p, []),
     "autodeco_check_llama": (c_int, _ERR),
     "autodeco_kernels_name": (c_char_p, [c_int32]),
+    "autodeco_log_line": (c_char_p, [c_int32]),
+    "autodeco_log_clear": (None, []),
+    "autodeco_log_set_verbose": (None, [c_bool]),
     "autodeco_heads_load_from_file": (c_int, [c_char_p, POINTER(c_void_p), *_ERR]),
     "autodeco_heads_free": (None, [c_void_p]),
     "autodeco_heads_n_embd": (c_int32, [c_void_p]),
     "autodeco_heads_n_hidden": (c_int32, [c_void_p]),
-    "autodeco_log_line": (c_char_p, [c_int32]),
-    "autodeco_log_clear": (None, []),
-    "autodeco_log_set_verbose": (None, [c_bool]),
     "autodeco_heads_n_vocab": (c_int32, [c_void_p]),
     "autodeco_heads_n_extra": (c_int32, [c_void_p]),
     "autodeco_heads_has_temp": (c_bool, [c_void_p]),

@@ -17,20 +17,48 @@ _PROBE_SECONDS = 30
 _FATES = ("ok", "SIGILL")  # verdicts worth remembering
 
 
-def physical_cores() -> int:
-    """Physical cores this process may run on; SMT siblings count once. At least 1."""
+def physical_cores(devices: Path = Path("/sys/devices")) -> int:
+    """Physical performance cores this process may run on; SMT siblings count once. At least 1.
+
+    On a hybrid processor the slow cores are left out: every layer ends with a barrier, where all would wait
+    for them.
+    """
     try:
         allowed = os.sched_getaffinity(0)
     except AttributeError:  # macOS, Windows
         return _darwin_performance_cores() or os.cpu_count() or 1
+    allowed = allowed & _performance_cpus(allowed, devices) or allowed
     cores = set()
     for cpu in allowed:
-        topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+        topology = devices / f"system/cpu/cpu{cpu}/topology"
         try:
             cores.add(((topology / "physical_package_id").read_text(), (topology / "core_id").read_text()))
         except OSError:
             return len(allowed)
     return len(cores) or 1
+
+
+def _performance_cpus(cpus: set[int], devices: Path) -> set[int]:
+    """The fast ones: as an Intel hybrid lists them, or those of the largest capacity (Arm); all where all are alike."""
+    try:
+        return _cpu_list((devices / "cpu_core/cpus").read_text())
+    except (OSError, ValueError):
+        pass
+    try:
+        capacity = {cpu: int((devices / f"system/cpu/cpu{cpu}/cpu_capacity").read_text()) for cpu in cpus}
+    except (OSError, ValueError):
+        return cpus
+    fast = max(capacity.values()) * 0.75  # a fastest "prime" core does not make slow ones of its neighbours
+    return {cpu for cpu, value in capacity.items() if value >= fast}
+
+
+def _cpu_list(text: str) -> set[int]:
+    """{0, 1, 2, 3, 8} of "0-3,8"."""
+    cpus: set[int] = set()
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        cpus.update(range(int(first), int(last or first) + 1))
+    return cpus
 
 
 def _darwin_performance_cores() -> int:

@@ -200,7 +200,7 @@ def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]
     if penalties != (1.0, 0.0, 0.0):
         last_n = llama.last_n_tokens_size
         filters.append(_adder(lambda: llama_cpp.llama_sampler_init_penalties(llama._n_vocab, last_n, *penalties)))
-    if kwargs.get("top_k", 0) > 0:
+    if 0 < kwargs.get("top_k", 0) < llama._n_vocab:  # llama.cpp may put it into the graph, where a larger k aborts
         filters.append(_adder(lambda: llama_cpp.llama_sampler_init_top_k(kwargs["top_k"])))
     return tuple(filters)
 

@@ -10,7 +10,7 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,13 +166,14 @@ class Engine:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._ctx = None
-        _check_limits(n_ctx, n_threads)
+        check_limits(n_ctx, n_threads)
         self.model = (
             model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers, extra_buffers=extra_buffers)
         )
         self.heads = open_heads(heads, self.model.path)
         if self.heads:
             check_heads(self.heads, self.model.handle, self.model.path)
+        self._cpu_draw, self._filtered = cpu_draw, False
         self.sampler = Sampler(self.heads, SamplingParams(), cpu_draw=cpu_draw)
         self.n_ctx = n_ctx or min(self.model.n_ctx_train, DEFAULT_CONTEXT)
         self.n_threads = n_threads or physical_cores()
@@ -207,6 +208,22 @@ class Engine:
                 f"no memory for a context of {self.n_ctx} tokens ({log.last_error() or 'no reason given'}); pass a smaller -c"
             )
         return ctx
+
+    def set_filters(self, filters: Sequence[Callable[[int], None]] = ()) -> None:
+        """Put CPU samplers (filters.py) between the logits and the cut from the next generation on; () = none.
+
+        Raises BusyError while a generation runs.
+        """
+        self._check_alive()
+        if not filters and not self._filtered:
+            return
+        with self._exclusive(), deferred_interrupt():  # the context must never hold a chain that nobody owns
+            sampler = Sampler(self.heads, SamplingParams(), filters=tuple(filters), cpu_draw=self._cpu_draw)
+            llama_cpp.llama_set_sampler(self._ctx, 0, sampler.chain)
+            self.sampler.close()
+            self.sampler = sampler
+            self._filtered = bool(filters)
+            self.sampler.check()
 
     # ---- generation ----------------------------------------------------------------
 
@@ -355,7 +372,8 @@ class Engine:
         self.close()
 
 
-def _check_limits(n_ctx: int, n_threads: int) -> None:
+def check_limits(n_ctx: int, n_threads: int) -> None:
+    """Raises UsageError for a context or a number of threads that llama.cpp would not take."""
     if n_ctx != 0 and not 2 <= n_ctx <= _MAX_CONTEXT:
         raise UsageError(f"context: allowed 2 to {_MAX_CONTEXT} tokens, or 0 for the model's own; got {n_ctx}")
     if not 0 <= n_threads <= _MAX_THREADS:

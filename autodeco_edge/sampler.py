@@ -63,6 +63,9 @@ class SamplingParams:
     min_p        tokens below min_p x the largest are dropped before the cut; 0 = off
     heads_mode   "both", "temp", "top-p" or "none": which heads are applied
     logprobs     report Step.logprob: a second exponential for every logit, a tenth of the step's time
+    temp_range   (low, high) that T* is kept within after the factor, 0 <= low <= high; high 0 = no upper limit.
+                 Greedy stays greedy
+    top_p_range  (low, high) that P* is kept within, likewise
     """
 
     seed: int = 0
@@ -71,6 +74,8 @@ class SamplingParams:
     min_p: float = 0.0
     heads_mode: str = "both"
     logprobs: bool = False
+    temp_range: tuple[float, float] = (0.0, 0.0)
+    top_p_range: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         check_range("temperature", self.temperature, 0.0, 100.0, "0 = greedy, 1 = the heads' own")
@@ -78,6 +83,8 @@ class SamplingParams:
         check_range("min-p", self.min_p, 0.0, 1.0, "0 = off")
         if self.heads_mode not in HEADS_MODES:
             raise UsageError(f"heads mode: allowed {', '.join(HEADS_MODES)}; got '{self.heads_mode}'")
+        _check_limits("temperature range", self.temp_range, 100.0)
+        _check_limits("top-p range", self.top_p_range, 1.0)
         if not 0 <= self.seed < 2**64:
             raise UsageError(f"seed: allowed 0 to 2^64 - 1; got {self.seed}")
 
@@ -90,7 +97,17 @@ class SamplingParams:
             HEADS_MODES[self.heads_mode],
             cpu_draw,
             self.logprobs,
+            *self.temp_range,
+            *self.top_p_range,
         )
+
+
+def _check_limits(name: str, limits: tuple[float, float], largest: float) -> None:
+    low, high = limits
+    check_range(f"{name}, low end", low, 0.0, largest, "0 = none")
+    check_range(f"{name}, high end", high, 0.0, largest, "0 = none")
+    if high and low > high:
+        raise UsageError(f"{name}: the low end must not exceed the high end; got {low:g} to {high:g}")
 
 
 @dataclass(frozen=True)
@@ -101,8 +118,8 @@ class Step:
     id               token id
     temperature      T of the head in (0, 2); None where no head was evaluated
     top_p            P of the head in (0, 1); None where no head was evaluated
-    temperature_eff  T* = T x user's, what the logits were divided by; 0 = greedy
-    top_p_eff        P* = P x user's, the nucleus mass
+    temperature_eff  T* = T x user's within the user's range, what the logits were divided by; 0 = greedy
+    top_p_eff        P* = P x user's within the user's range, the nucleus mass
     n_kept           tokens in the nucleus
     entropy          nats, of softmax(l / T)
     max_prob         of softmax(l / T)
@@ -165,6 +182,17 @@ class Heads:
         lib.autodeco_heads_desc(self.handle, buf, len(buf))
         return buf.value.decode()
 
+    def step(self, hidden: np.ndarray, logits: np.ndarray, params: SamplingParams, index: int = 0) -> Step:
+        """What the sampler makes of one position, by the code that the graph runs: T, P and the token of random number
+        ``index``. hidden float32 [n_embd], post-norm; logits float32 [n_vocab], raw."""
+        raw = _native.Step()
+        status = lib.autodeco_step_once(
+            self.handle, params.native(False), None, _floats(hidden), _floats(logits), len(logits), index, 1, raw
+        )
+        if status != Status.OK:
+            raise AutodecoError(f"the sampler refused a position ({Status(status).name.lower()}); check model and heads")
+        return _step(index, raw)
+
     def check_model(self, model) -> None:
         """Raises MismatchError naming the field in which `model` (a llama_model pointer) differs."""
         err = ctypes.create_string_buffer(512)
@@ -182,17 +210,6 @@ class Sampler:
     heads     Heads, or None: plain sampling with the same reports
     filters   callables ``add(chain_pointer)`` that append CPU samplers (grammar, penalties, ...);
               with any of them, or with cpu_draw, the heads run in the graph and the cut and the
-    def step(self, hidden: np.ndarray, logits: np.ndarray, params: SamplingParams, index: int = 0) -> Step:
-        """What the sampler makes of one position, by the code that the graph runs: T, P and the token of random number
-        ``index``. hidden float32 [n_embd], post-norm; logits float32 [n_vocab], raw."""
-        raw = _native.Step()
-        status = lib.autodeco_step_once(
-            self.handle, params.native(False), None, _floats(hidden), _floats(logits), len(logits), index, 1, raw
-        )
-        if status != Status.OK:
-            raise AutodecoError(f"the sampler refused a position ({Status(status).name.lower()}); check model and heads")
-        return _step(index, raw)
-
               draw on the CPU, behind the filters.
 
     ``close`` after the context is freed or the chain detached. A chain attaches once.
@@ -257,6 +274,13 @@ class Sampler:
             _check(status, self._err)
         return _step(index, self._raw)
 
+    def take(self, index: int) -> Step:
+        """What the graph drew for this chain's one output of a batch that it shares with other chains; accepts it."""
+        self.check()
+        lib.autodeco_sampler_get_steps(self._smpl, self._raw, 1)
+        llama_cpp.llama_sampler_accept(self.chain, self._raw.token)
+        return _step(index, self._raw)
+
     def close(self) -> None:
         if getattr(self, "chain", None):
             llama_cpp.llama_sampler_free(self.chain)
@@ -264,6 +288,12 @@ class Sampler:
 
     def __del__(self) -> None:
         self.close()
+
+
+def _floats(values: np.ndarray):
+    """Pointer to contiguous float32 values, which the caller keeps alive."""
+    assert values.dtype == np.float32 and values.flags.c_contiguous
+    return values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
 
 def _step(index: int, raw: _native.Step) -> Step:
@@ -274,21 +304,8 @@ def _step(index: int, raw: _native.Step) -> Step:
         top_p=_known(raw.top_p),
         temperature_eff=raw.temp_eff,
         top_p_eff=raw.top_p_eff,
-    def take(self, index: int) -> Step:
-        """What the graph drew for this chain's one output of a batch that it shares with other chains; accepts it."""
-        self.check()
-        lib.autodeco_sampler_get_steps(self._smpl, self._raw, 1)
-        llama_cpp.llama_sampler_accept(self.chain, self._raw.token)
-        return _step(index, self._raw)
-
         n_kept=raw.n_kept,
         entropy=raw.entropy,
         max_prob=raw.max_prob,
         logprob=_known(raw.logprob),
     )
-def _floats(values: np.ndarray):
-    """Pointer to contiguous float32 values, which the caller keeps alive."""
-    assert values.dtype == np.float32 and values.flags.c_contiguous
-    return values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
-
-

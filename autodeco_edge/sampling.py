@@ -11,6 +11,7 @@ heads: T* and P* (after the user's own parameters) come in as numbers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,11 +58,20 @@ def uniform(seed: int, index: int) -> float:
     return ((x0 << 21) | (x1 >> 11)) * 2.0**-53
 
 
-def effective(temp: float | None, top_p: float | None, user_temp: float, user_top_p: float) -> tuple[float, float]:
-    """T* = T x user_temp (0 = greedy), P* = clamp(P x user_top_p, 0, 1); a head that is off counts as 1 (semantics 3.2)."""
+def effective(
+    temp: float | None,
+    top_p: float | None,
+    user_temp: float,
+    user_top_p: float,
+    temp_range: tuple[float, float] = (0.0, math.inf),
+    top_p_range: tuple[float, float] = (0.0, 1.0),
+) -> tuple[float, float]:
+    """T* = T x user_temp (0 = greedy), P* = clamp(P x user_top_p, 0, 1), a head that is off counts as 1 (semantics 3.2);
+    then both within the user's (low, high), which the official runtime does not have. Greedy stays greedy."""
     t = (1.0 if temp is None else temp) * user_temp
     p = (1.0 if top_p is None else top_p) * user_top_p
-    return t, min(max(p, 0.0), 1.0)
+    t = 0.0 if user_temp == 0.0 else min(max(t, temp_range[0]), temp_range[1])
+    return t, min(max(p, top_p_range[0]), top_p_range[1])
 
 
 def nucleus(weights: np.ndarray, top_p: float, key: np.ndarray | None = None) -> np.ndarray:

@@ -67,14 +67,21 @@ float autodeco_head_logit(const struct autodeco_head * head, int32_t n_embd, int
     return (float) z;
 }
 
-// T* = T x user's (0 = greedy), P* = clamp(P x user's, 0, 1); a head that is off counts as 1
+// x within [min, max], 0 = no limit; the upper one has the last word
+static float within(float x, float min, float max) {
+    x = min > 0.0f && x < min ? min : x;
+    return max > 0.0f && x > max ? max : x;
+}
+
+// T* = T x user's (0 = greedy), P* = clamp(P x user's, 0, 1), both within the user's limits; a head that is
+// off counts as 1
 void autodeco_combine_params(const struct autodeco_sampler_params * params, struct autodeco_step * step) {
     const bool use_temp  = params->heads_mode == AUTODECO_HEADS_BOTH || params->heads_mode == AUTODECO_HEADS_TEMP;
     const bool use_top_p = params->heads_mode == AUTODECO_HEADS_BOTH || params->heads_mode == AUTODECO_HEADS_TOP_P;
     const float t = use_temp  && !isnan(step->temp)  ? step->temp  : 1.0f;
     const float p = use_top_p && !isnan(step->top_p) ? step->top_p : 1.0f;
-    step->temp_eff  = t * params->temp;
-    step->top_p_eff = fminf(fmaxf(p * params->top_p, 0.0f), 1.0f);
+    step->temp_eff  = params->temp == 0.0f ? 0.0f : within(t * params->temp, params->temp_min, params->temp_max);
+    step->top_p_eff = within(fminf(fmaxf(p * params->top_p, 0.0f), 1.0f), params->top_p_min, params->top_p_max);
 }
 
 // ---- random number ----------------------------------------------------------------------

@@ -431,7 +431,7 @@ enum autodeco_status autodeco_heads_check_model(const struct autodeco_heads * he
 }
 
 struct autodeco_sampler_params autodeco_sampler_default_params(void) {
-    return (struct autodeco_sampler_params) { .seed = 0, .temp = 1.0f, .top_p = 1.0f, .min_p = 0.0f, .heads_mode = AUTODECO_HEADS_BOTH, .cpu_draw = false, .logprob = false };
+    return (struct autodeco_sampler_params) { .seed = 0, .temp = 1.0f, .top_p = 1.0f, .min_p = 0.0f, .heads_mode = AUTODECO_HEADS_BOTH, .cpu_draw = false, .logprob = false, .temp_min = 0.0f, .temp_max = 0.0f, .top_p_min = 0.0f, .top_p_max = 0.0f };
 }
 
 struct llama_sampler * autodeco_sampler_init(const struct autodeco_heads * heads, struct autodeco_sampler_params params) {

@@ -93,6 +93,10 @@ struct autodeco_sampler_params {
     enum autodeco_heads_mode heads_mode;
     bool                     cpu_draw;   // T and P in the graph, cut and draw in autodeco_sampler_init_draw
     bool                     logprob;    // report it: a second exponential for every logit
+    float                    temp_min;   // limits of T*, after the user's factor; 0 = none. Greedy stays greedy.
+    float                    temp_max;
+    float                    top_p_min;  // limits of P*, likewise
+    float                    top_p_max;
 };
 
 // One drawn token. temp and top_p are the heads' own values, NAN where not evaluated.
@@ -100,8 +104,8 @@ struct autodeco_step {
     int32_t token;     // -1 until drawn
     float   temp;      // T, (0, 2)
     float   top_p;     // P, (0, 1)
-    float   temp_eff;  // T* = T x user's
-    float   top_p_eff; // P* = P x user's
+    float   temp_eff;  // T* = T x user's, within the user's limits
+    float   top_p_eff; // P* = P x user's, likewise
     int32_t n_kept;    // size of the nucleus
     float   entropy;   // nats, of softmax(l / T)
     float   max_prob;  // of softmax(l / T)
@@ -119,10 +123,6 @@ AUTODECO_API enum autodeco_status autodeco_check_llama(char * err, size_t n_err)
 // AUTODECO_KERNELS names.
 AUTODECO_API const char * autodeco_kernels_name(int32_t i);
 
-// ---- heads ----------------------------------------------------------------------------
-
-// Reads a heads file, or a single file with the heads in its metadata. *out is set on OK only.
-AUTODECO_API enum autodeco_status autodeco_heads_load_from_file(
 // ---- llama.cpp's log ------------------------------------------------------------------
 
 // Takes over llama.cpp's log for good. The last warnings and errors of each thread are kept; the rest is
@@ -135,6 +135,10 @@ AUTODECO_API void autodeco_log_set_verbose(bool verbose);
 AUTODECO_API const char * autodeco_log_line(int32_t i);
 AUTODECO_API void         autodeco_log_clear(void);
 
+// ---- heads ----------------------------------------------------------------------------
+
+// Reads a heads file, or a single file with the heads in its metadata. *out is set on OK only.
+AUTODECO_API enum autodeco_status autodeco_heads_load_from_file(
         const char * path, struct autodeco_heads ** out, char * err, size_t n_err);
 
 AUTODECO_API void autodeco_heads_free(struct autodeco_heads * heads); // NULL is allowed

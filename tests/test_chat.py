@@ -1,22 +1,18 @@
-"""Conversations: what a template makes of them, and the loop on a terminal.
-
-The loop runs on a pseudo-terminal, as a user sees it. Its statistics line says how full the context is,
-which shows what the model was given.
-"""
+"""Conversations: what a template makes of them, and their file. The loop on a terminal is tests/cli/."""
 
 from __future__ import annotations
 
+import json
 import os
-import re
-import sys
 import time
 from datetime import datetime
 
 import pytest
 
 from autodeco_edge.chat import Conversation, render, render_text
-from autodeco_edge.errors import FormatError
+from autodeco_edge.errors import FormatError, MissingInputError
 from autodeco_edge.model import Model
+from autodeco_edge.template import MAX_SECONDS, Renderer, TemplateError
 from tests.support.letters import BOS, make_letters, write_model
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
@@ -126,126 +122,97 @@ def test_conversation_forgets_all_but_the_system_message():
     assert conversation.messages == MESSAGES[:1]
 
 
-# ---- the loop -------------------------------------------------------------------------------------
+# ---- templates that would not end -------------------------------------------------------------
 
-pexpect = pytest.importorskip("pexpect")
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminal")
-
-HELP = "/exit or Ctrl-D ends"
-PROMPT = "> "
-STATS = r"context (\d+)/(\d+) .*seed (\d+)\]"
-
-
-@pytest.fixture
-def chat():
-    """``chat(arguments...)`` starts the loop; what is left running ends with the test."""
-    running = []
-
-    def start(*args):
-        environment = {**os.environ, "TERM": "dumb", "PROMPT_TOOLKIT_NO_CPR": "1"}
-        arguments = ["-m", "autodeco_edge", "run", "-t", "1", "--seed", "1", *map(str, args)]
-        child = pexpect.spawn(sys.executable, arguments, env=environment, timeout=20, dimensions=(40, 200))
-        running.append(child)
-        child.expect_exact(HELP)
-        wait_for_prompt(child)
-        return child
-
-    yield start
-    for child in running:
-        child.close(force=True)
+BOMBS = {
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}{% endfor %}{% endfor %}{% endfor %}",
+    "power": "{{ 10 ** (10 ** 9) }}",
+    "text": "{{ 'x' * 10 ** 11 }}",
+    "doubling": "{% set t = namespace(x='xxxxxxxx') %}{% for i in range(60) %}{% set t.x = t.x + t.x %}{% endfor %}{{ t.x }}",
+    "padding": "{{ 'x'.center(10 ** 10) }}",
+    "format": "{{ '%99999999999d' % 1 }}",
+}
 
 
-def wait_for_prompt(child) -> None:
-    """The prompt is there, and the keyboard is read: before that, Ctrl-D would go to the terminal itself."""
-    child.expect_exact(PROMPT)
-    assert child.waitnoecho(timeout=5)
-
-
-def say(child, line: str) -> tuple[int, int, int]:
-    """One turn; returns (tokens in the context, size of the context, seed)."""
-    child.sendline(line)
-    child.expect(STATS)
-    found = tuple(int(x) for x in child.match.groups())
-    wait_for_prompt(child)
-    return found
-
-
-def leave(child) -> int:
-    child.sendeof()
-    child.expect(pexpect.EOF)
-    child.close()
-    return child.exitstatus
-
-
-def test_two_turns_clear_and_end(letters, chat):
-    child = chat("-m", letters.gguf, "--heads", letters.heads, "-n", "1", "--system", "Be brief.")
-    first, n_ctx, seed = say(child, "hello")
-    assert (first, n_ctx, seed) == (len(render(Model(letters.gguf), MESSAGES)) + 1, 512, 1)
-    second, _, next_seed = say(child, "hello")
-    assert second > first + len("hello"), "the second turn carries the first"
-    assert next_seed == 2, "each turn draws with random numbers of its own"
-    child.sendline("/clear")
-    wait_for_prompt(child)
-    assert say(child, "hello")[0] == first, "only the system message is left"
-    child.sendline("/help")
-    child.expect_exact(HELP)
-    wait_for_prompt(child)
-    assert leave(child) == 0
-    assert b"Traceback" not in child.before
-
-
-def test_exit_command(letters, chat):
-    child = chat("-m", letters.gguf, "--heads", letters.heads)
-    child.sendline("/exit")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
-
-
-def test_overflow_keeps_the_loop(letters, chat):
-    child = chat("-m", letters.gguf, "--heads", letters.heads, "-n", "1", "-c", "64")
-    first = say(child, "hello")[0]
-    child.sendline("x" * 100)
-    child.expect(r"the prompt has \d+ tokens, the context 64; .*\(or /clear\)")
-    wait_for_prompt(child)
-    child.sendline("/clear")
-    wait_for_prompt(child)
-    assert say(child, "hello")[0] == first, "the line that did not fit is forgotten"
-    assert leave(child) == 0
-
-
-def test_raw_turns_stand_alone(letters, chat):
-    child = chat("-m", letters.gguf, "--heads", letters.heads, "-n", "1", "--raw")
-    assert [say(child, "hello")[0] for _ in range(2)] == [6, 6]
-    assert leave(child) == 0
-
-
-def test_interrupt_stops_a_reply_and_keeps_the_loop(qwen2, chat):
-    child = chat("-m", qwen2.gguf, "--heads", qwen2.heads, "-c", "4096")  # a reply of about a minute
-    child.sendline("hello")
-    child.expect_exact("hello")  # the echo
-    time.sleep(0.5)
+@pytest.mark.parametrize("template", BOMBS.values(), ids=BOMBS)
+def test_template_bomb_ends_in_time_with_one_line(template):
+    """2 seconds are the promise; one more for killing and reaping on a machine that has other work."""
     start = time.monotonic()
-    child.sendintr()
-    child.expect_exact("[stopped]")
-    wait_for_prompt(child)
-    assert time.monotonic() - start < 1.0  # the promise: within a second
-    child.sendline("/help")
-    child.expect_exact(HELP)
-    wait_for_prompt(child)
-    child.sendline("hello again")
-    child.expect_exact("hello again")
-    time.sleep(0.3)
-    child.sendintr()
-    child.expect_exact("[stopped]")
-    wait_for_prompt(child)
-    assert leave(child) == 0
+    with pytest.raises(FormatError, match="^the model's chat template failed [^\n]* use --raw to go without it$"):
+        render_text(template, MESSAGES, "", "")
+    assert time.monotonic() - start < MAX_SECONDS + 1.0
 
 
-def test_interrupt_at_the_prompt_leaves_with_130(letters, chat):
-    child = chat("-m", letters.gguf, "--heads", letters.heads)
-    child.sendintr()
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 130
-    assert not re.search(rb"Traceback|Exception", child.before)
+def test_after_a_bomb_the_next_template_is_rendered():
+    renderer = Renderer(max_seconds=0.2)
+    with pytest.raises(TemplateError, match="did not end within 0.2 seconds"):
+        renderer.render(BOMBS["loops"], {})
+    assert renderer.render("{{ x }}", {"x": "größer"}) == "größer"
+    renderer.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_fork_renders_with_a_child_of_its_own():
+    renderer = Renderer()
+    assert renderer.render("{{ x }}", {"x": 1}) == "1"
+    before = renderer._child
+    pid = os.fork()
+    if pid == 0:
+        ok = renderer.render("{{ x }}", {"x": 2}) == "2" and renderer._child is not before
+        renderer.close()
+        os._exit(0 if ok else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert renderer.render("{{ x }}", {"x": 3}) == "3" and renderer._child is before
+    renderer.close()
+
+
+def test_text_without_bounds_is_refused():
+    with pytest.raises(FormatError, match="characters, more than"):
+        render_text("{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}", [], "", "")
+
+
+def test_variables_and_json_as_transformers_has_them():
+    template = "{% for x in tools %}{% if loop.index > 1 %}{% break %}{% endif %}{{ x | tojson }}{% endfor %}"
+    assert render_text(template, [], "", "", {"tools": [{"a": "<ü>"}, 2]}) == '{"a": "<ü>"}'
+
+
+def test_another_template_than_the_models_own(letters):
+    model = Model(letters.gguf)
+    assert as_text(model, render(model, MESSAGES, PLAIN)) == "[system] Be brief.\n[user] hello\n"
+
+
+# ---- the file of a conversation -----------------------------------------------------------------
+
+
+def test_saved_and_loaded(tmp_path):
+    conversation = Conversation([dict(m) for m in MESSAGES])
+    conversation.save(tmp_path / "c.json")
+    assert Conversation.load(tmp_path / "c.json") == conversation
+    (tmp_path / "bare.json").write_text(json.dumps(MESSAGES))
+    assert Conversation.load(tmp_path / "bare.json") == conversation
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[1]", '[{"role": "robot", "content": ""}]', '[{"role": "user", "content": 1}]', "\x00"]
+)
+def test_file_that_is_no_conversation(tmp_path, content):
+    (tmp_path / "c.json").write_text(content)
+    with pytest.raises(FormatError, match="c.json"):
+        Conversation.load(tmp_path / "c.json")
+
+
+def test_no_file():
+    with pytest.raises(MissingInputError, match="nowhere.json: cannot be read"):
+        Conversation.load("nowhere.json")
+
+
+def test_system_message_and_taking_back():
+    conversation = Conversation()
+    assert conversation.take_back() is None
+    conversation.add("user", "hello")
+    conversation.system = "Be brief."
+    assert conversation.messages == MESSAGES
+    conversation.add("assistant", "hi")
+    assert conversation.take_back() == "hello"
+    conversation.system = None
+    assert conversation.messages == [] and conversation.system is None

@@ -196,6 +196,11 @@ def test_heads_mode_may_change_between_calls(letters):
     assert {(s.temperature, s.top_p) for s in llm.steps} == {(None, None)}
 
 
+def test_top_k_of_the_whole_vocabulary_and_more_is_no_filter(llm):
+    plain = text_of(llm)
+    assert text_of(llm, top_k=llm.n_vocab()) == text_of(llm, top_k=10**6) == plain
+
+
 def test_top_k_and_min_p(llm):
     text_of(llm)
     assert max(s.n_kept for s in llm.steps) > 3

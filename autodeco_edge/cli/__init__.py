@@ -13,7 +13,7 @@ import sys
 import typer
 
 from ..errors import AutodecoError
-from . import bench, collect, convert, doctor, eval, models, run, train
+from . import bench, collect, config, convert, doctor, eval, models, plot, run, train
 
 app = typer.Typer(
     name="autodeco-edge",
@@ -35,6 +35,8 @@ app.command()(models.show)
 app.command()(convert.verify)
 app.command()(collect.collect)
 app.command()(train.train)
+app.command()(plot.plot)
+app.command()(config.config)
 app.command()(doctor.doctor)
 app.add_typer(bench.app)
 app.add_typer(eval.app)

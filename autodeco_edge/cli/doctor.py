@@ -5,6 +5,7 @@ Owns the checks and how they are worded. Exits 1 when one of them fails.
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 
@@ -34,6 +35,9 @@ def _version() -> str:
     return f"{__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
 
 
+_PACKAGES = ("llama-cpp-python", "gguf", "numpy", "huggingface_hub", "matplotlib", "plotext", "torch", "transformers")
+
+
 def _packages() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
@@ -43,7 +47,7 @@ def _packages() -> str:
         except PackageNotFoundError:
             return f"{name} -"
 
-    return ", ".join(one(n) for n in ("llama-cpp-python", "gguf", "numpy", "torch", "transformers"))
+    return ", ".join(one(n) for n in _PACKAGES)
 
 
 def _library() -> str:
@@ -61,7 +65,7 @@ def _kernels() -> str:
 def _threads() -> str:
     from ..cpu import physical_cores
 
-    return f"{physical_cores()} (physical cores)"
+    return f"{physical_cores()} (physical performance cores) of {os.cpu_count()} logical ones"
 
 
 def _amx() -> str:
@@ -79,13 +83,40 @@ def _amx() -> str:
 def _gpu() -> str:
     import llama_cpp
 
-    return "supported" if llama_cpp.llama_supports_gpu_offload() else "not in this llama.cpp build"
+    return "supported, -ngl -1 uses it" if llama_cpp.llama_supports_gpu_offload() else "not in this llama.cpp build"
 
 
-def _cache() -> str:
+def _devices() -> str:
+    """What llama.cpp can compute on, in its own words."""
+    import ctypes
+
+    from llama_cpp._ggml import libggml
+
+    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    for function in (libggml.ggml_backend_dev_name, libggml.ggml_backend_dev_description):
+        function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+    devices = [libggml.ggml_backend_dev_get(i) for i in range(libggml.ggml_backend_dev_count())]
+    return ", ".join(
+        f"{libggml.ggml_backend_dev_name(d).decode()} ({libggml.ggml_backend_dev_description(d).decode()})"
+        for d in devices
+    )
+
+
+def _memory() -> str:
+    from ..memory import free_memory
+
+    free = free_memory()
+    return "unknown" if free is None else f"{free / 2**30:.1f} GiB free"
+
+
+def _folders() -> str:
+    from ..config import config_path, state_dir
     from ..cpu import cache_dir
+    from ..hub.cache import hub_cache
 
-    return str(cache_dir())
+    return f"cache {cache_dir()}, models {hub_cache()}, history {state_dir()}, settings {config_path()}"
 
 
 def _demo() -> str:
@@ -107,6 +138,8 @@ _CHECKS = (
     ("threads", _threads),
     ("AMX", _amx),
     ("GPU offload", _gpu),
-    ("cache", _cache),
+    ("devices", _devices),
+    ("memory", _memory),
+    ("folders", _folders),
     ("demo model", _demo),
 )

@@ -370,6 +370,24 @@ def test_modes_apply_and_report_the_right_heads(pair, mode):
     assert math.isnan(step.top_p) == (not uses_p)
 
 
+@pytest.mark.parametrize("temp", [0.0, 0.5, 3.0])
+@pytest.mark.parametrize("limits", [(0, 0), (0.9, 0), (0, 0.7), (0.6, 0.7), (0.65, 0.65)], ids=str)
+def test_limits_hold_after_the_factors(pair, temp, limits):
+    """0 = no limit; within 1e-6: one product in float against one in double."""
+    rng = np.random.default_rng(14)
+    hidden, logits = f32(rng.normal(size=N_EMBD)), f32(rng.normal(size=500))
+    low, high = limits
+    named = {"temp_min": low, "temp_max": high, "top_p_min": low, "top_p_max": high}
+    _, step = step_once(pair.native, hidden, logits, temp=temp, top_p=0.5, **named)
+    want = sampling.effective(
+        step.temp, step.top_p, temp, 0.5, temp_range=(low, high or math.inf), top_p_range=(low, high or 1.0)
+    )
+    assert (step.temp_eff, step.top_p_eff) == pytest.approx(want, abs=1e-6)
+    assert (step.temp_eff == 0) == (temp == 0), "greedy stays greedy"
+    token, _, n_kept = c_draw(logits, step.temp_eff, step.top_p_eff, sampling.uniform(0, 0))
+    assert (step.token, step.n_kept) == (token, n_kept)
+
+
 def test_logprob_is_of_the_raw_distribution(pair):
     rng = np.random.default_rng(8)
     hidden, logits = f32(rng.normal(size=N_EMBD)), f32(rng.normal(size=5000) * 3)

@@ -1,0 +1,185 @@
+"""The slash commands of a conversation: their names, help and deeds.
+
+Owns no state: a command changes the conversation or the session it is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .options import FORMS, RunOptions
+from .screen import say
+from .session import Session
+
+if TYPE_CHECKING:
+    from .conversation import Chat
+
+HEADS = {"on": "both", "off": "none", "temp": "temp", "top-p": "top-p"}
+SETTABLE = (
+    "temp", "top-p", "temp-range", "top-p-range", "min-p", "top-k", "repeat-penalty", "frequency-penalty",
+    "presence-penalty", "repeat-last-n", "heads-mode", "seed", "max-tokens", "stop", "grammar", "json-schema",
+    "color-by", "hide-thinking",
+)  # fmt: skip
+_KEYS = (
+    'Keys: """ begins and ends several lines, Alt-Enter breaks a line, Tab completes, Up recalls, Ctrl-C stops a reply.'
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    usage: str
+    help: str
+
+    @property
+    def name(self) -> str:
+        return self.usage.split()[0]
+
+
+CHOICES = {"/heads": tuple(HEADS), "/set": SETTABLE}
+VALUES = {"color-by": FORMS, "heads-mode": tuple(HEADS.values()), "hide-thinking": ("true", "false")}
+FILES = ("/save", "/load")
+
+COMMANDS = (
+    Command("/help", "this list"),
+    Command("/exit", "end; so does Ctrl-D"),
+    Command("/clear", "forget the conversation, but not the system message"),
+    Command("/regen", "another reply to the last message"),
+    Command("/system [TEXT]", "show or change the system message; - removes it"),
+    Command("/set NAME VALUE", "change an option; - puts back its default"),
+    Command("/show", "the options in force"),
+    Command("/save FILE", "write the conversation"),
+    Command("/load FILE", "go on with a saved conversation"),
+    Command("/stats", "speed, context and means of the last reply"),
+    Command("/trace", "T and P of the last reply as a plot"),
+    Command("/heads on|off|temp|top-p", "which heads apply"),
+)
+
+
+class Commands:
+    """What a line that begins with a slash does."""
+
+    def __init__(self, chat: Chat) -> None:
+        self._chat = chat
+
+    @property
+    def _session(self) -> Session:
+        return self._chat.session
+
+    def run(self, line: str) -> None:
+        """Raises UsageError for an unknown command, and what the command raises."""
+        name, _, rest = line.partition(" ")
+        if name not in {c.name for c in COMMANDS}:
+            near = get_close_matches(name, [c.name for c in COMMANDS], 1)
+            raise UsageError(f"{name}: no such command; {f'did you mean {near[0]}?' if near else '/help lists them'}")
+        getattr(self, "_" + name[1:])(rest.strip())
+
+    def _help(self, _: str) -> None:
+        width = max(len(c.usage) for c in COMMANDS)
+        say("\n".join(f"{c.usage:<{width}}  {c.help}" for c in COMMANDS))
+        say(f"/set takes: {', '.join(SETTABLE)}\n{_KEYS}")
+
+    def _clear(self, _: str) -> None:
+        self._chat.conversation.clear()
+        say("[cleared]")
+
+    def _regen(self, _: str) -> None:
+        before = list(self._chat.conversation.messages)
+        text = self._chat.conversation.take_back()
+        if text is None:
+            raise UsageError("/regen: there is no message to reply to yet")
+        try:
+            self._chat.turn(text)
+        except BaseException:
+            self._chat.conversation.messages = before
+            raise
+
+    def _system(self, text: str) -> None:
+        if text:
+            self._chat.conversation.system = None if text == "-" else text
+        say(f"[system: {self._chat.conversation.system or 'none'}]")
+
+    def _set(self, text: str) -> None:
+        name, _, value = text.partition(" ")
+        options = self._session.options
+        if name not in SETTABLE or not value:
+            raise UsageError(f"/set NAME VALUE, with NAME one of {', '.join(SETTABLE)}; got '{text}'")
+        changed = changed_option(options, name, value.strip())
+        if name == "grammar":
+            changed = replace(changed, json_schema=None)
+        elif name == "json-schema":
+            changed = replace(changed, grammar=None)
+        self._session.set_options(changed)
+        say(f"[{name}: {shown(name, changed)}]")
+
+    def _show(self, _: str) -> None:
+        for name in SETTABLE:
+            say(f"{name:<20} {shown(name, self._session.options)}")
+        say(f"{'next seed':<20} {self._session.params.seed}")
+        say(f"{'model':<20} {self._session.engine.model.path} ({self._session.engine.model.description})")
+        say(f"{'heads':<20} {self._session.heads_line().removeprefix('heads: ')}")
+
+    def _save(self, path: str) -> None:
+        _need(path, "/save FILE")
+        self._chat.conversation.save(path)
+        say(f"[saved {len(self._chat.conversation.messages)} messages to {path}]")
+
+    def _load(self, path: str) -> None:
+        from ..chat import Conversation
+
+        _need(path, "/load FILE")
+        self._chat.conversation = Conversation.load(path)
+        say(f"[loaded {len(self._chat.conversation.messages)} messages from {path}]")
+
+    def _stats(self, _: str) -> None:
+        say(self._session.stats_line())
+        if self._session.last_summary:
+            timings = self._session.last_summary["timings"]
+            say(
+                f"[prompt from the cache {timings['prompt_cached']} tokens · loaded in {timings['load_s']:.2f} s"
+                f" · {self._session.engine.n_threads} threads · ended: {self._session.last_summary['finish_reason']}]"
+            )
+
+    def _trace(self, _: str) -> None:
+        from .figures import draw_on_terminal
+
+        draw_on_terminal(self._session.last)
+
+    def _heads(self, mode: str) -> None:
+        if mode not in HEADS:
+            raise UsageError(f"/heads: allowed {', '.join(HEADS)}; got '{mode}'")
+        self._session.set_options(replace(self._session.options, heads_mode=HEADS[mode]))
+        say(f"[heads: {HEADS[mode]}]")
+
+
+def _need(argument: str, usage: str) -> None:
+    if not argument:
+        raise UsageError(f"{usage}: a file name is missing")
+
+
+# ---- options by name --------------------------------------------------------------------------
+
+
+def changed_option(options: RunOptions, name: str, value: str) -> RunOptions:
+    """The options with one more, converted as the parser would; "-" is its default. Raises UsageError."""
+    parameter, ctx = _parameter(name)
+    if value == "-":
+        return replace(options, **{parameter.name: getattr(RunOptions(), parameter.name)})
+    from .settings import convert
+
+    return replace(options, **{parameter.name: convert(ctx, parameter, value, f"/set {name}")})
+
+
+def shown(name: str, options: RunOptions) -> str:
+    value = getattr(options, _parameter(name)[0].name)
+    return "-" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _parameter(name: str) -> tuple[Any, Any]:
+    """The parser's own idea of an option of `run`, and a context to convert values in."""
+    from .settings import parameters, run_command
+
+    command = run_command()
+    return parameters(command)[name], command.context_class(command, info_name="run")

@@ -1,0 +1,54 @@
+"""`autodeco-edge config`: every option of `run`, its value and where that comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..config import config_path, example_path, read_config
+from .settings import env_name, parameters, run_command, sources
+
+
+def config(
+    preset: Annotated[str | None, typer.Option("--preset", help="As with `run --preset`.", show_default=False)] = None,
+    variables: Annotated[bool, typer.Option("--env", help="Show the environment variables, too.")] = False,
+    path: Annotated[bool, typer.Option("--path", help="Print where the file belongs.")] = False,
+    example: Annotated[bool, typer.Option("--example", help="Print an example of the file.")] = False,
+) -> None:
+    """Show the options of `run` with their sources: flag, environment, preset, file, default, in this order.
+
+    Example: autodeco-edge config --example > "$(autodeco-edge config --path)"
+    """
+    if path:
+        config_path().parent.mkdir(parents=True, exist_ok=True)
+        print(config_path())
+    elif example:
+        print(example_path().read_text(encoding="utf-8"), end="")
+    else:
+        print("\n".join(_rows(preset, variables)))
+
+
+def _rows(preset: str | None, variables: bool) -> list[str]:
+    command = run_command()
+    ctx = command.make_context("run", ["--preset", preset] if preset else [])
+    found = read_config()
+    where = sources(ctx, found)
+    there = "" if Path(found.path).exists() else " (not there)"
+    rows = [f"# {found.path}{there}"]
+    for name, parameter in parameters(command).items():
+        value = _shown(ctx.params[parameter.name])
+        more = f"  {env_name((name,))}" if variables else ""
+        rows.append(f"{name:<20} {value:<24} {where[name]}{more}")
+    return rows
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "-"
+    return str(value)

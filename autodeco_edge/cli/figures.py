@@ -1,0 +1,40 @@
+"""`/trace`: T and P of a reply as a plot in the terminal, by plotext (an optional package)."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+from . import colour
+from .screen import say
+
+if TYPE_CHECKING:
+    from ..trace import Trace
+
+_HEIGHT = 18
+
+
+def draw_on_terminal(trace: Trace | None) -> None:
+    """Raises UsageError where there is no reply, and where plotext is missing."""
+    if trace is None or not trace.records:
+        raise UsageError("/trace: there is no reply yet")
+    try:
+        import plotext
+    except ImportError:
+        raise UsageError("/trace needs plotext: run  pip install 'autodeco-edge[plot]'") from None
+    if not hasattr(plotext, "clear_figure"):
+        raise UsageError("/trace needs plotext 5: run  pip install 'autodeco-edge[plot]'")
+    plotext.clear_figure()
+    plotext.plot_size(shutil.get_terminal_size().columns, _HEIGHT)
+    plotext.theme("clear")
+    for label, field, side, marker in (("T", "temperature", "left", "braille"), ("P", "top_p", "right", "dot")):
+        points = [(r["index"], r[field]) for r in trace.records if r[field] is not None]
+        if points:
+            plotext.plot(*map(list, zip(*points, strict=True)), label=label, yside=side, marker=marker)
+    plotext.ylim(0, 2, yside="left")
+    plotext.ylim(0, 1, yside="right")
+    plotext.xlabel("token")
+    picture = plotext.build()
+    say(picture if colour.allowed(sys.stderr) else plotext.uncolorize(picture))

@@ -1,0 +1,187 @@
+"""What a user can say to `run`: every option, once.
+
+Owns names, help and defaults, and what the options mean for the sampler and its filters. The parser, the
+configuration file, `/set` and `autodeco-edge config` all read this class.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UsageError
+from .settings import option, read_settings
+
+if TYPE_CHECKING:
+    from ..filters import FilterParams
+    from ..sampler import SamplingParams
+
+FORMS = ("t", "p", "entropy", "logprob", "off")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Defaults leave everything to the model and its heads."""
+
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL] [PROMPT]",
+            help="The prompt; before it a model: a name, user/repo or a .gguf file. Piped text is put before the prompt.",
+            show_default=False,
+        ),
+    ] = None
+    preset: Annotated[
+        str | None,
+        option(
+            "--preset",
+            help="Options from the table of this name in the configuration file.",
+            is_eager=True,
+            callback=read_settings,
+            show_default=False,
+        ),
+    ] = None
+
+    model: Annotated[
+        str | None,
+        option("-m", "--model", help="GGUF file, name or user/repo. [default: the demo model]", show_default=False),
+    ] = None
+    hf: Annotated[
+        str | None,
+        option("-hf", "--hf-repo", help="Model on the Hugging Face Hub: user/repo[:QUANT].", show_default=False),
+    ] = None
+    heads: Annotated[
+        str | None,
+        option("--heads", help="Heads: file or user/repo. [default: those inside the model]", show_default=False),
+    ] = None
+    no_heads: Annotated[bool, option("--no-heads", help="Without heads, even where the model has some.")] = False
+    offline: Annotated[bool, option("--offline", help="Use what was downloaded before, and no network.")] = False
+
+    heads_mode: Annotated[str, option("--heads-mode", help="Which heads apply: both, temp, top-p or none.")] = "both"
+    n: Annotated[int, option("-n", "--max-tokens", help="Tokens to generate; -1 = until the end.")] = -1
+    seed: Annotated[int | None, option("--seed", help="Seed of the draw. [default: random]", show_default=False)] = None
+    temp: Annotated[float, option("--temp", help="Multiplies the predicted temperature; 0 = greedy.")] = 1.0
+    top_p: Annotated[float, option("--top-p", help="Multiplies the predicted top-p.")] = 1.0
+    temp_range: Annotated[
+        str, option("--temp-range", metavar="LO:HI", help="Keeps the temperature within; 0 = no limit.")
+    ] = "0:0"
+    top_p_range: Annotated[
+        str, option("--top-p-range", metavar="LO:HI", help="Keeps the top-p within; 0 = no limit.")
+    ] = "0:0"
+    min_p: Annotated[float, option("--min-p", help="Drops tokens below this share of the likeliest; 0 = off.")] = 0.0
+    top_k: Annotated[int, option("--top-k", help="Keeps the likeliest tokens only; 0 = off.")] = 0
+    repeat_penalty: Annotated[float, option("--repeat-penalty", help="Above 1: against repetition.")] = 1.0
+    frequency_penalty: Annotated[float, option("--frequency-penalty", help="Against frequent tokens.")] = 0.0
+    presence_penalty: Annotated[float, option("--presence-penalty", help="Against tokens used once.")] = 0.0
+    repeat_last_n: Annotated[
+        int, option("--repeat-last-n", help="Tokens of the reply the penalties see; -1 = all.")
+    ] = 64
+    logit_bias: Annotated[
+        list[str] | None,
+        option("--logit-bias", metavar="ID=BIAS", help="Added to a token's logit; repeatable.", show_default=False),
+    ] = None
+    grammar: Annotated[
+        str | None, option("--grammar", help="GBNF: a file or the text; enforced.", show_default=False)
+    ] = None
+    json_schema: Annotated[
+        str | None, option("--json-schema", help="JSON schema: a file or the text; enforced.", show_default=False)
+    ] = None
+    stop: Annotated[
+        list[str] | None, option("--stop", help="Ends the reply before this text; repeatable.", show_default=False)
+    ] = None
+
+    system: Annotated[str | None, option("--system", help="System message.", show_default=False)] = None
+    chat_template: Annotated[
+        Path | None,
+        option("--chat-template-file", help="Jinja template instead of the model's own.", show_default=False),
+    ] = None
+    raw: Annotated[bool, option("--raw", help="No chat template: the prompt as it is.")] = False
+    resume: Annotated[bool, option("--continue", help="Go on with the last conversation.")] = False
+    history: Annotated[bool, option("--history/--no-history", help="Remember lines and the last conversation.")] = True
+
+    n_ctx: Annotated[int, option("-c", "--ctx-size", help="Context in tokens; 0 = the model's, at most 4096.")] = 0
+    threads: Annotated[int, option("-t", "--threads", help="Threads; 0 = one a physical performance core.")] = 0
+    gpu_layers: Annotated[int, option("-ngl", "--gpu-layers", help="Layers on the GPU; -1 = all.")] = 0
+
+    as_json: Annotated[bool, option("--json", help="One JSON object at the end.")] = False
+    as_jsonl: Annotated[bool, option("--jsonl", help="One JSON object a token, then a summary.")] = False
+    trace: Annotated[
+        Path | None, option("--trace", help="Also write the JSON lines to this file.", show_default=False)
+    ] = None
+    color_by: Annotated[str, option("--color-by", help="Tint tokens on a terminal: t, p, entropy, logprob or off.")] = (
+        "off"
+    )
+    hide_thinking: Annotated[bool, option("--hide-thinking", help="Leave thinking blocks out.")] = False
+    cpu_draw: Annotated[bool, option("--cpu-draw", help="Cut and draw outside the graph: same tokens, slower.")] = False
+    verbose: Annotated[bool, option("-v", "--verbose", help="Show llama.cpp's log.")] = False
+
+    # ---- what they mean ---------------------------------------------------------------------
+
+    @property
+    def form(self) -> str:
+        return "json" if self.as_json else "jsonl" if self.as_jsonl else "text"
+
+    def check(self) -> None:
+        """Raises UsageError for what cannot be meant, before anything is loaded."""
+        if self.as_json and self.as_jsonl:
+            raise UsageError("--json and --jsonl exclude each other; choose one")
+        if self.trace is not None and self.trace.is_dir():
+            raise UsageError(f"--trace {self.trace}: is a folder; give a file name")
+        if self.color_by not in FORMS:
+            raise UsageError(f"--color-by: allowed {', '.join(FORMS)}; got '{self.color_by}'")
+        if self.heads and self.no_heads:
+            raise UsageError("--heads and --no-heads exclude each other; choose one")
+        if "" in (self.stop or ()):
+            raise UsageError("--stop: an empty text would stop at once; give at least one character")
+
+    def sampling(self) -> SamplingParams:
+        """Raises UsageError for a value out of its range."""
+        from ..sampler import SamplingParams
+
+        return SamplingParams(
+            seed=secrets.randbits(32) if self.seed is None else self.seed,
+            temperature=self.temp,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            heads_mode=self.heads_mode,
+            logprobs=self.form != "text" or self.trace is not None or self.color_by == "logprob",
+            temp_range=_limits("--temp-range", self.temp_range),
+            top_p_range=_limits("--top-p-range", self.top_p_range),
+        )
+
+    def filters(self) -> FilterParams:
+        """Raises UsageError for a value out of its range, FormatError for a schema."""
+        from ..filters import FilterParams, read_grammar
+
+        return FilterParams(
+            grammar=read_grammar(self.grammar, self.json_schema),
+            logit_bias=dict(_bias(text) for text in self.logit_bias or ()),
+            repeat_penalty=self.repeat_penalty,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            repeat_last_n=self.repeat_last_n,
+            top_k=self.top_k,
+        )
+
+
+def _limits(name: str, text: str) -> tuple[float, float]:
+    """(low, high) of "LO:HI"; either may be left out."""
+    low, colon, high = text.partition(":")
+    try:
+        if colon:
+            return float(low or 0), float(high or 0)
+    except ValueError:
+        pass
+    raise UsageError(f"{name}: expected LO:HI, such as 0.3:1.2; got '{text}'")
+
+
+def _bias(text: str) -> tuple[int, float]:
+    token, _, bias = text.partition("=")
+    try:
+        return int(token), float(bias)
+    except ValueError:
+        raise UsageError(f"--logit-bias: expected ID=BIAS, such as 13=-5; got '{text}'") from None

@@ -1,0 +1,24 @@
+"""`autodeco-edge plot`: traces to a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def plot(
+    traces: Annotated[list[Path], typer.Argument(help="Files of `run --trace` or `run --jsonl`, first reply each.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Figure: .png, .svg or .html.")],
+) -> None:
+    """Draw T and P over the tokens of replies, one panel a trace, with the text beneath.
+
+    Example: autodeco-edge plot baseline.jsonl diverse.jsonl -o figure.png
+    """
+    from ..plot import draw, read_trace
+
+    found = [read_trace(path) for path in traces]
+    draw(found, output)
+    for trace in found:
+        print(trace.caption())

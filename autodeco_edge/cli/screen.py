@@ -1,0 +1,68 @@
+"""How a reply's text appears on stdout: plain in a pipe, tinted and safe on a terminal.
+
+Owns escape codes and what of a reply is left out (`--hide-thinking`). What a model writes is foreign text:
+on a terminal its control characters are shown, not obeyed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import Any
+
+from . import colour
+
+_SHOWN = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t"} | {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0))
+
+
+class Screen:
+    """One reply: ``show`` its pieces, then ``end``."""
+
+    def __init__(self, color_by: str, hide_thinking: bool) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._codes = colour.allowed(sys.stdout)
+        self._by = color_by
+        self._hide = hide_thinking
+        self._fresh = True  # nothing of the answer is out yet: a hidden block leaves no blank lines behind
+
+    def show(self, pieces: list[tuple[str, dict[str, Any] | None, bool]]) -> None:
+        """(text, record of its token, whether it is thought)."""
+        out = "".join(self._one(*piece) for piece in pieces)
+        if out:
+            write(out)
+
+    def _one(self, text: str, record: dict[str, Any] | None, thought: bool) -> str:
+        if self._hide:
+            text = "" if thought else text.lstrip() if self._fresh else text
+        self._fresh = self._fresh and not text
+        if self._terminal:
+            text = text.translate(_SHOWN)
+        if not self._codes or not text:
+            return text
+        x = colour.share(self._by, record) if self._by != "off" and record else None
+        if x is not None:
+            return colour.tint(text, x)
+        return colour.dim(text) if thought else text
+
+    def end(self) -> None:
+        write("\n")
+
+
+def write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def say(line: str) -> None:
+    """Chatter: stderr, so that stdout stays the reply."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def spark(records: list[dict[str, Any]]) -> str | None:
+    """T and P of a reply as bars, for a terminal; None elsewhere and where there is nothing to see."""
+    encoding = (sys.stderr.encoding or "").lower()
+    if not records or not sys.stderr.isatty() or "utf" not in encoding:
+        return None
+    width = max((shutil.get_terminal_size().columns - 20) // 2, 4)
+    t, p = (colour.sparkline(by, records, width) for by in ("t", "p"))
+    return f"T 0-2 {t}  P 0-1 {p}"

@@ -1,0 +1,222 @@
+"""One engine, the options in force, and how its replies are shown and written down.
+
+Owns what goes to which stream: stdout carries the reply or JSON and nothing else, all chatter goes to
+stderr. Knows nothing of lines typed (conversation.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MissingInputError
+from ..pieces import THINK_OPEN, StopStrings, Thinking
+from .interrupts import Interrupts
+from .screen import Screen, say, spark, write
+
+if TYPE_CHECKING:
+    from ..chat import Conversation
+    from ..runtime import Engine
+    from ..trace import Trace
+    from .options import RunOptions
+
+
+class Session:
+    """
+    engine      the model with its heads; the session sets its filters
+    options     in force; change them with ``set_options``
+    interrupts  asked between two tokens
+    """
+
+    def __init__(self, engine: Engine, options: RunOptions, interrupts: Interrupts) -> None:
+        from ..trace import TraceFile
+
+        self.engine = engine
+        self.interrupts = interrupts
+        self.template = _read_template(options)
+        self.last: Trace | None = None
+        self.last_summary: dict[str, Any] | None = None
+        self.options: RunOptions | None = None
+        self.set_options(options)
+        self._trace_file = TraceFile(options.trace) if options.trace else None
+        self._has_reply = False
+        self._warned = False
+
+    def set_options(self, options: RunOptions) -> None:
+        """Takes effect with the next reply; nothing changes where one of them is refused."""
+        options.check()
+        params = options.sampling()
+        filters = options.filters().build(self.engine.model)
+        self.engine.set_filters(filters)
+        if self.options is not None and options.seed == self.options.seed:
+            params = replace(params, seed=self.params.seed)  # the turns go on counting
+        self.options = options
+        self.params = params
+        self.has_grammar = (options.grammar or options.json_schema) is not None
+
+    def next_seed(self) -> None:
+        """A reply's random numbers start at 0, so each turn takes the next seed."""
+        self.params = replace(self.params, seed=(self.params.seed + 1) % 2**64)
+
+    # ---- prompts -----------------------------------------------------------------------------
+
+    def prompt_ids(self, text: str, system: str | None) -> list[int]:
+        """Ids of a single prompt."""
+        if self.options.raw:
+            return self.engine.model.tokenize(text)
+        from ..chat import Conversation
+
+        conversation = Conversation()
+        conversation.system = system
+        conversation.add("user", text)
+        return self.conversation_ids(conversation)
+
+    def conversation_ids(self, conversation: Conversation) -> list[int]:
+        from ..chat import render
+
+        return render(self.engine.model, conversation.messages, self.template)
+
+    # ---- a reply -----------------------------------------------------------------------------
+
+    def reply(self, ids: list[int], reuse_prefix: bool = False) -> Trace:
+        """Generate, show, and write the trace. Ctrl-C keeps what there is, then goes on upwards."""
+        from ..trace import Trace
+
+        trace = self.last = Trace(prompt_ids=list(ids), seed=self.params.seed)
+        stops = StopStrings(self.options.stop or ())
+        try:
+            self._stream(trace, stops, ids, reuse_prefix)
+        except (KeyboardInterrupt, BrokenPipeError):
+            self._record(trace.summary("interrupt", self.engine.timings.as_dict()))
+            raise
+        reason = "stop" if stops.found is not None else self.engine.finish_reason
+        summary = trace.summary(reason, self.engine.timings.as_dict())
+        self._record(summary)
+        self._finish(trace, summary)
+        return trace
+
+    def _record(self, summary: dict[str, Any]) -> None:
+        self.last_summary = summary
+        if self._trace_file:
+            self._trace_file.write(summary)
+            self._has_reply = True
+
+    def close(self) -> None:
+        """The trace of a session keeps its whole replies; without one it leaves no file."""
+        if self._trace_file:
+            self._trace_file.close(keep=self._has_reply)
+
+    def _stream(self, trace: Trace, stops: StopStrings, ids: list[int], reuse_prefix: bool) -> None:
+        screen = Screen(self.options.color_by, self.options.hide_thinking)
+        thinking = Thinking(open_already=self._opens_thinking(ids))
+        for record, pieces in self._tokens(trace, stops, ids, reuse_prefix):
+            if record is not None and self._trace_file:
+                self._trace_file.write(record)  # first: the reader of stdout may have gone
+            if self.options.form == "text":
+                screen.show([p for text, owner in pieces for p in thinking.feed(text, owner)])
+            elif self.options.form == "jsonl" and record is not None:
+                write(_line(record))
+        if self.options.form == "text":
+            screen.show(thinking.finish())
+            screen.end()
+
+    def _tokens(
+        self, trace: Trace, stops: StopStrings, ids: list[int], reuse_prefix: bool
+    ) -> Iterator[tuple[dict[str, Any] | None, list[tuple[str, Any]]]]:
+        """(record, text that may be shown with it, in pieces); at the end (None, what was held back)."""
+        from ..trace import TextStream
+
+        decoder = TextStream()
+        record = None
+        steps = self.engine.generate(ids, self.params, max_tokens=self.options.n, reuse_prefix=reuse_prefix)
+        for step in steps:
+            self.interrupts.check()
+            data = self.engine.model.token_bytes(step.id)
+            record = trace.add(step, data, "")
+            pieces = stops.feed(decoder.feed(data), record)
+            record["text"] = "".join(text for text, _ in pieces)
+            yield record, pieces
+            if stops.found is not None:
+                steps.close()
+                break
+        rest = stops.feed(decoder.finish(), record) + stops.finish()
+        trace.rest = "".join(text for text, _ in rest)
+        yield None, rest
+
+    def _opens_thinking(self, ids: list[int]) -> bool:
+        """Whether the template has begun a thinking block for the model."""
+        tail = self.engine.model.detokenize(ids[-8:], special=True).decode("utf-8", "replace")
+        return not self.options.raw and tail.rstrip().endswith(THINK_OPEN)
+
+    def _finish(self, trace: Trace, summary: dict[str, Any]) -> None:
+        if self.options.form == "text":
+            bars = spark(trace.records)
+            if bars:
+                say(bars)
+            say(self.stats_line())
+        elif self.options.form == "jsonl":
+            write(_line(summary))
+        else:
+            write(_line({"text": trace.text, "tokens": trace.records, **summary}))
+        self._warn(trace, summary)
+
+    def _warn(self, trace: Trace, summary: dict[str, Any]) -> None:
+        if self.engine.sampler.n_fallbacks and not self._warned:
+            self._warned = True
+            say(
+                "warning: a head gave a value that is not finite; T = 1 or P = 1 was used instead (are the heads damaged?)"
+            )
+        if summary["finish_reason"] != "length":
+            return
+        if self.has_grammar:
+            say("note: the reply ended before its grammar did; allow more tokens (-n, -c)")
+        elif len(trace.prompt_ids) + len(trace.records) >= self.engine.n_ctx:
+            say(
+                f"note: the context of {self.engine.n_ctx} tokens is full; pass a larger -c, or /clear in a conversation"
+            )
+
+    # ---- in words ----------------------------------------------------------------------------
+
+    def stats_line(self) -> str:
+        """Speed, context, means and seed of the last reply."""
+        summary = self.last_summary
+        if summary is None:
+            return "[no reply yet]"
+        timings = summary["timings"]
+        parts = [
+            f"prompt {timings['prompt_n']} tokens at {timings['prompt_per_second'] or 0:.0f}/s",
+            f"reply {timings['predicted_n']} at {timings['predicted_per_second'] or 0:.0f}/s",
+            f"context {self.n_used}/{self.engine.n_ctx}",
+        ]
+        if summary["mean_temperature"] is not None:
+            parts.append(f"mean T {summary['mean_temperature']:.2f}")
+        if summary["mean_top_p"] is not None:
+            parts.append(f"mean P {summary['mean_top_p']:.2f}")
+        parts.append(f"seed {summary['seed']}")
+        return "[" + " · ".join(parts) + "]"
+
+    @property
+    def n_used(self) -> int:
+        """Tokens of the context after the last reply."""
+        return len(self.last.prompt_ids) + len(self.last.records) if self.last else 0
+
+    def heads_line(self) -> str:
+        return f"heads: {self.engine.heads.description}" if self.engine.heads else "no heads"
+
+
+def _line(record: dict[str, Any]) -> str:
+    from ..trace import dumps
+
+    return dumps(record) + "\n"
+
+
+def _read_template(options: RunOptions) -> str | None:
+    path = options.chat_template
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise MissingInputError(f"--chat-template-file {path}: cannot be read ({reason})") from None

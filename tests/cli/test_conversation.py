@@ -1,0 +1,270 @@
+"""A conversation as a user has it: every command, key and signal, on a pseudo-terminal.
+
+The statistics line says how full the context is, which shows what the model was given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+
+import pytest
+
+from autodeco_edge.chat import render
+from autodeco_edge.cli.commands import COMMANDS, SETTABLE
+from autodeco_edge.model import Model
+
+BRIEF = {"role": "system", "content": "Be brief."}
+HELLO = {"role": "user", "content": "hello"}
+ENDLESS = ["-c", "200000", "--logit-bias", "258=-100", "--logit-bias", "259=-100"]  # no end token: minutes
+
+
+@pytest.fixture(scope="module")
+def n_prompt(letters):
+    """Tokens of a prompt made of the messages."""
+    model = Model(letters.gguf)
+    return lambda *messages: len(render(model, list(messages)))
+
+
+# ---- commands ------------------------------------------------------------------------------------
+
+
+def test_turns_and_the_commands_about_the_conversation(chat, n_prompt, tmp_path):
+    terminal = chat("-n", "1", "--system", "Be brief.")
+    first = terminal.say("hello")
+    assert first == (n_prompt(BRIEF, HELLO) + 1, 512, 1)
+    second, _, next_seed = terminal.say("hello")
+    assert second > first[0] + len("hello"), "the second turn carries the first"
+    assert next_seed == 2, "each turn draws with random numbers of its own"
+    terminal.command("/set temp 0.5", "[temp: 0.5]")
+    assert terminal.say("/regen") == (second, 512, 3), "the same prompt, other random numbers"
+    terminal.command("/clear", "[cleared]")
+    assert terminal.say("hello")[0] == first[0], "only the system message is left"
+    terminal.command("/system -", "[system: none]")
+    terminal.command("/system Be kind.", "[system: Be kind.]")
+    terminal.command("/system", "[system: Be kind.]")
+    terminal.command(f"/save {tmp_path / 'c.json'}", "[saved 3 messages to")
+    saved = json.loads((tmp_path / "c.json").read_text())["messages"]
+    assert [m["role"] for m in saved] == ["system", "user", "assistant"] and saved[0]["content"] == "Be kind."
+    terminal.command("/clear", "[cleared]")
+    terminal.command(f"/load {tmp_path / 'c.json'}", "[loaded 3 messages from")
+    assert terminal.say("hello")[0] == n_prompt(*saved, HELLO) + 1, "the conversation goes on from the file"
+    assert terminal.leave() == 0
+
+
+def test_commands_about_the_session(chat):
+    terminal = chat("-n", "3")
+    terminal.type("/help")
+    for command in COMMANDS:
+        terminal.wait_for(command.usage)
+    terminal.wait_for_prompt()
+    terminal.command("/stats", "[no reply yet]")
+    terminal.say("hello")
+    terminal.command("/stats", "ended: length]")
+    terminal.command("/heads temp", "[heads: temp]")
+    terminal.type("hello")
+    terminal.wait_for_match(r"mean T \d\.\d\d · seed")  # no mean P: its head was off
+    terminal.wait_for_prompt()
+    terminal.command("/heads off", "[heads: none]")
+    terminal.command("/heads on", "[heads: both]")
+    terminal.command("/heads maybe", "allowed on, off, temp, top-p; got 'maybe'")
+    terminal.type("/show")
+    for name in SETTABLE:
+        terminal.wait_for(f"{name} ")
+    terminal.wait_for_prompt()
+    terminal.command("/nonsense", "no such command")
+    terminal.type("/exit")
+    assert terminal.ended() == 0
+
+
+SET = {
+    "temp": ("0.5", "0.5"), "top-p": ("0.9", "0.9"), "temp-range": ("0.2:0.9", "0.2:0.9"),
+    "top-p-range": ("0.1:0.9", "0.1:0.9"), "min-p": ("0.1", "0.1"), "top-k": ("40", "40"),
+    "repeat-penalty": ("1.1", "1.1"), "frequency-penalty": ("0.1", "0.1"), "presence-penalty": ("0.1", "0.1"),
+    "repeat-last-n": ("-1", "-1"), "heads-mode": ("temp", "temp"), "seed": ("7", "7"), "max-tokens": ("2", "2"),
+    "stop": ("zz", "['zz']"), "grammar": ('root ::= "yes" | "no"', 'root ::= "yes" | "no"'),
+    "json-schema": ('{"enum": ["yes"]}', '{"enum": ["yes"]}'), "color-by": ("t", "t"), "hide-thinking": ("true", "true"),
+}  # fmt: skip
+
+
+def test_set_takes_every_name(chat):
+    assert set(SET) == set(SETTABLE)
+    terminal = chat("-n", "1")
+    for name, (value, answer) in SET.items():
+        terminal.command(f"/set {name} {value}", f"[{name}: {answer}]")
+    terminal.command("/set json-schema -", "[json-schema: -]")
+    assert terminal.say("hello")[2] == 7
+    terminal.command("/set temp warm", "got 'warm'")
+    terminal.command("/set temp -1", "temperature: allowed 0 to 100")
+    terminal.command("/set temp-range 2:1", "must not exceed")
+    terminal.command("/set nothing 1", "/set NAME VALUE")
+    terminal.command("/set grammar rot ::= x", "the grammar was refused")
+    assert terminal.say("hello")[1] == 512, "what was refused changed nothing"
+    assert terminal.leave() == 0
+
+
+def test_commands_that_cannot_be_done(chat, tmp_path):
+    terminal = chat("-n", "1")
+    terminal.command("/regen", "there is no message to reply to yet")
+    terminal.command("/trace", "there is no reply yet")
+    terminal.command("/save", "a file name is missing")
+    terminal.command(f"/save {tmp_path}/nowhere/c.json", "cannot be created")
+    terminal.command(f"/load {tmp_path}/nowhere.json", "cannot be read")
+    (tmp_path / "text").write_text("text")
+    terminal.command(f"/load {tmp_path}/text", "not JSON")
+    assert terminal.say("hello")[0] > 0
+    assert terminal.leave() == 0
+
+
+# ---- keys ---------------------------------------------------------------------------------------
+
+
+def test_several_lines(chat, n_prompt):
+    def size(text: str) -> int:
+        return n_prompt({"role": "user", "content": text}) + 1
+
+    terminal = chat("-n", "1")
+    terminal.type('"""one')
+    terminal.type("two")
+    assert terminal.say('three"""')[0] == size("one\ntwo\nthree")
+    terminal.command("/clear", "[cleared]")
+    terminal.send("one\x1b\r")  # Alt-Enter
+    assert terminal.say("two")[0] == size("one\ntwo")
+    terminal.command("/clear", "[cleared]")
+    terminal.send("\x1b[200~one\ntwo\n\nthree\x1b[201~")  # a bracketed paste
+    assert terminal.say("")[0] == size("one\ntwo\n\nthree")
+    assert terminal.leave() == 0
+
+
+def test_tab_completes_commands(chat):
+    terminal = chat("-n", "1", term="xterm-256color")
+    terminal.send("/hea")
+    terminal.wait_for("/heads")  # offered beneath the line
+    terminal.send("\t of")
+    terminal.wait_for("off")
+    terminal.send("\t\r")
+    terminal.wait_for("[heads: none]")
+    terminal.wait_for_prompt()
+    assert terminal.leave() == 0
+
+
+def test_lines_are_remembered_unless_told_not_to(chat, home):
+    terminal = chat("-n", "1")
+    terminal.say("hello there")
+    assert terminal.leave() == 0
+    assert "+hello there" in (home / "autodeco-edge" / "history").read_text()
+    assert (home / "autodeco-edge" / "history").stat().st_mode & 0o777 == 0o600
+    terminal = chat("-n", "1")
+    terminal.send("\x1b[A")  # Up
+    assert terminal.say("")[0] > 0
+    assert terminal.leave() == 0
+    terminal = chat("-n", "1", "--no-history")
+    terminal.say("a secret")
+    assert terminal.leave() == 0
+    assert not any("a secret" in p.read_text() for p in (home / "autodeco-edge").iterdir())
+
+
+def test_continue_goes_on_with_the_last_conversation(chat, n_prompt):
+    terminal = chat("-n", "1", "--system", "Be brief.")
+    first = terminal.say("hello")[0]
+    assert terminal.leave() == 0
+    terminal = chat("-n", "1", "--continue")
+    assert terminal.say("hello")[0] > first + len("hello")
+    assert terminal.leave() == 0
+
+
+def test_history_that_cannot_be_written_is_one_note(chat, home):
+    home.mkdir()
+    (home / "autodeco-edge").write_text("a file where the folder should be")
+    terminal = chat("-n", "1", hint="no history is kept")
+    assert terminal.say("hello")
+    assert terminal.leave() == 0
+
+
+# ---- limits -------------------------------------------------------------------------------------
+
+
+def test_overflow_keeps_the_loop(chat):
+    terminal = chat("-n", "1", "-c", "64")
+    first = terminal.say("hello")[0]
+    terminal.type("x" * 100)
+    terminal.wait_for_match(r"the prompt has (\d+) tokens, the context 64; .*\(or /clear\)")
+    terminal.wait_for_prompt()
+    terminal.command("/clear", "[cleared]")
+    assert terminal.say("hello")[0] == first, "the line that did not fit is forgotten"
+    assert terminal.leave() == 0
+
+
+def test_full_context_is_said(chat):
+    terminal = chat("-c", "64")
+    terminal.type("hello")
+    terminal.wait_for("the context of 64 tokens is full")
+    terminal.wait_for_prompt()
+    assert terminal.leave() == 0
+
+
+def test_raw_turns_stand_alone(chat):
+    terminal = chat("-n", "1", "--raw")
+    assert [terminal.say("hello")[0] for _ in range(2)] == [6, 6]
+    assert terminal.leave() == 0
+
+
+# ---- signals -------------------------------------------------------------------------------------
+
+
+def test_interrupt_stops_a_reply_and_keeps_the_loop(chat):
+    terminal = chat(*ENDLESS)
+    for line in ("hello", "hello again"):
+        terminal.type(line)
+        terminal.wait_for(line)  # the echo
+        time.sleep(0.3)
+        start = time.monotonic()
+        terminal.interrupt()
+        terminal.wait_for("[stopped]")
+        terminal.wait_for_prompt()
+        assert time.monotonic() - start < 5.0
+    assert terminal.leave() == 0
+
+
+def test_interrupt_is_never_lost_after_enter(chat):
+    """At moments spread over the way from Enter to the first tokens; a lost one would leave a reply of a
+    minute running, and one that reached the empty prompt would end the program."""
+    terminal = chat(*ENDLESS)
+    for i in range(25):
+        terminal.child.delaybeforesend = None
+        terminal.type("hello")
+        time.sleep(0.002 * i)
+        terminal.interrupt()
+        if terminal.child.expect_exact(["[stopped]", "\n> "], timeout=20) == 0:
+            terminal.wait_for_prompt()
+    terminal.command("/help", "this list")
+    assert terminal.leave() == 0
+
+
+def test_interrupt_at_the_empty_prompt_leaves_with_130(chat):
+    terminal = chat()
+    terminal.interrupt()
+    assert terminal.ended() == 130
+
+
+def test_interrupt_clears_a_line_first(chat):
+    terminal = chat("-n", "1")
+    terminal.send("half a li")
+    terminal.wait_for("half a li")
+    terminal.interrupt()
+    terminal.wait_for_prompt()
+    terminal.interrupt()
+    assert terminal.ended() == 130
+
+
+def test_signal_from_elsewhere_counts_like_the_key(chat):
+    terminal = chat()
+    os.kill(terminal.child.pid, signal.SIGINT)
+    assert terminal.ended() == 130
+
+
+def test_end_of_file_in_a_reply_ends_after_it(chat):
+    terminal = chat("-n", "1")
+    assert terminal.leave() == 0
