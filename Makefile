@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint install install-dev demo-model figures bench bench-figures example clean
+.PHONY: help demo test lint install install-dev demo-model figures bench bench-figures evaluate results example clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -50,6 +50,13 @@ build/bench/heads.gguf: | install
 bench-figures: install ## Redraw the picture and the tables of docs/performance.md from bench/results
 	$(BIN)/pip install --quiet "matplotlib>=3.8"
 	$(BIN)/python -P bench/plot.py --results bench/results --page docs/performance.md --svg docs/images/performance.svg
+
+evaluate: install-dev ## Train heads for the demo model and evaluate them; writes bench/results (hours; needs `make demo-model`)
+	bash bench/evaluate.sh $(CURDIR)/$(BIN) build/demo build/eval bench/results
+
+results: install ## Fill docs/results.md and its pictures from bench/results
+	$(BIN)/pip install --quiet "matplotlib>=3.8"
+	$(BIN)/python -P bench/results.py --results bench/results --page docs/results.md --images docs/images
 
 example: install ## Build native/examples against the installed llama.cpp
 	cmake -S . -B build/example -DAUTODECO_BUILD_EXAMPLES=ON -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python

@@ -214,9 +214,12 @@ TABLES = {
 }
 
 
-def fill(page: str, results: dict) -> str:
+Tables = dict[str, tuple[str, Callable[[dict], str]]]
+
+
+def fill(page: str, results: dict, tables: Tables = TABLES) -> str:
     """The page with every table renewed whose results are there."""
-    for name, (needed, make) in TABLES.items():
+    for name, (needed, make) in tables.items():
         if needed in results:
             pattern = re.compile(rf"(<!-- table: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
             text = make(results)

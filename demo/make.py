@@ -1,4 +1,4 @@
-"""Starts the recipe (or, with `compare` first, the comparison) from a checkout: puts the repository behind the installed
+"""Starts the recipe (or the part of it that is named first) from a checkout: puts the repository behind the installed
 packages, so that `demo` is found here and `autodeco_edge` where it is installed, with its native library."""
 
 import sys
@@ -7,5 +7,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-name = sys.argv.pop(1) if sys.argv[1:2] == ["compare"] else "build"
+PARTS = ("compare", "export", "samples")
+name = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in PARTS else "build"
 import_module(f"demo.{name}").main()

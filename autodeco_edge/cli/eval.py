@@ -71,7 +71,7 @@ def evaluate(
     ] = None,
     expert_samples: Annotated[int, typer.Option("--expert-samples", help="Replies a constant the expert tries.")] = 32,
     frontier: Annotated[
-        int, typer.Option("--frontier", help="Replies a problem for each of 60 constants; 0 = no frontier.")
+        int, typer.Option("--frontier", help="Replies a problem for each of 40 constants; 0 = no frontier.")
     ] = 0,
     max_tokens: Annotated[int, typer.Option("-n", "--max-tokens", help="Tokens of a reply.")] = 2048,
     n_ctx: ContextOption = 0,

@@ -29,8 +29,8 @@ MIN_P = 0.05
 DYNATEMP_MEAN, DYNATEMP_RANGE, DYNATEMP_EXPONENT = 1.0, 0.5, 1.0
 CARD = (0.6, 0.95)
 EXPERT_GRID = tuple(round(0.1 * i, 1) for i in range(1, 11))  # of T, then of P (paper Figure 3)
-FRONTIER_T = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.5)
-FRONTIER_P = (0.5, 0.7, 0.8, 0.9, 0.95, 1.0)
+FRONTIER_T = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5)
+FRONTIER_P = (0.6, 0.8, 0.9, 0.95, 1.0)
 NAMES = (
     "greedy",
     "default",

@@ -127,7 +127,7 @@ def test_expert_searches_and_the_frontier_holds_the_constants(tmp_path):
     assert dict(map(tuple, tried["temperature"]))[tried["best"][0]] == best_t
     assert {t for t, _ in tried["temperature"]} == {p for p, _ in tried["top_p"]} and len(tried["top_p"]) == 10
     points = report["groups"]["all"]["frontier"]["points"]
-    assert len(points) == 62 and {"expert", "default", "0.5/0.95"} <= points.keys()
+    assert len(points) == 42 and {"expert", "default", "0.5/0.95"} <= points.keys()
     pictures = {path.name: path.read_text() for path in (tmp_path / "figures").iterdir()}
     assert pictures.keys() == {"expert.svg", "frontier-all.svg"}
     assert all("</svg>" in text for text in pictures.values())

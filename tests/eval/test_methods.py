@@ -60,4 +60,4 @@ def test_names_are_checked():
 def test_grids():
     assert methods.EXPERT_GRID == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     grid = frontier_grid()
-    assert len({m.name for m in grid}) == len(grid) == 60 and all(m.is_constant for m in grid)
+    assert len({m.name for m in grid}) == len(grid) == 40 and all(m.is_constant for m in grid)
