@@ -63,6 +63,7 @@ def evaluate(
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds: samples x seeds replies a problem.")] = 8,
     count: Annotated[int, typer.Option("--count", help="Problems of a demo task.")] = 200,
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first problems.", show_default=False)] = None,
+    split: Annotated[str, typer.Option("--split", help="Of a demo task: test, calibration or train.")] = "test",
     calibration: Annotated[
         str | None,
         typer.Option(
@@ -107,6 +108,7 @@ def evaluate(
         seeds=seeds,
         count=count,
         limit=limit,
+        split=split,
         calibration=calibration,
         expert_samples=expert_samples,
         grid_samples=frontier,

@@ -183,7 +183,15 @@ def test_other_heads_in_the_same_table(tmp_path):
     assert missing.returncode == 2 and "--with none=HEADS.gguf" in missing.stderr
 
 
+def test_another_split_has_other_problems(whole, tmp_path):
+    done = run(*SMALL, "--methods", "greedy", "--split", "calibration", "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    found = {r["problem"] for r in rows(tmp_path / "out" / "samples" / "greedy.jsonl")}
+    assert len(found) == 6 and all("calibration" in problem for problem in found)
+
+
 REFUSED = {
+    "unknown split": ((*SMALL, "--split", "all"), 2, "test, calibration, train"),
     "no task": ((), 2, "give --task"),
     "unknown task": (("--task", "demo:nothing"), 2, "demo:make"),
     "missing file": (("--task", "nothing.jsonl"), 66, "no such file"),
