@@ -67,6 +67,10 @@ def train(
     log_every: Annotated[int, typer.Option(help="Steps between progress lines; 0: silent.")] = 10,
     eval_every: Annotated[int, typer.Option(help="Steps between validations; 0: before and after only.")] = 0,
     save_every: Annotated[int, typer.Option(help="Steps between states to resume from; 0: none.")] = 0,
+    steer: Annotated[
+        bool, typer.Option("--steer", help="Teach the heads of --init commands for less and more diversity; data as messages.")
+    ] = False,
+    steer_weight: Annotated[float, typer.Option("--steer-weight", help="Weight of the ranking loss of --steer.")] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in --output.")] = False,
     tracker: Annotated[str | None, typer.Option(help="Log every step to tensorboard, wandb, mlflow, ...")] = None,
 ) -> None:
@@ -76,6 +80,8 @@ def train(
     """
     check_packages()
     if objective == "reward":
+        if steer:
+            raise UsageError("--steer ranks replies that are given: it goes with --data, not with --objective reward")
         return _train_on_reward(
             RewardOptions(model, problems, init, data, base, max_steps),
             output=output,
@@ -136,6 +142,8 @@ def train(
             save_every=save_every,
             resume=resume,
             tracker=tracker,
+            steer=steer,
+            steer_weight=steer_weight,
         )
     )
 

@@ -5,8 +5,8 @@ Owns the figures of a report (plain JSON) and its table. Draws nothing, reads no
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -90,20 +90,20 @@ def summarise(
     """The report on ``samples``, by kind of problem where there are several, and over all.
 
     kinds      problem id -> kind, the problems in order
-    grid       samples of constants that span the frontier
+    grid       samples of constants that span the frontier, of the groups whose problems they have
 
     differences  {ours: {other: ours - other}} for every pair of heads that is applied as a whole, over problems
     """
     groups = {ALL: list(kinds)}
     if len(set(kinds.values())) > 1:
         groups |= {kind: [p for p in kinds if kinds[p] == kind] for kind in dict.fromkeys(kinds.values())}
-    m = _coverage_of(kinds, [*samples.values(), *(grid or {}).values()])
+    m = _coverage_of([*samples.values(), *(grid or {}).values()])
     return {name: _group(problems, samples, grid or {}, n_seeds, m) for name, problems in groups.items()}
 
 
-def _coverage_of(problems: Collection[str], methods: Sequence[Sequence[Sample]]) -> int:
+def _coverage_of(methods: Sequence[Sequence[Sample]]) -> int:
     """Samples among which every method's coverage can be counted: COVERAGE_OF, or what the poorest has."""
-    drawn = [len(rows) // len(problems) for rows in methods]
+    drawn = [min(Counter(sample.problem for sample in rows).values()) for rows in methods]
     return min([COVERAGE_OF, *(n for n in drawn if n > 1)])
 
 
@@ -113,9 +113,13 @@ def _group(problems: list[str], samples: Samples, grid: Samples, n_seeds: int, m
     report["differences"] = {
         ours: _differences(ours, scores) for ours in scores if ours.partition("@")[0] == "autodeco"
     }
-    if grid:
+    if grid and all(_covers(rows, problems) for rows in grid.values()):
         report["frontier"] = _frontier(scores, {name: Scores(rows, problems, m) for name, rows in grid.items()}, m)
     return report
+
+
+def _covers(rows: Sequence[Sample], problems: Sequence[str]) -> bool:
+    return {sample.problem for sample in rows}.issuperset(problems)
 
 
 def _differences(ours: str, scores: Mapping[str, Scores]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from ..model import Model
 from ..records import RecordFile
 from ..runtime import check_heads, open_heads
 from ..sampler import Heads
-from ..tasks import NAMES, Problem, Task, Verifier, load_task
+from ..tasks import MANY_ANSWERS, NAMES, Problem, Task, Verifier, load_task
 from . import methods as methods_of
 from .methods import Method
 from .report import summarise
@@ -51,7 +51,8 @@ class EvalConfig:
     split           of a demo task: test, calibration or train; to choose among heads, use another than test
     calibration     task whose mean T and P mean-shift takes; None: the calibration split of a demo task, else the means
                     recorded with the heads
-    expert_samples, grid_samples   draws a problem and constant in Expert-Guided Tuning, and for the frontier (0: none)
+    expert_samples  draws a problem and constant in Expert-Guided Tuning
+    grid_samples    the same for the frontier, on problems with many right answers (0: no frontier)
     """
 
     model: Path
@@ -133,7 +134,7 @@ class Evaluation:
             samples[name] = self.draw(method, n)
             if self.config.grid_samples and method.is_constant:
                 grid[name] = samples[name]
-        grid |= {m.name: self.draw(m, self.config.grid_samples) for m in self._grid()}
+        grid |= self._grid()
         kinds = {problem.id: problem.kind for problem in self.task.problems}
         return {
             "config": self._settings(),
@@ -142,8 +143,15 @@ class Evaluation:
             "groups": summarise(kinds, samples, self.config.seeds, grid=grid),
         }
 
-    def _grid(self) -> list[Method]:
-        return methods_of.frontier_grid() if self.config.grid_samples else []
+    def _grid(self) -> dict[str, list[Sample]]:
+        """Constants on the problems where coverage means something."""
+        n = self.config.grid_samples
+        if not n:
+            return {}
+        many = [problem for problem in self.task.problems if problem.kind in MANY_ANSWERS]
+        if not many:
+            raise UsageError(f"frontier: no problem of {self.task.name} has many right answers; leave --frontier out")
+        return {m.name: self._draw(m, many, n, self._path(m)) for m in methods_of.frontier_grid()}
 
     def _settings(self) -> dict[str, Any]:
         settings = asdict(self.config)
@@ -160,8 +168,10 @@ class Evaluation:
     # ---- samples -------------------------------------------------------------------
 
     def draw(self, method: Method, n: int) -> list[Sample]:
-        path = self.config.output / "samples" / f"{method.name.replace('/', '-')}.jsonl"
-        return self._draw(method, self.task.problems, n, path)
+        return self._draw(method, self.task.problems, n, self._path(method))
+
+    def _path(self, method: Method) -> Path:
+        return self.config.output / "samples" / f"{method.name.replace('/', '-')}.jsonl"
 
     def _draw(self, method: Method, problems: Sequence[Problem], n: int, path: Path) -> list[Sample]:
         identity_ = self.identity | self._heads_identity(method)

@@ -6,8 +6,8 @@
 Knows no model, no decoder and no statistics.
 """
 
-from .problem import DEMO, Problem
+from .problem import DEMO, MANY_ANSWERS, Problem
 from .task import NAMES, Task, load_task
 from .verifier import Verdict, Verifier
 
-__all__ = ["DEMO", "NAMES", "Problem", "Task", "Verdict", "Verifier", "load_task"]
+__all__ = ["DEMO", "MANY_ANSWERS", "NAMES", "Problem", "Task", "Verdict", "Verifier", "load_task"]

@@ -8,7 +8,6 @@ works by SIGALRM, which cannot stop a long computation inside C.
 import json
 import logging
 import os
-import resource
 import signal
 import sys
 from contextlib import suppress
@@ -20,12 +19,20 @@ MEMORY_BYTES = 2 << 30  # an answer such as 10^{10^{10}} takes all there is
 def guard() -> int:
     """Limits memory, keeps Ctrl-C for the parent, and keeps the pipe for the replies: its descriptor."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
-    with suppress(ValueError, OSError):  # a lower limit is set already, or the system knows none
+    with suppress(ImportError, ValueError, OSError):  # a lower limit is set already, or the system (Windows) knows none
+        import resource
+
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     replies = os.dup(1)
     os.dup2(2, 1)  # what a library prints must not reach the parent as a reply
     return replies
+
+
+def end_after(cpu_seconds: float) -> None:
+    """The kernel ends this process should the parent be gone and the work endless; 0 = no longer. Not on Windows."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_VIRTUAL, cpu_seconds)
 
 
 def main(timeout_s: float) -> None:
@@ -44,13 +51,12 @@ def main(timeout_s: float) -> None:
     os.write(replies, b"ready\n")
     for line in sys.stdin.buffer:
         gt, text = json.loads(line)
-        # The kernel ends this process should the parent be gone and the work endless.
-        signal.setitimer(signal.ITIMER_VIRTUAL, 2 * timeout_s)
+        end_after(2 * timeout_s)
         try:
             right = verify(gold(gt), parse(text, parsing_timeout=None), timeout_seconds=None)
         except Exception:  # whatever a parser meets in a model's text, the answer is not right
             right = False
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        end_after(0)
         os.write(replies, b"right\n" if right else b"wrong\n")
 
 

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 LETTERS = "ABCDEFGHIJ"
 MATH, CHOICE, DEMO = "math", "choice", "demo:"  # kinds; a demo kind goes on with its family
 
+MANY_ANSWERS = frozenset(
+    DEMO + family for family in ("make", "search", "story", "chat")
+)  # kinds where right answers differ
+
 # The official runner's line (semantics 5.2). It has none for multiple choice; that one is ours.
 MATH_REQUEST = "Make sure you output the final answer within \\boxed{}."
 CHOICE_REQUEST = "Make sure you output the letter of the right option within \\boxed{}."

@@ -42,6 +42,8 @@ class TrainConfig:
     log_every     optimiser steps between progress lines, 0: none
     eval_every    optimiser steps between validations, 0: only before and after
     save_every    optimiser steps between resumable states, 0: none
+    steer         also rank T and P under commands for less and more diversity (steer.py); data in messages form
+    steer_weight  lambda of the ranking term
     resume        go on from the state in ``output``
     tracker       one that accelerate knows: tensorboard, wandb, ...
     """
@@ -77,6 +79,8 @@ class TrainConfig:
     save_every: int = 0
     resume: bool = False
     tracker: str | None = None
+    steer: bool = False
+    steer_weight: float = 1.0
 
     @property
     def terms(self) -> Terms:
@@ -112,6 +116,13 @@ class TrainConfig:
             raise UsageError(f"loss: {self.loss} is a form of --objective official, got {self.objective}; leave it out")
         if not 0.0 <= self.drop <= 1.0:
             raise UsageError(f"drop_probability: expected a number from 0 to 1, got {self.drop_probability}")
+
+        if not 0.0 < self.steer_weight < math.inf:
+            raise UsageError(f"steer_weight: expected a number above 0, got {self.steer_weight}")
+        if self.steer and not self.init:
+            raise UsageError("steer: moves heads that are trained already; give them with --init")
+        if self.steer_weight != 1.0 and not self.steer:
+            raise UsageError(f"steer_weight: {self.steer_weight} is for --steer; add it, or leave the weight out")
 
     def _check_backbone(self) -> None:
         if (self.base is None) == (self.model is None):

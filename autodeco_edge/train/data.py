@@ -9,8 +9,8 @@ Owns the record formats and tokenisation (semantics 4.1). Knows nothing of model
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,29 +49,45 @@ class Sample:
         return max(self.n_prompt, 1)
 
 
+# (record, "file:line", its number in the file from 0) -> records that have its completion and another prompt
+Variants = Callable[[dict[str, Any], str, int], Sequence[dict[str, Any]]]
+
+
 @dataclass
 class Dataset:
-    """Samples, and how many records were cut at max_length, or had an empty answer or none left after the cut."""
+    """Samples, and how many records were cut at max_length, or had an empty answer or none left after the cut.
+
+    variants: by a sample's index, those of its record, if variants were asked for; they have indices of their own.
+    """
 
     samples: list[Sample]
     n_truncated: int = 0
     n_dropped: int = 0
+    variants: dict[int, tuple[Sample, ...]] = field(default_factory=dict)
+
+    @property
+    def all(self) -> list[Sample]:
+        """The samples, then their variants."""
+        return [*self.samples, *(variant for group in self.variants.values() for variant in group)]
 
 
-def load_dataset(path: str | Path, tokenizer: Tokenizer, max_length: int) -> Dataset:
+def load_dataset(path: str | Path, tokenizer: Tokenizer, max_length: int, variants: Variants | None = None) -> Dataset:
     """Read and tokenise a JSONL file; ``max_length`` in tokens, the first ones are kept.
+
+    A sample and its variants keep equally many tokens of the completion: what fits after the longest prompt.
 
     Raises MissingInputError, and FormatError naming file:line for a bad record.
     """
     encode = Encoder(tokenizer)
     data = Dataset([])
-    for where, record in read_records(path):
-        prompt, completion = _texts_of(record, where, tokenizer)
-        sample = encode(prompt, completion) if completion else Sample([], 0)
-        data.n_truncated += len(sample.ids) > max_length
-        sample = Sample(sample.ids[:max_length], sample.n_prompt, len(data.samples))
-        if sample.first < len(sample.ids):
-            data.samples.append(sample)
+    for number, (where, record) in enumerate(read_records(path)):
+        records = [record, *(variants(record, where, number) if variants else ())]
+        group = [_sample_of(*_texts_of(r, where, tokenizer), encode) for r in records]
+        data.n_truncated += any(len(sample.ids) > max_length for sample in group)
+        group = _cut(group, max_length, first_index=len(data.samples) * len(group))
+        if all(sample.first < len(sample.ids) for sample in group):
+            data.samples.append(group[0])
+            data.variants |= {group[0].index: tuple(group[1:])} if variants else {}
         else:
             data.n_dropped += 1
     if not data.samples:
@@ -80,6 +96,18 @@ def load_dataset(path: str | Path, tokenizer: Tokenizer, max_length: int) -> Dat
             "add records with an answer or raise --max-length"
         )
     return data
+
+
+def _sample_of(prompt: str, completion: str, encode: Encoder) -> Sample:
+    return encode(prompt, completion) if completion else Sample([], 0)
+
+
+def _cut(group: list[Sample], max_length: int, first_index: int) -> list[Sample]:
+    room = min(max_length - sample.n_prompt for sample in group)  # for the completion
+    return [
+        replace(sample, ids=sample.ids[: max(0, sample.n_prompt + room)], index=first_index + i)
+        for i, sample in enumerate(group)
+    ]
 
 
 # ---- records -----------------------------------------------------------------------

@@ -30,12 +30,13 @@ from .config import TrainConfig, schedule
 from .data import Sample, load_dataset
 from .gradient import StepGradient
 from .modules import AutoDecoHeads
-from .objective import Objective
+from .objective import Objective, ObjectiveOutput
 from .plan import SPLIT, Plan, drop_mask, generator, share
 from .processes import open_accelerator, shard_with
 from .progress import RunProgress, check_tracker, start_tracker
 from .record import Record
 from .state import State, StateFile, fingerprint
+from .steer import Ranking, Steering, commanded
 from .totals import Metrics, Totals
 
 BETAS, ADAM_EPSILON, WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.0
@@ -85,21 +86,23 @@ class Trainer:
         self.accelerator = open_accelerator(config.tracker, config.output)
         self.model = open_backbone(config)
         n_tokens = min(config.max_length, self.model.n_ctx or config.max_length)
-        data = load_dataset(config.data, self.model.tokenizer, n_tokens)
-        self.samples = data.samples
+        variants = commanded(config.seed) if config.steer else None
+        data = load_dataset(config.data, self.model.tokenizer, n_tokens, variants)
+        self.samples = data.all
         n_processes = self.accelerator.num_processes
-        self.file = StateFile(config.output, fingerprint(config, data.samples, n_processes))
+        self.file = StateFile(config.output, fingerprint(config, self.samples, n_processes))
         (self.file.check if config.resume else self.file.refuse_unfinished)()
         split = generator(config.seed, SPLIT)
         self.train_samples, self.held_out = split_validation(data.samples, config.validation, split)
         self.plan = Plan(self.train_samples, config, n_processes)
         shard = shard_with(self.accelerator, config.batch_size)
-        self.model.load(self.accelerator.device, data.samples, shard)
+        self.model.load(self.accelerator.device, self.samples, shard)
         self._in_step = shard is not None  # every process runs the base equally often
         self.cache = HiddenCache(0 if self._in_step else config.cache_mb << 20)
         self.heads, self.enabled = self._make_heads()
         self._select_parameters()
         self.objective = Objective(self.heads, self.model.lm_head, config.terms)
+        self.steering = self._make_steering(data.variants) if config.steer else None
         self.optimizer = torch.optim.AdamW(
             self._trainable(), config.learning_rate, BETAS, ADAM_EPSILON, weight_decay=WEIGHT_DECAY
         )
@@ -155,7 +158,7 @@ class Trainer:
         metrics = self._gradient(step, batches)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        n_tokens = sum(len(sample.ids) for batch in batches for sample in batch)
+        n_tokens = sum(len(sample.ids) for batch in batches for sample in self._read(batch))
         self.record.add_step(metrics, rate)
         self.record.n_tokens += n_tokens
         self.progress.step(step + 1, self.plan.n_steps, metrics, rate, n_tokens)
@@ -173,7 +176,7 @@ class Trainer:
         gradient = StepGradient(self._trainable())
         for batch in self._share(batches):
             if batch:
-                gradient.add(self.objective(*self._positions(batch), self._drops(batch, self.plan.epoch(step))))
+                gradient.add(*self._losses(batch, self._drops(batch, self.plan.epoch(step))))
         gradient.finish(self.accelerator)
         norm = torch.nn.utils.clip_grad_norm_(self._trainable(), self.config.clip_norm)
         metrics = gradient.totals.metrics()
@@ -189,8 +192,19 @@ class Trainer:
         """This process's batches. A sharded base must run in step: an idle process runs it for nothing."""
         own = share(batches, self.accelerator.process_index, self.accelerator.num_processes)
         if self._in_step and not own[-1]:
-            self.model.positions(batches[0])
+            self.model.positions(self._read(batches[0]))
         return own
+
+    def _losses(self, batch: list[Sample], drop: Tensor | None = None) -> tuple[ObjectiveOutput, Ranking | None]:
+        """The objective's terms, and the ranking term where commands are trained."""
+        hidden, labels = self._positions(self._read(batch))
+        n = sum(len(sample.ids) - sample.first for sample in batch)  # positions without a command come first
+        out = self.objective(hidden[:n], labels[:n], drop)
+        return out, self.steering(hidden, batch) if self.steering else None
+
+    def _read(self, batch: list[Sample]) -> list[Sample]:
+        """What the base reads for a batch: with commands, each completion after three prompts."""
+        return self.steering.with_variants(batch) if self.steering else batch
 
     def _positions(self, batch: list[Sample]) -> tuple[Tensor, Tensor]:
         """Hidden states [M, H] and labels [M] of the completion positions of a batch."""
@@ -209,7 +223,7 @@ class Trainer:
         totals = Totals()
         for batch in self._share(batches_of(samples, self.config.batch_size, None)):
             if batch:
-                totals.add(self.objective(*self._positions(batch)))
+                totals.add(*self._losses(batch))
         totals.gather(self.accelerator)
         metrics = totals.metrics()
         if not (totals.finite and math.isfinite(metrics.loss)):
@@ -231,6 +245,10 @@ class Trainer:
         start.heads.detach_temperature = config.loss == "hf"
         enabled = {"temp": start.enable_temperature, "top-p": start.enable_top_p}
         return start.heads.to(self.accelerator.device), enabled
+
+    def _make_steering(self, variants: dict[int, tuple[Sample, ...]]) -> Steering:
+        ranked = self._trained("temp"), self._trained("top-p")
+        return Steering(self.heads, self.model.lm_head, variants, self.config.steer_weight, *ranked)
 
     def _trained(self, head: str) -> bool:
         return self.config.heads in ("both", head)

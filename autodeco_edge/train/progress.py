@@ -79,15 +79,19 @@ class RunProgress:
         self._accelerator.log(_numbers("validation", metrics), step=step)
         self.say(
             f"{name} ({kind}, {metrics.n_tokens} tokens): loss {metrics.loss:.4f}  temp {metrics.temp_loss:.4f}  "
-            f"top-p {metrics.top_p_loss:.4f}  mean T {metrics.mean_temperature:.3f}  mean P {metrics.mean_top_p:.3f}"
+            f"top-p {metrics.top_p_loss:.4f}{_rank(metrics)}  mean T {metrics.mean_temperature:.3f}  mean P {metrics.mean_top_p:.3f}"
         )
 
     def _words(self, m: Metrics, rate: float) -> str:
         speed = self._n_tokens / max(time.monotonic() - self._clock, 1e-9)
         return (
-            f"loss {m.loss:.4f}  temp {m.temp_loss:.4f}  top-p {m.top_p_loss:.4f}  "
+            f"loss {m.loss:.4f}  temp {m.temp_loss:.4f}  top-p {m.top_p_loss:.4f}{_rank(m)}  "
             f"T {m.mean_temperature:.3f}  P {m.mean_top_p:.3f}  lr {rate:.2e}  {speed:.0f} tok/s"
         )
+
+
+def _rank(m: Metrics) -> str:
+    return f"  rank {m.rank_loss:.4f}" if m.rank_loss else ""
 
 
 def _numbers(prefix: str, metrics: Metrics) -> dict[str, float]:

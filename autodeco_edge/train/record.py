@@ -15,7 +15,7 @@ from .config import TrainConfig
 from .totals import Metrics
 
 FILE = "training.json"
-COLUMNS = ("loss", "temp_loss", "top_p_loss", "mean_temperature", "mean_top_p")
+COLUMNS = ("loss", "temp_loss", "top_p_loss", "rank_loss", "mean_temperature", "mean_top_p")
 
 
 def _no_steps() -> dict[str, list[float]]:

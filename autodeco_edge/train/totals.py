@@ -13,11 +13,15 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from .objective import ObjectiveOutput
+from .steer import Ranking
 
 
 @dataclass
 class Metrics:
-    """Means over completion tokens: the objective and its two terms, T and P of the heads."""
+    """Means over completion tokens: the objective and its two terms, T and P of the heads.
+
+    rank_loss: the ranking term, a weighted mean over prompts; 0 without --steer. loss is the sum of all three.
+    """
 
     loss: float
     temp_loss: float
@@ -25,17 +29,19 @@ class Metrics:
     mean_temperature: float
     mean_top_p: float
     n_tokens: int
+    rank_loss: float = 0.0
 
 
 class Totals:
     """Sums of a step's or an evaluation's batches, in float64."""
 
     def __init__(self) -> None:
-        self.sums = torch.zeros(7, dtype=torch.float64)
+        self.sums = torch.zeros(9, dtype=torch.float64)
 
-    def add(self, out: ObjectiveOutput) -> None:
+    def add(self, out: ObjectiveOutput, ranking: Ranking | None = None) -> None:
         row = [out.temp_sum, out.n_temp, out.top_p_sum, out.n_top_p, out.temperature.sum(), out.top_p.sum()]
-        self.sums += torch.tensor([*(x.item() for x in row), len(out.temperature)], dtype=torch.float64)
+        ranked = [ranking.loss_sum.item(), ranking.n] if ranking else [0.0, 0]
+        self.sums += torch.tensor([*(x.item() for x in row), len(out.temperature), *ranked], dtype=torch.float64)
 
     def gather(self, accelerator: Accelerator) -> None:
         """Add up those of all processes."""
@@ -46,14 +52,16 @@ class Totals:
         return bool(self.sums.isfinite().all())
 
     @property
-    def n_terms(self) -> tuple[float, float]:
-        """Tokens in the temperature term and in the top-p term; at least 1, so that a mean over none is 0."""
-        return max(self.sums[1].item(), 1.0), max(self.sums[3].item(), 1.0)
+    def n_terms(self) -> tuple[float, float, float]:
+        """Tokens in the temperature term, in the top-p term, prompts in the ranking term; at least 1, so that a mean
+        over none is 0."""
+        return max(self.sums[1].item(), 1.0), max(self.sums[3].item(), 1.0), max(self.sums[8].item(), 1.0)
 
     def metrics(self) -> Metrics:
-        temp, top_p = self.sums[0].item() / self.n_terms[0], self.sums[2].item() / self.n_terms[1]
+        temp, top_p, rank = (self.sums[i].item() / n for i, n in zip((0, 2, 7), self.n_terms, strict=True))
         n = max(self.sums[6].item(), 1.0)
-        return Metrics(temp + top_p, temp, top_p, self.sums[4].item() / n, self.sums[5].item() / n, int(self.sums[6]))
+        mean_t, mean_p = self.sums[4].item() / n, self.sums[5].item() / n
+        return Metrics(temp + top_p + rank, temp, top_p, mean_t, mean_p, int(self.sums[6]), rank)
 
 
 def sum_over_processes(tensor: Tensor, accelerator: Accelerator) -> Tensor:

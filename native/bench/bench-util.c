@@ -2,7 +2,7 @@
 //
 // Owns which samplers a stock chain is made of. Does not know what is timed.
 
-#define _POSIX_C_SOURCE 199309L // clock_gettime
+#define _POSIX_C_SOURCE 200112L // clock_gettime, and snprintf in Apple's headers
 
 #include "bench-util.h"
 

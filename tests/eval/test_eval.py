@@ -192,6 +192,11 @@ def test_another_split_has_other_problems(whole, tmp_path):
 
 REFUSED = {
     "unknown split": ((*SMALL, "--split", "all"), 2, "test, calibration, train"),
+    "no coverage": (
+        (*SMALL, "--task", "demo:chain", "--frontier", "2", "--methods", "greedy"),
+        2,
+        "many right answers",
+    ),
     "no task": ((), 2, "give --task"),
     "unknown task": (("--task", "demo:nothing"), 2, "demo:make"),
     "missing file": (("--task", "nothing.jsonl"), 66, "no such file"),
