@@ -21,7 +21,7 @@ import numpy as np
 from ._lib import log
 from .cpu import physical_cores
 from .errors import AutodecoError, ContextOverflowError, OutOfMemoryError, UsageError, check_range
-from .model import Model, deferred_interrupt
+from .model import Model, new_context
 from .runtime import check_heads, open_heads
 from .sampler import Heads, Sampler, SamplingParams, Step
 
@@ -164,15 +164,8 @@ class BatchEngine:
         params.n_threads = params.n_threads_batch = n_threads
         params.no_perf = True
         self._configure(params)
-        log.clear()
-        with deferred_interrupt():
-            ctx = llama_cpp.llama_init_from_model(self.model.handle, params)
-        if not ctx:
-            raise OutOfMemoryError(
-                f"no memory for {n_sequences} sequences of {self.n_ctx} tokens ({log.last_error() or 'no reason given'}); "
-                "take fewer at once, or a smaller context"
-            )
-        return ctx
+        what = f"{n_sequences} sequences of {self.n_ctx} tokens"
+        return new_context(self.model, params, what, "take fewer at once, or a smaller context")
 
     def _configure(self, params) -> None:
         """What the context needs for the way tokens are drawn: a sampler attached to each sequence."""

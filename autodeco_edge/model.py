@@ -18,7 +18,7 @@ import llama_cpp
 
 from ._lib import log
 from .cpu import extra_buffers_safe
-from .errors import FormatError, MissingInputError
+from .errors import FormatError, MissingInputError, OutOfMemoryError
 
 _MAGIC = b"GGUF"
 
@@ -153,6 +153,16 @@ def deferred_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
     if caught:
         signal.raise_signal(signal.SIGINT)
+
+
+def new_context(model: Model, params, what: str, advice: str):
+    """A llama.cpp context of ``model``. Raises OutOfMemoryError: no memory for ``what``; ``advice``."""
+    log.clear()
+    with deferred_interrupt():
+        ctx = llama_cpp.llama_init_from_model(model.handle, params)
+    if not ctx:
+        raise OutOfMemoryError(f"no memory for {what} ({log.last_error() or 'no reason given'}); {advice}")
+    return ctx
 
 
 def _check_magic(path: Path) -> None:

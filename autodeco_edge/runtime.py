@@ -29,7 +29,7 @@ from .errors import (
     OutOfMemoryError,
     UsageError,
 )
-from .model import Model, deferred_interrupt
+from .model import Model, deferred_interrupt, new_context
 from .sampler import Heads, Sampler, SamplingParams, Step
 
 DEFAULT_CONTEXT = 4096
@@ -200,14 +200,7 @@ class Engine:
         self._attached[0].sampler = ctypes.cast(self.sampler.chain, ctypes.c_void_p)
         params.samplers = self._attached
         params.n_samplers = 1
-        log.clear()
-        with deferred_interrupt():
-            ctx = llama_cpp.llama_init_from_model(self.model.handle, params)
-        if not ctx:
-            raise OutOfMemoryError(
-                f"no memory for a context of {self.n_ctx} tokens ({log.last_error() or 'no reason given'}); pass a smaller -c"
-            )
-        return ctx
+        return new_context(self.model, params, f"a context of {self.n_ctx} tokens", "pass a smaller -c")
 
     def set_filters(self, filters: Sequence[Callable[[int], None]] = ()) -> None:
         """Put CPU samplers (filters.py) between the logits and the cut from the next generation on; () = none.

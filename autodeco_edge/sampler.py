@@ -190,7 +190,9 @@ class Heads:
             self.handle, params.native(False), None, _floats(hidden), _floats(logits), len(logits), index, 1, raw
         )
         if status != Status.OK:
-            raise AutodecoError(f"the sampler refused a position ({Status(status).name.lower()}); check model and heads")
+            raise AutodecoError(
+                f"the sampler refused a position ({Status(status).name.lower()}); check model and heads"
+            )
         return _step(index, raw)
 
     def check_model(self, model) -> None:

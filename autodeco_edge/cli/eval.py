@@ -81,6 +81,9 @@ def evaluate(
     seed: Annotated[int, typer.Option("--seed", help="Of all draws; the same for every method.")] = 0,
     no_math_verify: Annotated[bool, typer.Option("--no-math-verify", help="Judge by the string rule alone.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the samples in the folder.")] = False,
+    no_draw: Annotated[
+        bool, typer.Option("--no-draw", help="Sum up the samples in the folder (with --resume) and draw none.")
+    ] = False,
     figures: Annotated[bool, typer.Option("--figures", help="Also draw OUT/figures/*.svg.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -115,6 +118,7 @@ def evaluate(
         seed=seed,
         math_verify=not no_math_verify,
         resume=resume,
+        draws=not no_draw,
         limits=Limits(max_tokens=max_tokens, n_ctx=n_ctx, n_parallel=parallel, n_threads=threads),
     )
     report = evaluate(config)

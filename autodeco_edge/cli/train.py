@@ -68,7 +68,10 @@ def train(
     eval_every: Annotated[int, typer.Option(help="Steps between validations; 0: before and after only.")] = 0,
     save_every: Annotated[int, typer.Option(help="Steps between states to resume from; 0: none.")] = 0,
     steer: Annotated[
-        bool, typer.Option("--steer", help="Teach the heads of --init commands for less and more diversity; data as messages.")
+        bool,
+        typer.Option(
+            "--steer", help="Teach the heads of --init commands for less and more diversity; data as messages."
+        ),
     ] = False,
     steer_weight: Annotated[float, typer.Option("--steer-weight", help="Weight of the ranking loss of --steer.")] = 1.0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in --output.")] = False,

@@ -52,6 +52,7 @@ class EvalConfig:
     calibration     task whose mean T and P mean-shift takes; None: the calibration split of a demo task, else the means
                     recorded with the heads
     expert_samples  draws a problem and constant in Expert-Guided Tuning
+    draws           False: sum up the samples that are there, and draw none
     grid_samples    the same for the frontier, on problems with many right answers (0: no frontier)
     """
 
@@ -72,6 +73,7 @@ class EvalConfig:
     seed: int = 0
     math_verify: bool = True
     resume: bool = False
+    draws: bool = True
     limits: Limits = Limits()
 
     def check(self) -> None:
@@ -179,7 +181,7 @@ class Evaluation:
         start = time.monotonic()
         with RecordFile(path, head, resume=True) as file:  # evaluate() has refused what another run left
             n_before = len(file.rows)
-            found = list(self.drawer.draw(method, problems, n, file))
+            found = list(self.drawer.draw(method, problems, n, file, only_there=not self.config.draws))
             n_new, seconds = len(file.rows) - n_before, time.monotonic() - start
         tokens = sum(s.n_tokens for s in found[len(found) - n_new :])
         right = 100 * np.mean([s.right for s in found])

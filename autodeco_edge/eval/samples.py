@@ -16,7 +16,7 @@ from typing import Any
 
 from ..batch import BatchEngine, Reply, Request
 from ..chat import render
-from ..errors import ContextOverflowError
+from ..errors import ContextOverflowError, UsageError
 from ..model import Model
 from ..records import RecordFile
 from ..sampler import Heads
@@ -87,16 +87,26 @@ class Drawer:
         self._engine: BatchEngine | None = None
         self._engine_for = None
 
-    def draw(self, method: Method, problems: Sequence[Problem], n: int, file: RecordFile) -> Iterator[Sample]:
+    def draw(
+        self, method: Method, problems: Sequence[Problem], n: int, file: RecordFile, *, only_there: bool = False
+    ) -> Iterator[Sample]:
         """The first n samples of each problem: those in the file, then the missing ones as they are drawn and written.
 
-        One sample where the method draws nothing. A prompt that does not fit raises ContextOverflowError.
+        One sample where the method draws nothing. only_there: the missing ones are not drawn, which is a UsageError for a
+        problem that has none at all. A prompt that does not fit raises ContextOverflowError.
         """
         n = 1 if method.once else n
         ids = {problem.id for problem in problems}
         have = [Sample(**row) for row in file.rows]
         yield from (sample for sample in have if sample.problem in ids and sample.sample < n)
         done = {(sample.problem, sample.sample) for sample in have}
+        if only_there:
+            without = ids - {sample.problem for sample in have}
+            if without:
+                raise UsageError(
+                    f"{method.name}: {len(without)} problems have no sample yet ({min(without)}); draw them first"
+                )
+            return
         missing = [(p, k) for p in problems for k in range(n) if (p.id, k) not in done]
         if not missing:
             return

@@ -23,7 +23,7 @@ import numpy as np
 from .._lib import log
 from ..cpu import physical_cores
 from ..errors import AutodecoError, OutOfMemoryError
-from ..model import Model, deferred_interrupt
+from ..model import Model, deferred_interrupt, new_context
 
 MAX_BATCH = 512
 MAX_LOGITS = 1 << 25  # floats that llama.cpp reserves for one batch's logits, used or not: 128 MiB
@@ -81,15 +81,7 @@ class HiddenStates:
         params.attention_type = llama_cpp.LLAMA_ATTENTION_TYPE_CAUSAL
         params.no_perf = True
         params.cb_eval = self._on_node
-        log.clear()
-        with deferred_interrupt():
-            ctx = llama_cpp.llama_init_from_model(self.model.handle, params)
-        if not ctx:
-            raise OutOfMemoryError(
-                f"no memory for a context of {self.n_ctx} tokens ({log.last_error() or 'no reason given'}); "
-                "pass a smaller --max-length"
-            )
-        return ctx
+        return new_context(self.model, params, f"a context of {self.n_ctx} tokens", "pass a smaller --max-length")
 
     def of(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Hidden states [n, H] float32 of each sequence of n tokens; n at most ``n_ctx``."""

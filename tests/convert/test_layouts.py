@@ -258,7 +258,8 @@ def test_means_notes_names_and_license(tmp_path):
 
 
 def test_places_that_hold_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Not the environment variable: huggingface_hub reads it once, and tests of downloads follow in this process.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "heads.gguf").write_bytes(b"GGUF")

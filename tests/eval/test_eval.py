@@ -190,6 +190,22 @@ def test_another_split_has_other_problems(whole, tmp_path):
     assert len(found) == 6 and all("calibration" in problem for problem in found)
 
 
+def test_a_report_on_what_is_there_draws_nothing(whole, tmp_path):
+    out = tmp_path / "out"
+    (out / "samples").mkdir(parents=True)
+    for name in ("greedy", "autodeco"):
+        (out / "samples" / f"{name}.jsonl").write_bytes((whole[0] / "samples" / f"{name}.jsonl").read_bytes())
+    more = [x if x != "2" else "3" for x in SMALL]  # 9 samples asked for, 4 there
+    done = run(*more, "--methods", "greedy,autodeco", "-o", out, "--resume", "--no-draw", "--json")
+    assert done.returncode == 0, done.stderr
+    group = json.loads(done.stdout)["groups"]["all"]
+    assert group["methods"] == {
+        k: v for k, v in whole[1]["groups"]["all"]["methods"].items() if k in ("greedy", "autodeco")
+    }
+    missing = run(*more, "--methods", "default", "-o", out, "--resume", "--no-draw")
+    assert missing.returncode == 2 and "no sample yet" in missing.stderr
+
+
 REFUSED = {
     "unknown split": ((*SMALL, "--split", "all"), 2, "test, calibration, train"),
     "no coverage": (

@@ -52,6 +52,8 @@ def home(tmp_path, monkeypatch) -> Home:
     monkeypatch.setenv("AUTODECO_CACHE", str(home.cache))
     monkeypatch.setenv("AUTODECO_CONFIG", str(home.config))
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # read once, when it is imported
     home.config.mkdir()
     (home.config / "models.toml").write_text(MODELS_TOML)
     return home
