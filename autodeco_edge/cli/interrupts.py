@@ -6,6 +6,7 @@ prompt a moment later, so that an Enter typed before it comes first: then it is 
 
 from __future__ import annotations
 
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -72,6 +73,18 @@ class Interrupts:
         self._wake_later()
 
     def _end(self, app) -> None:
-        if self._pending and app.is_running and app.future is not None and not app.future.done():
-            self._pending = False
-            app.exit(exception=KeyboardInterrupt())
+        if not (self._pending and app.is_running and app.future is not None and not app.future.done()):
+            return
+        if _unread(app):  # typed before the interrupt, and this process was too busy to read it: it comes first
+            self._wake_later()
+            return
+        self._pending = False
+        app.exit(exception=KeyboardInterrupt())
+
+
+def _unread(app) -> bool:
+    """Whether keys wait to be read. Unknown (Windows, no terminal) counts as no."""
+    try:
+        return bool(select.select([app.input.fileno()], [], [], 0)[0])
+    except (OSError, ValueError, NotImplementedError):
+        return False

@@ -120,6 +120,9 @@ class Evaluation:
         if self.heads is None and any(name.startswith("autodeco") or name == "mean-shift" for name in config.methods):
             raise NoHeadsError(f"{config.model}: has no heads inside; give --heads FILE, or only methods without heads")
         self.drawer = Drawer(self.model, self.heads, config.limits, verifier, config.seed, self.more)
+        self.many = [problem for problem in task.problems if problem.kind in MANY_ANSWERS]
+        if config.grid_samples and not self.many:
+            raise UsageError(f"frontier: no problem of {task.name} has many right answers; leave --frontier out")
         self.identity = {"model": identity(config.model)}
 
     def run(self) -> dict[str, Any]:
@@ -150,10 +153,7 @@ class Evaluation:
         n = self.config.grid_samples
         if not n:
             return {}
-        many = [problem for problem in self.task.problems if problem.kind in MANY_ANSWERS]
-        if not many:
-            raise UsageError(f"frontier: no problem of {self.task.name} has many right answers; leave --frontier out")
-        return {m.name: self._draw(m, many, n, self._path(m)) for m in methods_of.frontier_grid()}
+        return {m.name: self._draw(m, self.many, n, self._path(m)) for m in methods_of.frontier_grid()}
 
     def _settings(self) -> dict[str, Any]:
         settings = asdict(self.config)
