@@ -42,7 +42,11 @@ def main_table(results: dict) -> str:
 
 def family_table(results: dict) -> str:
     groups = results["eval-demo"]["groups"]
-    header = ["method", *(f"{name.removeprefix('demo:')} %" for name in FAMILIES), *(f"{n[5:]}, distinct" for n in MANY)]
+    header = [
+        "method",
+        *(f"{name.removeprefix('demo:')} %" for name in FAMILIES),
+        *(f"{n[5:]}, distinct" for n in MANY),
+    ]
     rows = []
     for method in groups["all"]["methods"]:
         found = {name: groups[name]["methods"][method] for name in FAMILIES}
@@ -75,7 +79,9 @@ def choice_table(results: dict) -> str:
     header = ["heads", "accuracy %", "make % / distinct", "search % / distinct", "mean T", "mean P"]
     rows = []
     for method, row in groups["all"]["methods"].items():
-        cells = [f"{100 * row['accuracy']['mean']:.1f} [{100 * row['accuracy']['low']:.1f}, {100 * row['accuracy']['high']:.1f}]"]
+        cells = [
+            f"{100 * row['accuracy']['mean']:.1f} [{100 * row['accuracy']['low']:.1f}, {100 * row['accuracy']['high']:.1f}]"
+        ]
         for name in MANY:
             found = groups[name]["methods"][method]
             cells.append(f"{100 * found['accuracy']['mean']:.1f} / {found['coverage']['mean']:.2f}")
