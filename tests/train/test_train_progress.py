@@ -165,7 +165,8 @@ def test_a_tracker_gets_every_step_and_every_validation(config, monkeypatch):
     assert [step for step, _ in steps] == [1, 2, 3, 4, 5, 6]
     assert [values["train/loss"] for _, values in steps] == result.history
     assert set(steps[0][1]) == {
-        f"train/{x}" for x in ("loss", "temp_loss", "top_p_loss", "mean_temperature", "mean_top_p", "learning_rate")
+        f"train/{x}"
+        for x in ("loss", "temp_loss", "top_p_loss", "rank_loss", "mean_temperature", "mean_top_p", "learning_rate")
     }
     validations = [(step, values["validation/loss"]) for step, values in middle if "validation/loss" in values]
     assert [step for step, _ in validations] == [0, 2, 4, 6]
