@@ -55,7 +55,7 @@ autodeco-edge eval --task demo --split calibration --count 120 --samples 16 --se
     --methods "$(IFS=,; echo "${methods[*]}")" -o "$out/choice" > "$results/eval-choice.json"
 autodeco-edge eval --task demo --count 200 --samples 16 --seeds 8 "${draw[@]}" --with reward="$out/reward.gguf" \
     --methods greedy,default,card,mean-shift,min-p,dynatemp,expert,autodeco-t,autodeco-p,autodeco,mean-shift@reward,autodeco@reward \
-    --expert-samples 16 --frontier 16 -o "$out/demo" > "$results/eval-demo.json"
+    --expert-samples 8 --frontier 16 -o "$out/demo" > "$results/eval-demo.json"
 
 # ---- given texts, and quantisation -----------------------------------------------------------------------------
 
@@ -64,3 +64,17 @@ autodeco-edge eval drift --data "$out/texts.jsonl" -t 1 --json \
     --variant f16="$out/f16.gguf,$out/f16-heads.gguf" --variant q8_0="$out/q8_0.gguf,$out/f16-heads.gguf" \
     --variant q4_k_m="$out/q4_k_m.gguf,$out/f16-heads.gguf" --variant q4_k_m-own="$out/q4_k_m.gguf,$out/q4.gguf" \
     > "$results/eval-drift.json"
+
+# ---- commands: before and after training on them -----------------------------------------------------------------
+
+steer=(--task demo --count 100 -t 1 -n 300 --commands unseen --resume --json)
+[ -e "$out/messages.jsonl" ] || python -P demo/make.py messages "$demo/samples.jsonl" "$out/messages.jsonl" --count 1600
+[ -e "$out/steered.gguf" ] || {
+    autodeco-edge train -m "$out/q8_0.gguf" -t 1 --init "$demo/heads" --data "$out/messages.jsonl" -o "$out/steered" \
+        --steer --lr 2e-3 --schedule cosine --max-steps 100
+    autodeco-edge convert "$out/steered" --base "$out/q8_0.gguf" -o "$out/steered.gguf"
+}
+autodeco-edge eval steering -m "$out/q8_0.gguf" --heads "$out/official.gguf" --samples 4 "${steer[@]}" -o "$out/steer-before" \
+    > "$results/eval-steering-before.json"
+autodeco-edge eval steering -m "$out/q8_0.gguf" --heads "$out/steered.gguf" --samples 2 "${steer[@]}" -o "$out/steer-after" \
+    > "$results/eval-steering-after.json"

@@ -7,6 +7,6 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-PARTS = ("compare", "export", "samples")
+PARTS = ("compare", "export", "messages", "samples")
 name = sys.argv.pop(1) if len(sys.argv) > 1 and sys.argv[1] in PARTS else "build"
 import_module(f"demo.{name}").main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -97,3 +98,19 @@ def test_picture(results, tmp_path):
     plot.draw(results["step-scaling"], tmp_path / "b.svg")
     assert (tmp_path / "a.svg").read_text().startswith("<?xml")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+# ---- the page of results -------------------------------------------------------------------------
+
+
+def test_the_results_page_shows_the_recorded_results():
+    """Every table of docs/results.md is what bench/results gives; `make results` after a change."""
+    from bench import results
+
+    root = Path(__file__).parents[2]
+    reports = {path.stem: json.loads(path.read_text()) for path in (root / "bench/results").glob("eval-*.json")}
+    assert {needed for needed, _ in results.TABLES.values()} <= reports.keys()
+    page = (root / "docs/results.md").read_text()
+    assert plot.fill(page, reports, results.TABLES) == page
+    for name in results.TABLES:
+        assert f"<!-- table: {name} -->" in page
