@@ -30,7 +30,7 @@ HeadsOption = Annotated[
 ThreadsOption = Annotated[int, typer.Option("--threads", "-t", help="Threads; 0 = one a physical core.")]
 ParallelOption = Annotated[int, typer.Option("--parallel", help="Replies drawn side by side.")]
 ContextOption = Annotated[
-    int, typer.Option("--ctx-size", "-c", help="Tokens of one reply with its prompt; 0 = the model's.")
+    int, typer.Option("--ctx-size", "-c", help="Tokens of one reply with its prompt; 0 = what they need.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 

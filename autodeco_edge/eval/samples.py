@@ -58,7 +58,7 @@ def seed_of(base: int, problem: str, sample: int) -> int:
 
 @dataclass(frozen=True)
 class Limits:
-    """max_tokens of a reply, n_ctx of a sequence (0 = the model's), sequences side by side, llama.cpp's threads."""
+    """max_tokens of a reply, n_ctx of a sequence (0 = what prompts and replies need), sequences side by side, llama.cpp's threads."""
 
     max_tokens: int = 2048
     n_ctx: int = 0
@@ -121,7 +121,7 @@ class Drawer:
         return self._replies(method, jobs)
 
     def _replies(self, method: Method, jobs: Sequence[tuple[Problem, int]]) -> Iterator[tuple[Problem, int, Reply]]:
-        engine = self._engine_of(method)
+        engine = self._engine_of(method, self._context([problem for problem, _ in jobs]))
         requests = (
             Request(self.prompt(p), method.seeded(seed_of(self.seed, p.id, k)), self.limits.max_tokens) for p, k in jobs
         )
@@ -166,17 +166,22 @@ class Drawer:
             )
         return samples
 
-    def _engine_of(self, method: Method) -> BatchEngine:
-        """One engine at a time: other heads, and llama.cpp's samplers, need a context of their own."""
+    def _context(self, problems: Sequence[Problem]) -> int:
+        """Tokens of a sequence: as asked, else room for the longest prompt and a whole reply, as far as the model goes."""
+        longest = max(len(self.prompt(problem)) for problem in problems)
+        return self.limits.n_ctx or min(self.model.n_ctx_train, longest + self.limits.max_tokens)
+
+    def _engine_of(self, method: Method, n_ctx: int) -> BatchEngine:
+        """One engine at a time: other heads, llama.cpp's samplers and longer prompts need a context of their own."""
         heads = self.heads[method.heads if method.uses_heads else ""]
-        if self._engine is None or self._engine_for != (heads, method.stock):
+        if self._engine is None or self._engine_for != (heads, method.stock) or self._engine.n_ctx < n_ctx:
             self.close()
             limits = self.limits
             self._engine = BatchEngine(
                 self.model,
                 heads,
                 n_parallel=limits.n_parallel,
-                n_ctx=limits.n_ctx,
+                n_ctx=n_ctx,
                 n_threads=limits.n_threads,
                 stock=method.stock,
             )

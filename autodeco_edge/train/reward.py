@@ -137,9 +137,7 @@ class RewardTrainer:
         self.optimizer = torch.optim.AdamW(
             self._trainable(), config.learning_rate, BETAS, ADAM_EPSILON, weight_decay=0.0
         )
-        self.engine = SoftEngine(
-            self.backbone, self.heads, n_parallel=config.parallel, n_ctx=config.n_ctx, n_threads=config.threads
-        )
+        self.engine: SoftEngine | None = None
         self.record = RewardRecord()
 
     def run(self) -> RewardRecord:
@@ -183,8 +181,24 @@ class RewardTrainer:
             for p, prompt in enumerate(prompts)
             for k in range(n)
         ]
-        found = dict(self.engine.rollouts(requests))
+        found = dict(self._engine_of(prompts).rollouts(requests))
         return [[found[p * n + k] for k in range(n)] for p in range(len(problems))]
+
+    def _engine_of(self, prompts: Sequence[tuple[int, ...]]) -> SoftEngine:
+        """With room for these prompts and whole replies: the one there is, or a larger one."""
+        config, n_train = self.config, self.backbone.model.n_ctx_train
+        needed = config.n_ctx or min(n_train, max(map(len, prompts)) + config.max_tokens)
+        if self.engine is None or self.engine.n_ctx < needed:
+            self._close_engine()
+            self.engine = SoftEngine(
+                self.backbone, self.heads, n_parallel=config.parallel, n_ctx=needed, n_threads=config.threads
+            )
+        return self.engine
+
+    def _close_engine(self) -> None:
+        if self.engine:
+            self.engine.close()
+            self.engine = None
 
     def _seed(self, *numbers: int) -> int:
         text = " ".join(map(str, (self.config.seed, *numbers)))
@@ -276,7 +290,7 @@ class RewardTrainer:
         return {k: v for k, v in asdict(self.config).items() if k not in free} | {"data": digest[:16]}
 
     def close(self) -> None:
-        self.engine.close()
+        self._close_engine()
         self.backbone.close()
 
 

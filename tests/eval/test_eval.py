@@ -15,7 +15,9 @@ import pytest
 
 from autodeco_edge import Engine, SamplingParams
 from autodeco_edge.chat import render
-from autodeco_edge.eval.samples import seed_of
+from autodeco_edge.eval.methods import method
+from autodeco_edge.eval.samples import Drawer, Limits, seed_of
+from autodeco_edge.model import Model
 from autodeco_edge.runtime import demo_model
 from autodeco_edge.tasks import Verifier, load_task
 
@@ -181,6 +183,19 @@ def test_other_heads_in_the_same_table(tmp_path):
     assert set(report["groups"]["all"]["differences"]) == {"autodeco", "autodeco@copy"}
     missing = run(*SMALL, "--methods", "autodeco@none", "-o", tmp_path / "b")
     assert missing.returncode == 2 and "--with none=HEADS.gguf" in missing.stderr
+
+
+def test_context_is_what_prompts_and_replies_need(tmp_path):
+    """Not the model's own, times the sequences: that would be gigabytes with a real model. Longer prompts get a larger one."""
+    with Verifier() as verifier:
+        drawer = Drawer(Model(demo_model()), None, Limits(max_tokens=30, n_parallel=2, n_threads=1), verifier, 0)
+        problems = load_task("demo:make", count=4).problems
+        short = min(problems, key=lambda p: len(drawer.prompt(p)))
+        for asked in ([short], list(problems)):
+            replies = list(drawer.replies(method("default"), [(p, 0) for p in asked]))
+            assert len(replies) == len(asked)
+            assert drawer._engine.n_ctx == max(len(drawer.prompt(p)) for p in asked) + 30
+        drawer.close()
 
 
 def test_another_split_has_other_problems(whole, tmp_path):
