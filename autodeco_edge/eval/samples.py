@@ -110,7 +110,7 @@ class Drawer:
         missing = [(p, k) for p in problems for k in range(n) if (p.id, k) not in done]
         if not missing:
             return
-        replies = self._replies(method, missing)
+        replies = self.replies(method, missing)
         while group := list(islice(replies, JUDGED_AT_ONCE)):
             for sample in self._judge(group):
                 file.append(asdict(sample))
@@ -118,9 +118,6 @@ class Drawer:
 
     def replies(self, method: Method, jobs: Sequence[tuple[Problem, int]]) -> Iterator[tuple[Problem, int, Reply]]:
         """Replies to (problem, number of the draw), unjudged, as they end."""
-        return self._replies(method, jobs)
-
-    def _replies(self, method: Method, jobs: Sequence[tuple[Problem, int]]) -> Iterator[tuple[Problem, int, Reply]]:
         engine = self._engine_of(method, self._context([problem for problem, _ in jobs]))
         requests = (
             Request(self.prompt(p), method.seeded(seed_of(self.seed, p.id, k)), self.limits.max_tokens) for p, k in jobs
