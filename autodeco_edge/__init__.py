@@ -17,13 +17,13 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Engine": ".runtime",
-    "Heads": ".sampler",
-    "Llama": ".llama",
-    "Model": ".model",
-    "SamplingParams": ".sampler",
-    "Step": ".sampler",
-    "demo_model": ".runtime",
+    "Engine": ".engine.engine",
+    "Heads": ".engine.sampler",
+    "Llama": ".engine.llama",
+    "Model": ".engine.model",
+    "SamplingParams": ".engine.sampler",
+    "Step": ".engine.sampler",
+    "demo_model": ".engine.engine",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -98,7 +98,7 @@ def write_model(path: Path, shape: Shape, seed: int) -> None:
 def quantise(source: Path, target: Path) -> None:
     import llama_cpp
 
-    from autodeco_edge import _lib
+    from autodeco_edge.engine import library as _lib
 
     _lib.library()  # takes over llama.cpp's log
     params = llama_cpp.llama_model_quantize_default_params()

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FormatError, MismatchError
-from . import gguf_types as gt
+from ..gguf import types as gt
+from ..gguf.reader import GGUFFile
 from .checkpoint import Checkpoint
-from .gguf_reader import GGUFFile
 
 KEY_TOKENS = "tokenizer.ggml.tokens"
 TENSOR_NORM = "output_norm.weight"

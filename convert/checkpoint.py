@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FormatError, MismatchError, MissingInputError
-from ..format import (
+from ..gguf.keys import (
     CHECKPOINT_PARAMS,
     CHECKPOINT_PREFIXES,
     CHECKPOINT_TEMP,
@@ -28,9 +28,9 @@ from ..format import (
     HeadSpec,
     features_of_width,
 )
-from ..heads import Head, HeadWeights
+from ..gguf.types import MAX_HEAD_TENSOR_BYTES
+from ..spec.heads import Head, HeadWeights
 from .config import CheckpointConfig, read_config
-from .gguf_types import MAX_HEAD_TENSOR_BYTES
 from .safetensors_reader import SafetensorsFile
 from .sources import Source, index_of_heads, locate
 from .tensors import RawTensor, require_float

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import FormatError
-from ..format import ARCH_OF_MODEL_TYPE, FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
+from ..gguf.keys import ARCH_OF_MODEL_TYPE, FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
 
 MAX_CONFIG_BYTES = 16_000_000
 AUTODECO_MODEL_TYPE = "autodeco"

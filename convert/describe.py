@@ -10,9 +10,9 @@ import math
 import os
 from collections import Counter
 
-from . import gguf_types as gt
+from ..gguf import types as gt
+from ..gguf.reader import GGUFFile, Tensor
 from .base import KEY_TOKENS
-from .gguf_reader import GGUFFile, Tensor
 from .verify import HEADS_FILE, LoadedHeads, kind_of, load_heads
 
 Row = tuple[str, str]

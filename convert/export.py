@@ -12,9 +12,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import format as fmt
-from . import gguf_types as gt
-from .atomic import atomic_write, refuse_inputs
+from ..gguf import keys as fmt
+from ..gguf import types as gt
+from ..io.atomic import atomic_write, refuse_inputs
 from .base import BaseInfo
 from .checkpoint import Checkpoint
 from .layout import HeadsImage, Means, build_image, encode_keys

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .. import format as fmt
 from ..errors import UsageError
-from . import gguf_types as gt
+from ..gguf import keys as fmt
+from ..gguf import types as gt
 from .base import BaseInfo
 from .checkpoint import FC1_BIAS, FC1_WEIGHT, FC2_BIAS, FC2_WEIGHT, Checkpoint
 from .tensors import RawTensor, cast

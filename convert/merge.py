@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import format as fmt
 from ..errors import FormatError
-from . import gguf_types as gt
-from .atomic import AtomicWriter, atomic_write, refuse_inputs
+from ..gguf import keys as fmt
+from ..gguf import types as gt
+from ..gguf.reader import GGUFFile
+from ..io.atomic import AtomicWriter, atomic_write, refuse_inputs
 from .base import open_base
 from .checkpoint import Checkpoint
 from .export import Written, describe_written
-from .gguf_reader import GGUFFile
 from .layout import HeadsImage, Means, StoredTensor, build_image, encode_keys
 
 COPY_CHUNK = 1 << 22

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 from ..errors import FormatError
-from .raw_file import RawFile
+from ..gguf.raw_file import RawFile
 
 MAX_HEADER_BYTES = 100_000_000  # the library's own limit
 MAX_DIMS = 64

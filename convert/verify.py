@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import format as fmt
 from ..errors import FormatError, MismatchError
-from ..format import HeadSpec
-from ..heads import Head, HeadWeights
-from . import gguf_types as gt
+from ..gguf import keys as fmt
+from ..gguf import types as gt
+from ..gguf.keys import HeadSpec
+from ..gguf.reader import GGUFFile
+from ..spec.heads import Head, HeadWeights
 from .base import BaseInfo, read_base
 from .checkpoint import Checkpoint
-from .gguf_reader import GGUFFile
 from .layout import Means, split_heads
 from .tensors import RawTensor, cast_bound
 

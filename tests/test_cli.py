@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from autodeco_edge.chat import render
-from autodeco_edge.model import Model
-from autodeco_edge.runtime import demo_model
+from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.model import Model
+from autodeco_edge.text.chat import render
 from tests.support.letters import make_letters
 
 PROMPT = "hello there"

@@ -16,42 +16,25 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
     "errors": 0,
-    "format": 1,
     "paths": 1,
-    "template_child": 1,
-    "pieces": 1,
-    "heads": 2,
-    "sampling": 3,
-    "_lib": 2,
-    "cpu": 2,
-    "tasks": 2,
-    "template": 2,
-    "config": 2,
-    "pattern": 2,
+    "io": 1,
     "records": 2,
-    "_native": 3,
-    "convert": 3,
-    "schema": 3,
-    "sampler": 4,
-    "model": 4,
-    "hub": 4,
-    "memory": 4,
-    "plot": 4,
-    "runtime": 5,
-    "chat": 5,
-    "filters": 5,
-    "batch": 6,
-    "trace": 6,
-    "llama": 6,
-    "train": 7,
-    "bench": 8,
-    "eval": 8,
-    "collect": 9,
-    "cli": 10,
-    "__main__": 11,
-    "__init__": 11,
+    "gguf": 3,
+    "spec": 4,
+    "convert": 5,
+    "engine": 6,
+    "tasks": 6,
+    "text": 7,
+    "hub": 7,
+    "train": 8,
+    "bench": 9,
+    "eval": 9,
+    "collect": 10,
+    "cli": 11,
+    "__main__": 12,
+    "__init__": 12,
 }
-# convert, train, bench and cli are packages: inside one of them, modules import each other.
+# Rooms are packages: inside one of them, modules import each other.
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -108,7 +91,7 @@ def test_torch_lives_in_train_only():
 
 
 @pytest.mark.parametrize(
-    "module", ["autodeco_edge", "autodeco_edge.cli", "autodeco_edge.convert.checkpoint", "autodeco_edge.runtime"]
+    "module", ["autodeco_edge", "autodeco_edge.cli", "autodeco_edge.convert.checkpoint", "autodeco_edge.engine.engine"]
 )
 def test_import_needs_no_torch(module):
     code = f'import sys, {module}; bad = {{"torch", "transformers"}} & set(sys.modules); sys.exit(bad and ", ".join(bad) or 0)'

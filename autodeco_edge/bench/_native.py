@@ -9,7 +9,8 @@ import ctypes
 from ctypes import POINTER, c_char_p, c_double, c_float, c_int, c_int32, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
-from .. import _lib, _native
+from ..engine import library as _lib
+from ..engine import native as _native
 
 SAMPLERS = ("autodeco", "greedy", "default_chain", "temp_top_p", "dist")
 CONTENDERS = (*SAMPLERS, "graph_overhead", "logits_sweep", "weights_sweep", "logits_copy", "logits_pad")

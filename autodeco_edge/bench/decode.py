@@ -4,7 +4,7 @@ Owns the schedule (who runs when, on which tokens) and the report. The loop in C
 native/bench/bench-decode.c. Two measurements:
 
     round robin   a context a sampler, one token each in turn, all fed what greedy draws
-    runtime       autodeco_edge.runtime.Engine and the loop in C, both with AutoDeco and the same seed, one token
+    runtime       autodeco_edge.engine.engine.Engine and the loop in C, both with AutoDeco and the same seed, one token
                   each in turn; they draw the same tokens, which is checked
 """
 
@@ -17,17 +17,17 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .. import _native as core
+from ..engine import native as core
+from ..engine.engine import Engine
+from ..engine.model import Model
+from ..engine.sampler import Heads, SamplingParams
 from ..errors import AutodecoError, ContextOverflowError, NoHeadsError, UsageError
-from ..model import Model
-from ..runtime import Engine
-from ..sampler import Heads, SamplingParams
 from . import _native as native
 from .heads import TEMPERATURE, TOP_P
 from .machine import describe_machine
 from .stats import paired_ratio, summarise
 
-_BATCH = 512  # as in runtime.py
+_BATCH = 512  # as in engine.py
 _SAMPLERS = native.SAMPLERS[: native.lib.autodeco_bench_decode_n_samplers()]
 _RATIOS = {"ratio_vs_greedy": "greedy", "ratio_vs_default": "default_chain", "ratio_vs_temp_top_p": "temp_top_p"}
 

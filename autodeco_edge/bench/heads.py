@@ -14,7 +14,7 @@ import numpy as np
 
 from ..convert.checkpoint import read_checkpoint
 from ..convert.export import Written, write_heads
-from ..format import CHECKPOINT_TEMP, CHECKPOINT_TOP_P, FEATURES_ENHANCED, TEMP_SCALE
+from ..gguf.keys import CHECKPOINT_TEMP, CHECKPOINT_TOP_P, FEATURES_ENHANCED, TEMP_SCALE
 
 TEMPERATURE, TOP_P = 0.8, 0.95
 N_HIDDEN = 256  # of every released pair of heads

@@ -9,7 +9,7 @@ import os
 import platform
 from pathlib import Path
 
-from ..sampler import kernels_in_use
+from ..engine.sampler import kernels_in_use
 
 _CPUINFO = Path("/proc/cpuinfo")
 _FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_tile",
@@ -18,7 +18,7 @@ _FLAGS = ("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512
 
 def describe_machine() -> dict:
     """JSON-ready facts."""
-    from ..cpu import physical_cores
+    from ..engine.cpu import physical_cores
 
     info = _cpuinfo()
     flags = set((info.get("flags") or info.get("Features") or "").split())
@@ -46,7 +46,8 @@ def _cpuinfo() -> dict[str, str]:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    from .. import __version__, _native
+    from .. import __version__
+    from ..engine import native as _native
     from . import _native as bench
 
     return {

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import _native as core
-from ..convert import gguf_types as gt
 from ..convert.export import Written
+from ..engine import native as core
+from ..engine.sampler import Heads
 from ..errors import UsageError, check_range
-from ..sampler import Heads
+from ..gguf import types as gt
 from . import _native as native
 from .heads import TEMPERATURE, TOP_P, write_random_heads
 from .machine import describe_machine

@@ -127,7 +127,7 @@ class Commands:
         say(f"[saved {len(self._chat.conversation.messages)} messages to {path}]")
 
     def _load(self, path: str) -> None:
-        from ..chat import Conversation
+        from ..text.chat import Conversation
 
         _need(path, "/load FILE")
         self._chat.conversation = Conversation.load(path)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..config import config_path, example_path, read_config
+from .config_file import config_path, example_path, read_config
 from .settings import env_name, parameters, run_command, sources
 
 

@@ -17,11 +17,11 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings
 
-from ..chat import Conversation
-from ..config import state_dir
 from ..errors import AutodecoError, ContextOverflowError, MissingInputError
+from ..text.chat import Conversation
 from .commands import Commands
 from .completion import SlashCompleter
+from .config_file import state_dir
 from .screen import say
 from .session import Session
 

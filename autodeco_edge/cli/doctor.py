@@ -51,25 +51,26 @@ def _packages() -> str:
 
 
 def _library() -> str:
-    from .. import _lib, _native
+    from ..engine import library as _lib
+    from ..engine import native as _native
 
     return f"{_lib.library()._name} for llama.cpp {_native.lib.autodeco_llama_version().decode()}"
 
 
 def _kernels() -> str:
-    from ..sampler import kernels, kernels_in_use
+    from ..engine.sampler import kernels, kernels_in_use
 
     return f"{kernels_in_use()} (this processor runs {', '.join(kernels())})"
 
 
 def _threads() -> str:
-    from ..cpu import physical_cores
+    from ..engine.cpu import physical_cores
 
     return f"{physical_cores()} (physical performance cores) of {os.cpu_count()} logical ones"
 
 
 def _amx() -> str:
-    from ..cpu import amx_advertised, extra_buffers_safe
+    from ..engine.cpu import amx_advertised, extra_buffers_safe
 
     if not amx_advertised():
         return "not advertised"
@@ -105,22 +106,22 @@ def _devices() -> str:
 
 
 def _memory() -> str:
-    from ..memory import free_memory
+    from ..engine.memory import free_memory
 
     free = free_memory()
     return "unknown" if free is None else f"{free / 2**30:.1f} GiB free"
 
 
 def _folders() -> str:
-    from ..config import config_path, state_dir
-    from ..cpu import cache_dir
+    from ..engine.cpu import cache_dir
     from ..hub.cache import hub_cache
+    from .config_file import config_path, state_dir
 
     return f"cache {cache_dir()}, models {hub_cache()}, history {state_dir()}, settings {config_path()}"
 
 
 def _demo() -> str:
-    from ..runtime import Engine, demo_model
+    from ..engine.engine import Engine, demo_model
 
     with Engine(demo_model(), n_ctx=256) as engine:
         prompt = engine.model.tokenize("one two three four five six seven eight nine ten " * 8)[:64]

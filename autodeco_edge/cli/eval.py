@@ -96,9 +96,9 @@ def evaluate(
     if not task:
         raise UsageError("eval: give --task FILE.jsonl, --task demo or --task demo:FAMILY (eval --help)")
 
+    from ..engine.engine import demo_model
     from ..eval.run import EvalConfig, evaluate
     from ..eval.samples import Limits
-    from ..runtime import demo_model
 
     config = EvalConfig(
         model=model or demo_model(),
@@ -178,9 +178,9 @@ def steering(
 
     Example: autodeco-edge eval steering -m model.gguf --heads heads.gguf --task demo --count 100 --samples 4
     """
+    from ..engine.engine import demo_model
     from ..eval.samples import Limits
     from ..eval.steering import SteeringConfig, evaluate, table
-    from ..runtime import demo_model
 
     config = SteeringConfig(
         model=model or demo_model(),

@@ -11,7 +11,7 @@ from . import colour
 from .screen import say
 
 if TYPE_CHECKING:
-    from ..trace import Trace
+    from ..text.trace import Trace
 
 _HEIGHT = 18
 

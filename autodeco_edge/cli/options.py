@@ -17,8 +17,8 @@ from ..errors import UsageError
 from .settings import option, read_settings
 
 if TYPE_CHECKING:
-    from ..filters import FilterParams
-    from ..sampler import SamplingParams
+    from ..engine.filters import FilterParams
+    from ..engine.sampler import SamplingParams
 
 FORMS = ("t", "p", "entropy", "logprob", "off")
 
@@ -140,7 +140,7 @@ class RunOptions:
 
     def sampling(self) -> SamplingParams:
         """Raises UsageError for a value out of its range."""
-        from ..sampler import SamplingParams
+        from ..engine.sampler import SamplingParams
 
         return SamplingParams(
             seed=secrets.randbits(32) if self.seed is None else self.seed,
@@ -155,7 +155,7 @@ class RunOptions:
 
     def filters(self) -> FilterParams:
         """Raises UsageError for a value out of its range, FormatError for a schema."""
-        from ..filters import FilterParams, read_grammar
+        from ..engine.filters import FilterParams, read_grammar
 
         return FilterParams(
             grammar=read_grammar(self.grammar, self.json_schema),

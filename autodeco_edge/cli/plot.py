@@ -16,7 +16,7 @@ def plot(
 
     Example: autodeco-edge plot baseline.jsonl diverse.jsonl -o figure.png
     """
-    from ..plot import draw, read_trace
+    from ..text.plot import draw, read_trace
 
     found = [read_trace(path) for path in traces]
     draw(found, output)

@@ -44,9 +44,9 @@ def run(ctx: Any, **values: Any) -> None:
 
 
 def _load(files: Files, options: RunOptions) -> Any:
-    from .. import runtime
-    from .._lib import log
-    from ..memory import fit_context
+    from ..engine import engine as runtime
+    from ..engine.library import log
+    from ..engine.memory import fit_context
 
     log.set_verbose(options.verbose)
     runtime.check_limits(options.n_ctx, options.threads)

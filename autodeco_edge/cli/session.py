@@ -11,14 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingInputError
-from ..pieces import THINK_OPEN, StopStrings, Thinking
+from ..text.stream import THINK_OPEN, StopStrings, Thinking
 from .interrupts import Interrupts
 from .screen import Screen, say, spark, write
 
 if TYPE_CHECKING:
-    from ..chat import Conversation
-    from ..runtime import Engine
-    from ..trace import Trace
+    from ..engine.engine import Engine
+    from ..text.chat import Conversation
+    from ..text.trace import Trace
     from .options import RunOptions
 
 
@@ -30,7 +30,7 @@ class Session:
     """
 
     def __init__(self, engine: Engine, options: RunOptions, interrupts: Interrupts) -> None:
-        from ..trace import TraceFile
+        from ..text.trace import TraceFile
 
         self.engine = engine
         self.interrupts = interrupts
@@ -65,7 +65,7 @@ class Session:
         """Ids of a single prompt."""
         if self.options.raw:
             return self.engine.model.tokenize(text)
-        from ..chat import Conversation
+        from ..text.chat import Conversation
 
         conversation = Conversation()
         conversation.system = system
@@ -73,7 +73,7 @@ class Session:
         return self.conversation_ids(conversation)
 
     def conversation_ids(self, conversation: Conversation) -> list[int]:
-        from ..chat import render
+        from ..text.chat import render
 
         return render(self.engine.model, conversation.messages, self.template)
 
@@ -81,7 +81,7 @@ class Session:
 
     def reply(self, ids: list[int], reuse_prefix: bool = False) -> Trace:
         """Generate, show, and write the trace. Ctrl-C keeps what there is, then goes on upwards."""
-        from ..trace import Trace
+        from ..text.trace import Trace
 
         trace = self.last = Trace(prompt_ids=list(ids), seed=self.params.seed)
         stops = StopStrings(self.options.stop or ())
@@ -125,7 +125,7 @@ class Session:
         self, trace: Trace, stops: StopStrings, ids: list[int], reuse_prefix: bool
     ) -> Iterator[tuple[dict[str, Any] | None, list[tuple[str, Any]]]]:
         """(record, text that may be shown with it, in pieces); at the end (None, what was held back)."""
-        from ..trace import TextStream
+        from ..text.trace import TextStream
 
         decoder = TextStream()
         record = None
@@ -206,7 +206,7 @@ class Session:
 
 
 def _line(record: dict[str, Any]) -> str:
-    from ..trace import dumps
+    from ..text.trace import dumps
 
     return dumps(record) + "\n"
 

@@ -15,8 +15,8 @@ from typing import Any, get_type_hints
 
 import typer
 
-from ..config import Config, read_config
 from ..errors import UsageError
+from .config_file import Config, read_config
 
 _SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "file", "DEFAULT": "default"}
 

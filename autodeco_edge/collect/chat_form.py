@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..chat import CHATML, render_text
+from ..engine.model import Model
 from ..errors import FormatError, MissingInputError
-from ..model import Model
 from ..tasks import Problem
+from ..text.chat import CHATML, render_text
 
 CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 

@@ -11,15 +11,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..batch import BatchEngine, Reply, Request
-from ..chat import render
+from ..engine.batch import BatchEngine, Reply, Request
+from ..engine.engine import check_heads, open_heads
+from ..engine.model import Model
+from ..engine.sampler import SamplingParams
 from ..errors import ContextOverflowError, NoHeadsError
 from ..eval.run import identity
 from ..eval.samples import seed_of
-from ..model import Model
-from ..runtime import check_heads, open_heads
-from ..sampler import SamplingParams
 from ..tasks import Problem
+from ..text.chat import render
 from .chat_form import ChatForm
 from .source import Answer, DrawSettings, Job
 

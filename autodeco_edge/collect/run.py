@@ -13,8 +13,8 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..convert.atomic import atomic_write
 from ..errors import AutodecoError, OutputError, StorageError, UsageError, check_range
+from ..io.atomic import atomic_write
 from ..records import RecordFile
 from ..tasks import DEMO, NAMES, Task, load_task
 from .chat_form import ChatForm
@@ -140,7 +140,7 @@ def _form_of(endpoint: Endpoint) -> ChatForm | None:
     if endpoint.template_gguf and endpoint.tokenizer:
         raise UsageError("--template-from and --tokenizer both give a chat template; pass one of them")
     if endpoint.template_gguf:
-        from ..model import Model
+        from ..engine.model import Model
 
         with closing(Model(endpoint.template_gguf)) as model:
             return ChatForm.of_model(model)

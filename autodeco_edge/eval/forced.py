@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from ..engine.engine import check_heads, open_heads
+from ..engine.model import Model
+from ..engine.sampler import SamplingParams, Step
 from ..errors import MismatchError, NoHeadsError, UsageError
-from ..heads import softmax
-from ..model import Model
-from ..runtime import check_heads, open_heads
-from ..sampler import SamplingParams, Step
+from ..spec.heads import softmax
 from ..train.data import load_dataset
 from ..train.gguf_states import HiddenStates
 from ..train.gguf_tokenizer import GgufTokenizer

@@ -21,9 +21,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..batch import StockChain
+from ..engine.batch import StockChain
+from ..engine.sampler import SamplingParams
 from ..errors import UsageError
-from ..sampler import SamplingParams
 
 MIN_P = 0.05
 DYNATEMP_MEAN, DYNATEMP_RANGE, DYNATEMP_EXPONENT = 1.0, 0.5, 1.0

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from ..convert.atomic import atomic_write
+from ..engine.engine import check_heads, open_heads
+from ..engine.model import Model
+from ..engine.sampler import Heads
 from ..errors import NoHeadsError, UsageError, check_range
-from ..model import Model
+from ..io.atomic import atomic_write
 from ..records import RecordFile
-from ..runtime import check_heads, open_heads
-from ..sampler import Heads
 from ..tasks import MANY_ANSWERS, NAMES, Problem, Task, Verifier, load_task
 from . import methods as methods_of
 from .methods import Method

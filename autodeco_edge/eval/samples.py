@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from ..batch import BatchEngine, Reply, Request
-from ..chat import render
+from ..engine.batch import BatchEngine, Reply, Request
+from ..engine.model import Model
+from ..engine.sampler import Heads
 from ..errors import ContextOverflowError, UsageError
-from ..model import Model
 from ..records import RecordFile
-from ..sampler import Heads
 from ..tasks import DEMO, Problem, Verifier
+from ..text.chat import render
 from .methods import Method
 
 JUDGED_AT_ONCE = 64  # answers handed to the verifier's processes together

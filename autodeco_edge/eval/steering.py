@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from ..convert.atomic import atomic_write
+from ..engine.engine import check_heads, open_heads
+from ..engine.model import Model
 from ..errors import NoHeadsError, UsageError, check_range
-from ..model import Model
+from ..io.atomic import atomic_write
 from ..records import RecordFile
-from ..runtime import check_heads, open_heads
 from ..tasks import Problem, Verifier, load_task
 from ..tasks.commands import SETS, with_command
 from .methods import method

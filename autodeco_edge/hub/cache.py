@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..convert.atomic import atomic_write
+from ..io.atomic import atomic_write
 from ..paths import cache_dir
 from .variants import Variant, find_variants
 

@@ -11,9 +11,9 @@ import hashlib
 from pathlib import Path
 
 from ..convert.base import KEY_TOKENS, BaseInfo, read_base
-from ..convert.gguf_reader import GGUFFile
 from ..convert.layout import Means
 from ..errors import FormatError, MissingInputError
+from ..gguf.reader import GGUFFile
 from .cache import heads_path, snapshots
 from .download import fetch, size_text
 from .remote import Listing, list_repo

@@ -10,12 +10,12 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from ..convert import gguf_types as gt
 from ..convert.base import BaseInfo
 from ..convert.describe import Row
-from ..convert.gguf_reader import GGUFFile
 from ..convert.verify import HEADS_FILE, LoadedHeads, check_base, kind_of, load_heads, read_heads_gguf
 from ..errors import FormatError, MismatchError
+from ..gguf import types as gt
+from ..gguf.reader import GGUFFile
 from .heads import base_info
 
 KEY_TEMPLATE = "tokenizer.chat_template"

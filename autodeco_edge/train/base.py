@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
 from ..errors import FormatError, MismatchError, MissingInputError
-from ..format import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
+from ..gguf.keys import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
 from .checkpoint import HeadsCheckpoint
 from .modules import AutoDecoHeads
 

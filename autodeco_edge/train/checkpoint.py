@@ -20,9 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from ..convert.atomic import atomic_write
 from ..errors import FormatError, MismatchError, MissingInputError, OutputError, UsageError
-from ..format import (
+from ..gguf.keys import (
     CHECKPOINT_PARAMS,
     CHECKPOINT_PREFIXES,
     CHECKPOINT_TEMP,
@@ -32,6 +31,7 @@ from ..format import (
     HeadSpec,
     features_of_width,
 )
+from ..io.atomic import atomic_write
 from .modules import AutoDecoHeads
 
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}

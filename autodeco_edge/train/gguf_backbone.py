@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import _native  # noqa: F401  installs the log before any model is opened
 from ..convert.base import open_base
+from ..engine import native as _native  # noqa: F401  installs the log before any model is opened
+from ..engine.model import Model
 from ..errors import FormatError, UsageError
-from ..format import ARCH_OF_MODEL_TYPE
-from ..model import Model
+from ..gguf.keys import ARCH_OF_MODEL_TYPE
 from .backbone import Backbone, Positions, Shard
 from .base import check_claims
 from .checkpoint import HeadsCheckpoint

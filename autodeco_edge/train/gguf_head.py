@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..convert import gguf_types as gt
-from ..convert.gguf_reader import GGUFFile
 from ..errors import FormatError, MismatchError
+from ..gguf import types as gt
+from ..gguf.reader import GGUFFile
 
 MATRICES = ("output.weight", "token_embd.weight")  # the second where the two are tied
 BIAS = "output.bias"

@@ -20,10 +20,10 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
-from .._lib import log
-from ..cpu import physical_cores
+from ..engine.cpu import physical_cores
+from ..engine.library import log
+from ..engine.model import Model, deferred_interrupt, new_context
 from ..errors import AutodecoError, OutOfMemoryError
-from ..model import Model, deferred_interrupt, new_context
 
 MAX_BATCH = 512
 MAX_LOGITS = 1 << 25  # floats that llama.cpp reserves for one batch's logits, used or not: 128 MiB

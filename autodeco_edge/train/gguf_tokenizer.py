@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..chat import CHATML, fill_template
-from ..model import Model
+from ..engine.model import Model
+from ..text.chat import CHATML, fill_template
 
 
 class GgufTokenizer:

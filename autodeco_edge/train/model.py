@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MismatchError, UsageError
-from ..format import HeadSpec
+from ..gguf.keys import HeadSpec
 from .base import check_base, default_spec, fresh_heads, hidden_size_of, load_base
 from .checkpoint import load_heads
 from .modules import AutoDecoHeads

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MismatchError, UsageError
-from ..format import FEATURES_BASIC, FEATURES_ENHANCED, TEMP_SCALE, HeadSpec
+from ..gguf.keys import FEATURES_BASIC, FEATURES_ENHANCED, TEMP_SCALE, HeadSpec
 
 TEMP_EPSILON = 1e-8  # q = softmax(l / (T + 1e-8))
 ENTROPY_EPSILON = 1e-8  # -sum q ln(q + 1e-8)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..convert.atomic import atomic_write
+from ..io.atomic import atomic_write
 from .config import TrainConfig
 from .totals import Metrics
 

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..batch import Request
-from ..chat import render
+from ..engine.batch import Request
+from ..engine.sampler import SamplingParams
 from ..errors import AutodecoError, UsageError, check_range
-from ..sampler import SamplingParams
 from ..tasks import NAMES, Problem, Verifier, load_task
+from ..text.chat import render
 from .checkpoint import autodeco_config, load_heads, output_folder, save_heads
 from .credit import advantages, n_distinct
 from .data import Sample

@@ -15,9 +15,9 @@ import llama_cpp
 import numpy as np
 import torch
 
-from ..batch import BatchEngine, Reply, Request, Slot, StockChain
-from ..sampler import Step
-from ..sampling import uniform
+from ..engine.batch import BatchEngine, Reply, Request, Slot, StockChain
+from ..engine.sampler import Step
+from ..spec.sampling import uniform
 from .gguf_backbone import GgufBackbone
 from .losses import soft_nucleus
 from .modules import AutoDecoHeads

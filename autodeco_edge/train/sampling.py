@@ -2,7 +2,7 @@
 
 Owns the nucleus rule (semantics 3.3), tiny temperatures (3.4) and the meaning of the
 user's parameters (3.2). Knows nothing of heads or models. The numpy module
-autodeco_edge.sampling is the executable specification; this is its batched form.
+autodeco_edge.spec.sampling is the executable specification; this is its batched form.
 
     B sequences, V logits width. Probabilities are float64: the cumulative sum over a
     vocabulary then never decides differently from exact arithmetic within 1e-12.

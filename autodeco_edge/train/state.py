@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
-from ..convert.atomic import atomic_write
 from ..errors import FormatError, MissingInputError, UsageError
+from ..io.atomic import atomic_write
 from .config import TrainConfig
 from .data import Sample
 from .record import Record

@@ -1,7 +1,7 @@
 // llama.cpp's own decode loop on a model: a context a sampler, all alive, one computing at a time.
 //
 // Owns the contexts, their positions and the timing of llama_decode and llama_sampler_sample. The
-// contexts are made as autodeco_edge.runtime makes its own, so that only the sampling differs. Does not
+// contexts are made as autodeco_edge.engine makes its own, so that only the sampling differs. Does not
 // load models and computes no statistics.
 
 #include "bench-util.h"

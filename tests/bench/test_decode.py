@@ -9,10 +9,10 @@ import pytest
 
 from autodeco_edge.bench import decode
 from autodeco_edge.bench.decode import DecodeSetup, Loop, random_prompt, run_decode
+from autodeco_edge.engine.engine import Engine
+from autodeco_edge.engine.model import Model
+from autodeco_edge.engine.sampler import SamplingParams
 from autodeco_edge.errors import ContextOverflowError, MissingInputError, NoHeadsError, UsageError
-from autodeco_edge.model import Model
-from autodeco_edge.runtime import Engine
-from autodeco_edge.sampler import SamplingParams
 from tests.support.letters import N_CTX, make_letters
 
 SETUP = DecodeSetup(n_prompt=10, n_tokens=12, n_rounds=2, n_threads=1, seed=3)
@@ -55,7 +55,7 @@ def test_rates(report):
 
 
 def test_memory(report, letters):
-    from autodeco_edge.sampler import Heads
+    from autodeco_edge.engine.sampler import Heads
 
     memory, n_vocab = report["memory_bytes"], report["model"]["n_vocab"]
     assert memory["heads"] > 0 and memory["per_row"] >= n_vocab

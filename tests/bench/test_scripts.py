@@ -9,7 +9,7 @@ import pytest
 
 from autodeco_edge.bench.decode import DecodeSetup, run_decode
 from autodeco_edge.bench.step import StepSetup, run_step
-from autodeco_edge.model import Model
+from autodeco_edge.engine.model import Model
 from bench import make_model, plot, scaling
 
 SHAPE = make_model.Shape(n_layer=1, n_vocab=2000, n_embd=896, n_ff=256)

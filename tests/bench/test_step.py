@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pytest
 
-from autodeco_edge._native import Stats, lib
 from autodeco_edge.bench import _native as native
 from autodeco_edge.bench.heads import TEMPERATURE, TOP_P, write_random_heads
 from autodeco_edge.bench.step import (
@@ -21,8 +20,9 @@ from autodeco_edge.bench.step import (
     tensor_bytes,
     time_step,
 )
+from autodeco_edge.engine.native import Stats, lib
+from autodeco_edge.engine.sampler import Heads
 from autodeco_edge.errors import UsageError
-from autodeco_edge.sampler import Heads
 
 N_VOCAB, N_EMBD, N_ROWS = 2000, 64, 3
 SETUP = StepSetup(n_vocab=N_VOCAB, n_embd=N_EMBD, n_rows=N_ROWS, n_rounds=12, n_warmup=2, seed=5, outtype="f32")

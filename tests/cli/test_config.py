@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autodeco_edge.config import example_path, read_config
+from autodeco_edge.cli.config_file import example_path, read_config
 
 FILE = """
 temp = 0.5

@@ -12,9 +12,9 @@ import time
 
 import pytest
 
-from autodeco_edge.chat import render
 from autodeco_edge.cli.commands import COMMANDS, SETTABLE
-from autodeco_edge.model import Model
+from autodeco_edge.engine.model import Model
+from autodeco_edge.text.chat import render
 
 BRIEF = {"role": "system", "content": "Be brief."}
 HELLO = {"role": "user", "content": "hello"}

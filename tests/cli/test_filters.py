@@ -9,11 +9,11 @@ from collections import Counter
 import jsonschema
 import pytest
 
+from autodeco_edge.engine.engine import Engine, demo_model
+from autodeco_edge.engine.filters import FilterParams, read_grammar
+from autodeco_edge.engine.sampler import SamplingParams
+from autodeco_edge.engine.schema import schema_grammar
 from autodeco_edge.errors import FormatError, MissingInputError, UsageError
-from autodeco_edge.filters import FilterParams, read_grammar
-from autodeco_edge.runtime import Engine, demo_model
-from autodeco_edge.sampler import SamplingParams
-from autodeco_edge.schema import schema_grammar
 
 N_SCHEMAS = 200
 

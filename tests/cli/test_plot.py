@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import pytest
 
 from autodeco_edge.errors import FormatError, MissingInputError, UsageError
-from autodeco_edge.plot import draw, page, read_trace
+from autodeco_edge.text.plot import draw, page, read_trace
 
 pytest.importorskip("matplotlib")
 

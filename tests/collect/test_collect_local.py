@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from autodeco_edge.chat import render
-from autodeco_edge.model import Model
-from autodeco_edge.runtime import demo_model
+from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.model import Model
 from autodeco_edge.tasks import Verifier, load_task
+from autodeco_edge.text.chat import render
 from tests.collect.conftest import LOCAL, last_line, lines, run, start
 
 SMALL = (*LOCAL, "--problems", "demo", "--count", "12", "-n", "4")

@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from autodeco_edge.convert import atomic
 from autodeco_edge.convert.checkpoint import read_checkpoint
 from autodeco_edge.convert.export import write_heads
 from autodeco_edge.convert.merge import merge_single_file
 from autodeco_edge.convert.verify import verify_file
 from autodeco_edge.errors import OutputError, StorageError
+from autodeco_edge.io import atomic
 from convert_makers import make_base, make_folder
 
 OLD = b"the old content"

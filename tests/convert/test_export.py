@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autodeco_edge import format as fmt
 from autodeco_edge.convert.base import open_base
 from autodeco_edge.convert.checkpoint import read_checkpoint
 from autodeco_edge.convert.export import default_heads_name, write_heads
-from autodeco_edge.convert.gguf_reader import GGUFFile
 from autodeco_edge.convert.verify import read_heads_gguf, verify_file
 from autodeco_edge.errors import MismatchError, OutputError, UsageError
+from autodeco_edge.gguf import keys as fmt
+from autodeco_edge.gguf.reader import GGUFFile
 from convert_makers import N_EMBD, N_HIDDEN, N_VOCAB, make_base, make_config, make_folder, make_heads, values_of
 
 

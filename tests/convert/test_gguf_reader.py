@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from autodeco_edge.convert import gguf_types as gt
-from autodeco_edge.convert.gguf_reader import GGUFFile
 from autodeco_edge.errors import AutodecoError, FormatError, MissingInputError
+from autodeco_edge.gguf import types as gt
+from autodeco_edge.gguf.reader import GGUFFile
 from convert_makers import make_base
 
 

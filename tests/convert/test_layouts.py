@@ -8,7 +8,7 @@ import pytest
 
 from autodeco_edge.convert.checkpoint import read_checkpoint
 from autodeco_edge.errors import AutodecoError, FormatError, MismatchError, MissingInputError
-from autodeco_edge.format import FEATURES_BASIC, FEATURES_ENHANCED
+from autodeco_edge.gguf.keys import FEATURES_BASIC, FEATURES_ENHANCED
 from convert_makers import N_EMBD, N_HIDDEN, make_config, make_folder, make_heads, save_safetensors, values_of
 
 

@@ -7,12 +7,12 @@ import gguf
 import numpy as np
 import pytest
 
-from autodeco_edge import format as fmt
 from autodeco_edge.convert.checkpoint import read_checkpoint
-from autodeco_edge.convert.gguf_reader import GGUFFile
 from autodeco_edge.convert.merge import merge_single_file
 from autodeco_edge.convert.verify import read_heads_gguf, verify_file
 from autodeco_edge.errors import FormatError, MismatchError, StorageError, UsageError
+from autodeco_edge.gguf import keys as fmt
+from autodeco_edge.gguf.reader import GGUFFile
 from convert_makers import N_EMBD, N_HIDDEN, make_base, make_config, make_folder, make_heads
 
 MEANS = {"autodeco_mean_temperature": 0.8, "autodeco_mean_top_p": 0.9}

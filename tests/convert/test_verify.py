@@ -5,8 +5,6 @@ import struct
 import numpy as np
 import pytest
 
-from autodeco_edge import format as fmt
-from autodeco_edge.convert import gguf_types as gt
 from autodeco_edge.convert.base import open_base
 from autodeco_edge.convert.checkpoint import read_checkpoint
 from autodeco_edge.convert.describe import describe_file, format_rows
@@ -14,6 +12,8 @@ from autodeco_edge.convert.export import write_heads
 from autodeco_edge.convert.merge import merge_single_file
 from autodeco_edge.convert.verify import check_base, read_heads_gguf, verify_file
 from autodeco_edge.errors import FormatError, MismatchError
+from autodeco_edge.gguf import keys as fmt
+from autodeco_edge.gguf import types as gt
 from convert_makers import make_base, make_config, make_folder, make_heads
 
 H, M = 8, 4

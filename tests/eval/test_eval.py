@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from autodeco_edge import Engine, SamplingParams
-from autodeco_edge.chat import render
+from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.model import Model
 from autodeco_edge.eval.methods import method
 from autodeco_edge.eval.samples import Drawer, Limits, seed_of
-from autodeco_edge.model import Model
-from autodeco_edge.runtime import demo_model
 from autodeco_edge.tasks import Verifier, load_task
+from autodeco_edge.text.chat import render
 
 METHODS = ("greedy", "mean-shift", "dynatemp", "autodeco")
 SMALL = ("--task", "demo:make", "--count", "6", "--samples", "2", "--seeds", "2", "-t", "1", "-c", "256", "-n", "120")

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from autodeco_edge import Engine, SamplingParams
+from autodeco_edge.engine.engine import demo_model
 from autodeco_edge.errors import UsageError
 from autodeco_edge.eval.forced import Reader, Text, Variant, compare, parse_variant, soft_logprob
-from autodeco_edge.runtime import demo_model
-from autodeco_edge.sampling import nucleus
+from autodeco_edge.spec.sampling import nucleus
 from autodeco_edge.train.losses import soft_nucleus
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from autodeco_edge.convert.checkpoint import read_checkpoint
 from autodeco_edge.convert.verify import read_heads_gguf, verify_file
+from autodeco_edge.engine.engine import Engine
 from autodeco_edge.errors import FormatError, MismatchError, MissingInputError, UsageError
 from autodeco_edge.hub import resolve
-from autodeco_edge.runtime import Engine
 from tests.support import checkpoints
 from tests.support.letters import write_model
 

@@ -13,9 +13,10 @@ import math
 import llama_cpp
 import pytest
 
-from autodeco_edge import Engine, Heads, Model, SamplingParams, _native
-from autodeco_edge._native import lib
-from autodeco_edge.sampler import Sampler
+from autodeco_edge import Engine, Heads, Model, SamplingParams
+from autodeco_edge.engine import native as _native
+from autodeco_edge.engine.native import lib
+from autodeco_edge.engine.sampler import Sampler
 from tests.support.letters import make_letters
 
 PROMPTS = (b"one red fox", b"two blue birds sang", b"three", b"four green frogs")

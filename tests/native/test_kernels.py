@@ -12,9 +12,9 @@ import ctypes
 import numpy as np
 import pytest
 
-from autodeco_edge import heads, sampling
-from autodeco_edge._native import Stats, lib
-from autodeco_edge.sampler import kernels
+from autodeco_edge.engine.native import Stats, lib
+from autodeco_edge.engine.sampler import kernels
+from autodeco_edge.spec import heads, sampling
 from tests.native.test_oracle import EDGE, N_EMBD, c_forward, f32, make_pair, pointer, step_once
 
 N_CASES = 10_000

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from autodeco_edge import _native, heads, sampling
-from autodeco_edge._native import HeadsMode, lib
 from autodeco_edge.convert.checkpoint import read_checkpoint
 from autodeco_edge.convert.export import write_heads
-from autodeco_edge.sampler import Heads
+from autodeco_edge.engine import native as _native
+from autodeco_edge.engine.native import HeadsMode, lib
+from autodeco_edge.engine.sampler import Heads
+from autodeco_edge.spec import heads, sampling
 from tests.support import checkpoints
 
 N_EMBD = 96

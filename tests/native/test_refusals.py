@@ -11,9 +11,9 @@ from pathlib import Path
 import llama_cpp
 import pytest
 
-from autodeco_edge import _lib
-from autodeco_edge._native import Status, lib
-from autodeco_edge.sampler import Heads
+from autodeco_edge.engine import library as _lib
+from autodeco_edge.engine.native import Status, lib
+from autodeco_edge.engine.sampler import Heads
 from tests.support import checkpoints
 
 

@@ -16,7 +16,7 @@ pytest.importorskip("accelerate")
 
 import transformers  # noqa: E402
 
-from autodeco_edge.format import FEATURES_ENHANCED, HeadSpec  # noqa: E402
+from autodeco_edge.gguf.keys import FEATURES_ENHANCED, HeadSpec  # noqa: E402
 from autodeco_edge.train.model import AutoDecoForCausalLM  # noqa: E402
 from autodeco_edge.train.modules import AutoDecoHeads  # noqa: E402
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from autodeco_edge.errors import FormatError, MismatchError, MissingInputError, OutputError, UsageError
-from autodeco_edge.format import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
+from autodeco_edge.gguf.keys import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
 from autodeco_edge.train.checkpoint import autodeco_config, load_heads, save_heads
 from autodeco_edge.train.model import AutoDecoForCausalLM
 from autodeco_edge.train.modules import AutoDecoHeads

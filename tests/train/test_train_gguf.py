@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from autodeco_edge.chat import CHATML
 from autodeco_edge.convert.base import open_base
+from autodeco_edge.engine.engine import demo_model
 from autodeco_edge.errors import FormatError, MismatchError, UsageError
-from autodeco_edge.runtime import demo_model
+from autodeco_edge.text.chat import CHATML
 from autodeco_edge.train.backbone import HuggingFaceBackbone
 from autodeco_edge.train.checkpoint import load_heads
 from autodeco_edge.train.config import TrainConfig
@@ -225,7 +225,7 @@ def test_bias_of_the_output_matrix(tmp_path):
 
 def test_quantised_model_with_its_own_template(tmp_path):
     """The demo model, Q8_0: the 5 % of the tolerance are far away, and chats are those of `run`."""
-    from autodeco_edge.chat import render
+    from autodeco_edge.text.chat import render
 
     backbone = GgufBackbone(demo_model(), n_threads=1)
     messages = records()[-1]["messages"]
@@ -243,7 +243,7 @@ def test_quantised_model_with_its_own_template(tmp_path):
 
 
 def test_heads_of_another_base_are_refused(tiny_gguf):
-    from autodeco_edge.format import FEATURES_ENHANCED, HeadSpec
+    from autodeco_edge.gguf.keys import FEATURES_ENHANCED, HeadSpec
     from autodeco_edge.train.checkpoint import HeadsCheckpoint
 
     heads = AutoDecoHeads(HeadSpec(letters.N_EMBD, 8, FEATURES_ENHANCED, True, True))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from autodeco_edge.format import FEATURES_ENHANCED, HeadSpec
+from autodeco_edge.gguf.keys import FEATURES_ENHANCED, HeadSpec
 from autodeco_edge.train import losses, objective
 from autodeco_edge.train.modules import AutoDecoHeads
 from autodeco_edge.train.objective import OBJECTIVES, Objective, terms_of

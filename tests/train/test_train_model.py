@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autodeco_edge.errors import MismatchError, MissingInputError, UsageError
-from autodeco_edge.format import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
+from autodeco_edge.gguf.keys import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
 from autodeco_edge.train.model import AutoDecoForCausalLM
 from autodeco_edge.train.modules import AutoDecoHeads
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autodeco_edge import heads as numpy_side
 from autodeco_edge.errors import MismatchError, UsageError
-from autodeco_edge.format import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
+from autodeco_edge.gguf.keys import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
+from autodeco_edge.spec import heads as numpy_side
 from autodeco_edge.train import modules
 from autodeco_edge.train.modules import AutoDecoHeads, distribution_statistics
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from autodeco_edge.convert import atomic
 from autodeco_edge.errors import AutodecoError, FormatError, MissingInputError, StorageError, UsageError
+from autodeco_edge.io import atomic
 from autodeco_edge.train import loop
 from autodeco_edge.train.cache import HiddenCache
 from autodeco_edge.train.checkpoint import load_heads

@@ -14,9 +14,9 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from autodeco_edge.batch import Request
-from autodeco_edge.runtime import demo_model
-from autodeco_edge.sampler import SamplingParams
+from autodeco_edge.engine.batch import Request
+from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.sampler import SamplingParams
 from autodeco_edge.train.base import default_spec
 from autodeco_edge.train.checkpoint import load_heads, save_heads
 from autodeco_edge.train.data import Sample

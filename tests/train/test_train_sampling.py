@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from autodeco_edge import sampling
 from autodeco_edge.errors import FormatError, UsageError
+from autodeco_edge.spec import sampling
 from autodeco_edge.train.sampling import draw_token, effective_values, nucleus_mask, sampling_probs
 
 

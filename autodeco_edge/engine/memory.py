@@ -1,0 +1,160 @@
+"""How much memory a model will need, said before it is loaded.
+
+Owns the forecast from a GGUF's metadata and what this machine has left. Knows nothing of the engine; a
+forecast is an estimate (about a tenth), made to refuse what is hopeless and to choose a context that fits.
+
+    weights  the file, as far as it stays off the GPU
+    cache    n_ctx x (key + value) x 2 bytes (F16), summed over the layers
+    compute  the largest activations of a batch of 512: logits of one row, feed-forward, attention scores
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import AutodecoError, OutOfMemoryError
+from ..gguf.reader import GGUFFile
+
+BATCH = 512
+SMALLEST_CONTEXT = 512
+_SPARE = 0.95  # of what is free: something else will want a little
+_F16, _F32 = 2, 4
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes. cache_per_token times the context is the key-value cache."""
+
+    weights: int
+    cache_per_token: int
+    compute: int
+    n_ctx_train: int
+
+    def total(self, n_ctx: int) -> int:
+        return self.weights + self.cache_per_token * n_ctx + self.compute
+
+    def largest_context(self, n_bytes: int) -> int:
+        """Tokens that fit into so many bytes, a multiple of 256; may be 0 or less."""
+        left = n_bytes - self.weights - self.compute
+        return left // max(self.cache_per_token, 1) // 256 * 256
+
+
+def forecast(path: str | os.PathLike[str], gpu_share: float = 0.0) -> Forecast | None:
+    """From the metadata of a GGUF; None where it does not say enough (the loader will find the words for that).
+
+    gpu_share  of the layers that go to a GPU, 0 to 1
+    """
+    try:
+        with GGUFFile(path) as file:
+            return _read(file, gpu_share)
+    except (AutodecoError, TypeError):
+        return None
+
+
+def _read(file: GGUFFile, gpu_share: float) -> Forecast | None:
+    arch = file.string("general.architecture")
+
+    def number(key: str) -> int:
+        return file.integer(f"{arch}.{key}") or 0
+
+    n_layer, n_embd, n_head = number("block_count"), number("embedding_length"), number("attention.head_count")
+    if not (n_layer and n_embd and n_head):
+        return None
+    n_head_kv = _mean(file, f"{arch}.attention.head_count_kv") or n_head
+    width = number("attention.key_length") or n_embd // n_head
+    width_v = number("attention.value_length") or width
+    tokens = file.kv.get("tokenizer.ggml.tokens")
+    n_vocab = tokens.count if tokens else number("vocab_size")
+    widest = max(int(_mean(file, f"{arch}.feed_forward_length") or 0), n_embd, n_head * width)
+    keep = 1.0 - gpu_share
+    return Forecast(
+        weights=int(_weight_bytes(file) * keep),
+        cache_per_token=int(n_layer * n_head_kv * (width + width_v) * _F16 * keep),
+        compute=BATCH * (3 * n_embd + 2 * widest) * _F32 + 3 * n_vocab * _F32,
+        n_ctx_train=number("context_length"),
+    )
+
+
+def _mean(file: GGUFFile, key: str) -> float | None:
+    """A number, or the mean of an array with one for each layer."""
+    value = file.kv.get(key)
+    if value is None or not value.is_array:
+        return file.integer(key)
+    items = np.frombuffer(file.read(value.offset, value.nbytes), dtype="<u4")  # 4 bytes each, never negative
+    return float(items.mean())
+
+
+def _weight_bytes(file: GGUFFile) -> int:
+    """Of all parts, where the model is split."""
+    parts = file.integer("split.count") or 1
+    return file.size * parts
+
+
+def free_memory() -> int | None:
+    """Bytes this process can still have: the machine's and its control group's; None where nobody says."""
+    limits = [n for n in (_linux_available(), _cgroup_left(), _darwin_total()) if n is not None]
+    return min(limits) if limits else None
+
+
+def _linux_available(meminfo: Path = Path("/proc/meminfo")) -> int | None:
+    try:
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _cgroup_left(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Limit less what is used and cannot be dropped (version 2; a container sees its own group at the root)."""
+    try:
+        limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return limit - used + int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+    except (OSError, ValueError):  # no such group, or "max"
+        return None
+
+
+def _darwin_total() -> int | None:
+    if sys.platform != "darwin":
+        return None
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def fit_context(
+    path: str | os.PathLike[str], n_ctx: int, default: int, gpu_share: float = 0.0
+) -> tuple[int, str | None]:
+    """(context to ask for, a remark or None). 0 in and 0 out: the engine's own choice fits.
+
+    A context asked for is refused where it cannot fit (OutOfMemoryError, with the numbers); one not asked for
+    is made smaller, and that is said.
+    """
+    estimate, free = forecast(path, gpu_share), free_memory()
+    if estimate is None or free is None:
+        return n_ctx, None
+    wanted = n_ctx or min(estimate.n_ctx_train or default, default)
+    usable = int(free * _SPARE)
+    if estimate.total(wanted) <= usable:
+        return n_ctx, None
+    largest = estimate.largest_context(usable)
+    if n_ctx or largest < min(SMALLEST_CONTEXT, wanted):
+        raise OutOfMemoryError(
+            f"{Path(path).name} needs {_size(estimate.total(wanted))} for a context of {wanted} tokens (weights "
+            f"{_size(estimate.weights)}, cache {_size(estimate.cache_per_token * wanted)}, work {_size(estimate.compute)}), "
+            f"{_size(free)} is free; {_advice(largest)}"
+        )
+    return largest, f"context of {largest} tokens instead of {wanted}: {_size(free)} of memory is free"
+
+
+def _advice(largest: int) -> str:
+    return f"pass -c {largest}" if largest >= SMALLEST_CONTEXT else "use a smaller quantisation or a smaller model"
+
+
+def _size(n: int) -> str:
+    return f"{n / 2**30:.1f} GiB" if n >= 2**30 else f"{n / 2**20:.0f} MiB"

@@ -1,0 +1,178 @@
+"""A GGUF model in memory: its weights and its vocabulary.
+
+Owns the llama_model handle, tokenisation and metadata. Does not own a context, so it
+cannot generate (see engine.py), and knows nothing of heads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import llama_cpp
+
+from ..errors import FormatError, MissingInputError, OutOfMemoryError
+from .cpu import extra_buffers_safe
+from .library import log
+
+_MAGIC = b"GGUF"
+
+
+class Model:
+    """
+    path           GGUF file
+    n_gpu_layers   layers to offload; -1 = all that llama.cpp can
+    extra_buffers  allow repacked weights (AMX and the like); None = when a probe found it safe
+
+    Raises MissingInputError, FormatError (with llama.cpp's own last words).
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, n_gpu_layers: int = 0, extra_buffers: bool | None = None
+    ) -> None:
+        self.path = Path(path)
+        _check_magic(self.path)
+        llama_cpp.llama_backend_init()
+        params = llama_cpp.llama_model_default_params()
+        params.n_gpu_layers = n_gpu_layers
+        params.use_extra_bufts = extra_buffers_safe() if extra_buffers is None else extra_buffers
+        log.clear()
+        with deferred_interrupt() as interrupted:
+            progress = llama_cpp.llama_progress_callback(lambda _fraction, _data: not interrupted)
+            params.progress_callback = progress  # False stops the load
+            self.handle = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
+        if not self.handle:
+            raise FormatError(
+                f"{self.path}: llama.cpp cannot load this model ({log.last_error() or 'no reason given'}); "
+                "the file is damaged, or its architecture is unknown to this version"
+            )
+        self.vocab = llama_cpp.llama_model_get_vocab(self.handle)
+        self.n_vocab = llama_cpp.llama_vocab_n_tokens(self.vocab)
+        self.n_embd = llama_cpp.llama_model_n_embd(self.handle)
+        self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(self.handle)
+
+    # ---- metadata ------------------------------------------------------------------
+
+    def metadata(self, key: str) -> str | None:
+        """A metadata value as text, or None."""
+        buf = ctypes.create_string_buffer(65536)
+        n = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buf, len(buf))
+        return buf.value.decode("utf-8", "replace") if n >= 0 else None
+
+    @property
+    def description(self) -> str:
+        buf = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_desc(self.handle, buf, len(buf))
+        return buf.value.decode("utf-8", "replace")
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja chat template inside the GGUF."""
+        text = llama_cpp.llama_model_chat_template(self.handle, None)
+        return text.decode("utf-8", "replace") if text else None
+
+    # ---- vocabulary ----------------------------------------------------------------
+
+    def tokenize(self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """Token ids of a text.
+
+        add_special    add what the tokenizer's own rule adds (BOS for some models)
+        parse_special  read control tokens written out in the text
+        """
+        data = text.encode() if isinstance(text, str) else text
+        size = len(data) + 8
+        for _ in range(2):
+            tokens = (llama_cpp.llama_token * size)()
+            n = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, size, add_special, parse_special)
+            if n >= 0:
+                return list(tokens[:n])
+            size = -n
+        raise FormatError(f"{self.path}: the tokenizer failed on a text of {len(data)} bytes")
+
+    def token_bytes(self, token: int, *, special: bool = False) -> bytes:
+        """Bytes of one token; control tokens are empty unless ``special``."""
+        size = 64
+        for _ in range(2):
+            buf = ctypes.create_string_buffer(size)
+            n = llama_cpp.llama_token_to_piece(self.vocab, token, buf, size, 0, special)
+            if n >= 0:
+                return buf.raw[:n]
+            size = -n
+        return b""
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> bytes:
+        return b"".join(self.token_bytes(t, special=special) for t in tokens)
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends the generation (EOS, EOT and the like)."""
+        return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
+
+    def token_text(self, token: int) -> str:
+        """A control token as it is written in a chat template; '' for none."""
+        if token < 0:
+            return ""
+        return llama_cpp.llama_vocab_get_text(self.vocab, token).decode("utf-8", "replace")
+
+    @property
+    def bos(self) -> int:
+        return llama_cpp.llama_vocab_bos(self.vocab)
+
+    @property
+    def eos(self) -> int:
+        return llama_cpp.llama_vocab_eos(self.vocab)
+
+    def close(self) -> None:
+        if getattr(self, "handle", None):
+            llama_cpp.llama_model_free(self.handle)
+            self.handle = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[list[int]]:
+    """Holds Ctrl-C back until the end of the block; yields a list that is not empty once it came.
+
+    llama.cpp calls back into Python (log, progress) while it works, and an exception raised in a ctypes
+    callback is printed and lost.
+    """
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is None:
+        yield caught
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught:
+        signal.raise_signal(signal.SIGINT)
+
+
+def new_context(model: Model, params, what: str, advice: str):
+    """A llama.cpp context of ``model``. Raises OutOfMemoryError: no memory for ``what``; ``advice``."""
+    log.clear()
+    with deferred_interrupt():
+        ctx = llama_cpp.llama_init_from_model(model.handle, params)
+    if not ctx:
+        raise OutOfMemoryError(f"no memory for {what} ({log.last_error() or 'no reason given'}); {advice}")
+    return ctx
+
+
+def _check_magic(path: Path) -> None:
+    """The two commonest mistakes, in plain words before llama.cpp's own."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+    except FileNotFoundError:
+        raise MissingInputError(f"{path}: no such model file; check the path given to -m") from None
+    except OSError as error:
+        raise MissingInputError(f"{path}: cannot be read ({error.strerror}); give a GGUF file") from None
+    if magic != _MAGIC:
+        raise FormatError(f"{path}: not a GGUF file (starts with {magic!r}); give a model in GGUF format")

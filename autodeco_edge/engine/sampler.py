@@ -1,0 +1,313 @@
+"""Heads and samplers as Python objects: the owners of libautodeco's handles.
+
+Owns lifetimes, the mapping from a status to an exception, and the order of a sampler
+chain. Does not load models or run them (see engine.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import llama_cpp
+import numpy as np
+
+from ..errors import (
+    AutodecoError,
+    FormatError,
+    MismatchError,
+    MissingInputError,
+    NoHeadsError,
+    OutOfMemoryError,
+    UsageError,
+    check_range,
+)
+from . import native as _native
+from .native import HeadsMode, Status, lib
+
+_EXCEPTIONS = {
+    Status.NOT_FOUND: MissingInputError,
+    Status.FORMAT: FormatError,
+    Status.NO_HEADS: NoHeadsError,
+    Status.ARCH: MismatchError,
+    Status.N_EMBD: MismatchError,
+    Status.N_VOCAB: MismatchError,
+    Status.MEMORY: OutOfMemoryError,
+    Status.NO_NORM: MismatchError,
+}
+
+HEADS_MODES = {"both": HeadsMode.BOTH, "temp": HeadsMode.TEMP, "top-p": HeadsMode.TOP_P, "none": HeadsMode.NONE}
+
+
+def _check(status: int, err: ctypes.Array) -> None:
+    if status == Status.OK:
+        return
+    raise _EXCEPTIONS.get(Status(status), AutodecoError)(err.value.decode("utf-8", "replace"))
+
+
+def _known(x: float) -> float | None:
+    return None if math.isnan(x) else x
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """What the user sets; the defaults leave everything to the heads.
+
+    seed         64-bit seed of the counter-based random number
+    temperature  multiplies T, >= 0; 0 = greedy (semantics 3.2)
+    top_p        multiplies P, in [0, 1]
+    min_p        tokens below min_p x the largest are dropped before the cut; 0 = off
+    heads_mode   "both", "temp", "top-p" or "none": which heads are applied
+    logprobs     report Step.logprob: a second exponential for every logit, a tenth of the step's time
+    temp_range   (low, high) that T* is kept within after the factor, 0 <= low <= high; high 0 = no upper limit.
+                 Greedy stays greedy
+    top_p_range  (low, high) that P* is kept within, likewise
+    """
+
+    seed: int = 0
+    temperature: float = 1.0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    heads_mode: str = "both"
+    logprobs: bool = False
+    temp_range: tuple[float, float] = (0.0, 0.0)
+    top_p_range: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        check_range("temperature", self.temperature, 0.0, 100.0, "0 = greedy, 1 = the heads' own")
+        check_range("top-p", self.top_p, 0.0, 1.0, "1 = the heads' own")
+        check_range("min-p", self.min_p, 0.0, 1.0, "0 = off")
+        if self.heads_mode not in HEADS_MODES:
+            raise UsageError(f"heads mode: allowed {', '.join(HEADS_MODES)}; got '{self.heads_mode}'")
+        _check_limits("temperature range", self.temp_range, 100.0)
+        _check_limits("top-p range", self.top_p_range, 1.0)
+        if not 0 <= self.seed < 2**64:
+            raise UsageError(f"seed: allowed 0 to 2^64 - 1; got {self.seed}")
+
+    def native(self, cpu_draw: bool) -> _native.SamplerParams:
+        return _native.SamplerParams(
+            self.seed,
+            self.temperature,
+            self.top_p,
+            self.min_p,
+            HEADS_MODES[self.heads_mode],
+            cpu_draw,
+            self.logprobs,
+            *self.temp_range,
+            *self.top_p_range,
+        )
+
+
+def _check_limits(name: str, limits: tuple[float, float], largest: float) -> None:
+    low, high = limits
+    check_range(f"{name}, low end", low, 0.0, largest, "0 = none")
+    check_range(f"{name}, high end", high, 0.0, largest, "0 = none")
+    if high and low > high:
+        raise UsageError(f"{name}: the low end must not exceed the high end; got {low:g} to {high:g}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One drawn token; token ids only, text is the caller's business.
+
+    index            position in the reply, from 0
+    id               token id
+    temperature      T of the head in (0, 2); None where no head was evaluated
+    top_p            P of the head in (0, 1); None where no head was evaluated
+    temperature_eff  T* = T x user's within the user's range, what the logits were divided by; 0 = greedy
+    top_p_eff        P* = P x user's within the user's range, the nucleus mass
+    n_kept           tokens in the nucleus
+    entropy          nats, of softmax(l / T)
+    max_prob         of softmax(l / T)
+    logprob          ln softmax(l)[id], temperature 1, before any cut; None unless SamplingParams.logprobs
+    """
+
+    index: int
+    id: int
+    temperature: float | None
+    top_p: float | None
+    temperature_eff: float
+    top_p_eff: float
+    n_kept: int
+    entropy: float
+    max_prob: float
+    logprob: float | None
+
+
+def kernels() -> list[str]:
+    """Sets of vector instructions that this CPU can run a step with, fastest first, "baseline" last."""
+    names = []
+    while (name := lib.autodeco_kernels_name(len(names))) is not None:
+        names.append(name.decode())
+    return names
+
+
+def kernels_in_use() -> str:
+    """The fastest, or the one that AUTODECO_KERNELS names; the baseline where it names none of them."""
+    known = kernels()
+    wanted = os.environ.get("AUTODECO_KERNELS", known[0])
+    return wanted if wanted in known else known[-1]
+
+
+class Heads:
+    """Trained heads in memory, immutable, shared by any number of samplers.
+
+    path: a heads file, or a model with heads in its metadata.
+    Raises MissingInputError, FormatError, or NoHeadsError for a sound GGUF without heads.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        handle = ctypes.c_void_p()
+        err = ctypes.create_string_buffer(512)
+        _check(lib.autodeco_heads_load_from_file(os.fsencode(path), ctypes.byref(handle), err, len(err)), err)
+        self.handle = handle
+
+    n_embd = property(lambda self: lib.autodeco_heads_n_embd(self.handle))
+    n_hidden = property(lambda self: lib.autodeco_heads_n_hidden(self.handle))
+    n_vocab = property(lambda self: lib.autodeco_heads_n_vocab(self.handle) or None)
+    n_extra = property(lambda self: lib.autodeco_heads_n_extra(self.handle))
+    has_temp = property(lambda self: lib.autodeco_heads_has_temp(self.handle))
+    has_top_p = property(lambda self: lib.autodeco_heads_has_top_p(self.handle))
+    mean_temperature = property(lambda self: _known(lib.autodeco_heads_mean_temp(self.handle)))
+    mean_top_p = property(lambda self: _known(lib.autodeco_heads_mean_top_p(self.handle)))
+
+    @property
+    def description(self) -> str:
+        buf = ctypes.create_string_buffer(256)
+        lib.autodeco_heads_desc(self.handle, buf, len(buf))
+        return buf.value.decode()
+
+    def step(self, hidden: np.ndarray, logits: np.ndarray, params: SamplingParams, index: int = 0) -> Step:
+        """What the sampler makes of one position, by the code that the graph runs: T, P and the token of random number
+        ``index``. hidden float32 [n_embd], post-norm; logits float32 [n_vocab], raw."""
+        raw = _native.Step()
+        status = lib.autodeco_step_once(
+            self.handle, params.native(False), None, _floats(hidden), _floats(logits), len(logits), index, 1, raw
+        )
+        if status != Status.OK:
+            raise AutodecoError(
+                f"the sampler refused a position ({Status(status).name.lower()}); check model and heads"
+            )
+        return _step(index, raw)
+
+    def check_model(self, model) -> None:
+        """Raises MismatchError naming the field in which `model` (a llama_model pointer) differs."""
+        err = ctypes.create_string_buffer(512)
+        _check(lib.autodeco_heads_check_model(self.handle, model, err, len(err)), err)
+
+    def __del__(self) -> None:
+        if getattr(self, "handle", None):
+            lib.autodeco_heads_free(self.handle)
+            self.handle = None
+
+
+class Sampler:
+    """The AutoDeco sampler and the chain that owns it, ready to be attached to one context.
+
+    heads     Heads, or None: plain sampling with the same reports
+    filters   callables ``add(chain_pointer)`` that append CPU samplers (grammar, penalties, ...);
+              with any of them, or with cpu_draw, the heads run in the graph and the cut and the
+              draw on the CPU, behind the filters.
+
+    ``close`` after the context is freed or the chain detached. A chain attaches once.
+    """
+
+    def __init__(
+        self,
+        heads: Heads | None,
+        params: SamplingParams,
+        *,
+        filters: tuple[Callable[[int], None], ...] = (),
+        cpu_draw: bool = False,
+    ) -> None:
+        self.heads = heads  # kept alive: the sampler borrows it
+        self.cpu_draw = cpu_draw or bool(filters)
+        self._raw = _native.Step()  # made once: a token's time outside llama.cpp is spent on cold memory
+        self._err = ctypes.create_string_buffer(512)
+        self._smpl = lib.autodeco_sampler_init(heads.handle if heads else None, params.native(self.cpu_draw))
+        if not self._smpl:
+            raise OutOfMemoryError("no memory for a sampler")
+        self.chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        self._add(self._smpl)  # first: only there can it read the logits' row
+        for add in filters:
+            add(self.chain)
+        if self.cpu_draw:
+            self._add(lib.autodeco_sampler_init_draw(self._smpl))
+
+    def _add(self, smpl: int) -> None:
+        pointer = ctypes.cast(smpl, llama_cpp.llama_sampler_p_ctypes)
+        llama_cpp.llama_sampler_chain_add(self.chain, pointer)
+
+    def set_params(self, params: SamplingParams) -> None:
+        lib.autodeco_sampler_set_params(self._smpl, params.native(self.cpu_draw))
+
+    def reset(self) -> None:
+        """Back to the first random number; filters forget what they accepted."""
+        llama_cpp.llama_sampler_reset(self.chain)
+
+    @property
+    def position(self) -> int:
+        """Tokens accepted so far: the index of the next random number."""
+        return lib.autodeco_sampler_get_position(self._smpl)
+
+    @position.setter
+    def position(self, n_accepted: int) -> None:
+        lib.autodeco_sampler_set_position(self._smpl, n_accepted)
+
+    @property
+    def n_fallbacks(self) -> int:
+        """Head outputs that were not finite and fell back to 1."""
+        return lib.autodeco_sampler_n_fallbacks(self._smpl)
+
+    def check(self) -> None:
+        """Raises what went wrong in the graph or the draw, if anything."""
+        err = ctypes.create_string_buffer(512)
+        _check(lib.autodeco_sampler_status(self._smpl, err, len(err)), err)
+
+    def sample(self, ctx, index: int) -> Step:
+        """Draw (or fetch, where the graph drew), accept, and report; ``index`` goes into the Step."""
+        status = lib.autodeco_sampler_sample(self._smpl, self.chain, ctx, self._raw, self._err, len(self._err))
+        if status != Status.OK:
+            _check(status, self._err)
+        return _step(index, self._raw)
+
+    def take(self, index: int) -> Step:
+        """What the graph drew for this chain's one output of a batch that it shares with other chains; accepts it."""
+        self.check()
+        lib.autodeco_sampler_get_steps(self._smpl, self._raw, 1)
+        llama_cpp.llama_sampler_accept(self.chain, self._raw.token)
+        return _step(index, self._raw)
+
+    def close(self) -> None:
+        if getattr(self, "chain", None):
+            llama_cpp.llama_sampler_free(self.chain)
+            self.chain = None
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _floats(values: np.ndarray):
+    """Pointer to contiguous float32 values, which the caller keeps alive."""
+    assert values.dtype == np.float32 and values.flags.c_contiguous
+    return values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
+
+
+def _step(index: int, raw: _native.Step) -> Step:
+    return Step(
+        index=index,
+        id=raw.token,
+        temperature=_known(raw.temp),
+        top_p=_known(raw.top_p),
+        temperature_eff=raw.temp_eff,
+        top_p_eff=raw.top_p_eff,
+        n_kept=raw.n_kept,
+        entropy=raw.entropy,
+        max_prob=raw.max_prob,
+        logprob=_known(raw.logprob),
+    )

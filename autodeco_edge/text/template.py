@@ -1,0 +1,108 @@
+"""A chat template's text, rendered in a child process that is killed when it takes too long.
+
+Owns the child and the time limit: a template comes with a model file from anywhere, and what it can do
+to the memory or the clock must not reach this process. Does not know models or conversations (chat.py);
+the sandbox itself is template_child.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import FormatError
+
+MAX_SECONDS = 2.0
+
+
+class TemplateError(FormatError):
+    """A chat template that failed, or was stopped; the message is its own."""
+
+
+class Renderer:
+    """The child, started at first use and again after it had to be killed. Threads take turns."""
+
+    def __init__(self, max_seconds: float = MAX_SECONDS) -> None:
+        self.max_seconds = max_seconds
+        self._child: subprocess.Popen[bytes] | None = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def render(self, template: str, variables: Mapping[str, Any]) -> str:
+        """The text. Raises TemplateError for a template that fails or does not end within the limits."""
+        request = json.dumps({"template": template, "variables": variables}).encode() + b"\n"
+        with self._lock:
+            try:
+                answer = self._ask(request)
+            except BaseException:  # Ctrl-C: an answer that nobody reads must not be the next one's
+                self.close()
+                raise
+        if "error" in answer:
+            raise TemplateError(answer["error"])
+        return answer["text"]
+
+    def _ask(self, request: bytes) -> dict[str, str]:
+        child = self._started()
+        late = threading.Event()
+
+        def stop() -> None:
+            late.set()
+            child.kill()
+
+        timer = threading.Timer(self.max_seconds, stop)
+        timer.start()
+        try:
+            child.stdin.write(request)
+            child.stdin.flush()
+            line = child.stdout.readline()
+        except BrokenPipeError:
+            line = b""
+        finally:
+            timer.cancel()
+        if line.endswith(b"\n"):
+            return json.loads(line)
+        self.close()
+        limit = f"it did not end within {self.max_seconds:g} seconds" if late.is_set() else "it broke its process"
+        return {"error": limit}
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        """A child that is ready: its start does not count against the template's time."""
+        if self._pid != os.getpid():  # after a fork the child is the parent's
+            self._child, self._pid = None, os.getpid()
+        if self._child is None or self._child.poll() is not None:
+            script = Path(__file__).with_name("template_child.py")
+            self._child = subprocess.Popen(
+                [sys.executable, "-I", str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+            self._child.stdin.write(b'{"template": "", "variables": {}}\n')
+            self._child.stdin.flush()
+            if not self._child.stdout.readline():
+                raise TemplateError("no process to render it in could be started; is Jinja2 installed?")
+        return self._child
+
+    def close(self) -> None:
+        child, self._child = self._child, None
+        if child:
+            child.kill()
+            child.wait()
+            child.stdout.close()
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.close()
+
+
+_renderer = Renderer()
+
+
+def render_template(template: str, variables: Mapping[str, Any]) -> str:
+    """``Renderer.render`` in the child that this process shares."""
+    return _renderer.render(template, variables)

@@ -1,0 +1,137 @@
+"""Facts of the processor: the thread count, and whether AMX instructions can be trusted.
+
+The machine is replaced (its list of features, the program that uses AMX); the logic that judges it and
+remembers the verdict is the real one, children and cache included.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+import pytest
+
+from autodeco_edge.engine import cpu
+from autodeco_edge.engine.engine import demo_model
+
+DIES = "import os, signal; os.kill(os.getpid(), signal.SIGILL)"
+LIVES = "pass"
+AMX_ADVERTISED = cpu.amx_advertised
+
+
+def count_runs(code: str, folder) -> str:
+    """``code`` that also leaves a mark for each time it ran."""
+    return f"import tempfile; tempfile.NamedTemporaryFile(dir={str(folder)!r}, delete=False)\n{code}"
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """``machine(flags, code)``: a processor with these flags, on which AMX code behaves as ``code``.
+    Returns a function that counts how often ``code`` ran."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    monkeypatch.setenv("AUTODECO_CACHE", str(tmp_path / "cache"))
+
+    def make(flags: str, code: str):
+        cpuinfo = tmp_path / "cpuinfo"
+        cpuinfo.write_text(f"processor : 0\nflags : fpu avx2 {flags}\n")
+        monkeypatch.setattr(cpu, "amx_advertised", partial(AMX_ADVERTISED, cpuinfo))
+        monkeypatch.setattr(cpu, "_PROBE", count_runs(code, runs))
+        return lambda: len(os.listdir(runs))
+
+    return make
+
+
+def test_physical_cores():
+    n = cpu.physical_cores()
+    assert 1 <= n <= os.cpu_count()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity here")
+def test_physical_cores_are_those_this_process_may_use():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert cpu.physical_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.parametrize("flags, advertised", [("amx_bf16 amx_tile amx_int8", True), ("avx512f", False)])
+def test_amx_flag(tmp_path, flags, advertised):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags : fpu {flags}\n")
+    assert cpu.amx_advertised(cpuinfo) is advertised
+
+
+def test_no_list_of_features_is_no_amx(tmp_path):
+    assert cpu.amx_advertised(tmp_path / "missing") is False
+
+
+def test_child_fates():
+    assert cpu.probe_in_child(LIVES) == "ok"
+    assert cpu.probe_in_child(DIES) == "SIGILL"
+    assert cpu.probe_in_child("raise SystemExit(3)") == "failed"
+
+
+def test_child_that_hangs_is_not_safe(monkeypatch):
+    monkeypatch.setattr(cpu, "_PROBE_SECONDS", 0.5)
+    assert cpu.probe_in_child("import time; time.sleep(60)") == "failed"
+
+
+def test_without_amx_nothing_is_tried(machine, tmp_path):
+    runs = machine("avx512f", DIES)
+    assert cpu.extra_buffers_safe()
+    assert runs() == 0
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("code, safe", [(LIVES, True), (DIES, False)])
+def test_verdict_is_remembered(machine, tmp_path, code, safe):
+    runs = machine("amx_tile", code)
+    assert [cpu.extra_buffers_safe() for _ in range(3)] == [safe] * 3
+    assert runs() == 1, "the probe runs once a kernel and library"
+    (record,) = (tmp_path / "cache").iterdir()
+    assert record.read_text() == ("ok" if safe else "SIGILL")
+    assert cpu.platform.release() in record.name
+
+
+def test_another_failure_is_not_remembered(machine, tmp_path):
+    runs = machine("amx_tile", "raise SystemExit(3)")
+    assert [cpu.extra_buffers_safe() for _ in range(2)] == [False, False]
+    assert runs() == 2
+    assert not (tmp_path / "cache").exists()
+
+
+def test_record_cut_short_is_tried_again(machine, tmp_path):
+    runs = machine("amx_tile", LIVES)
+    cpu.extra_buffers_safe()
+    (record,) = (tmp_path / "cache").iterdir()
+    record.write_text("")
+    assert cpu.extra_buffers_safe()
+    assert (runs(), record.read_text()) == (2, "ok")
+
+
+@pytest.mark.parametrize("code, safe", [(LIVES, True), (DIES, False)])
+def test_unwritable_cache_costs_a_probe_each_time(machine, monkeypatch, tmp_path, code, safe):
+    """A file stands where the folder should be: unwritable for root as well."""
+    (tmp_path / "file").write_text("")
+    runs = machine("amx_tile", code)
+    monkeypatch.setenv("AUTODECO_CACHE", str(tmp_path / "file" / "cache"))
+    assert [cpu.extra_buffers_safe() for _ in range(2)] == [safe] * 2
+    assert runs() == 2
+
+
+def test_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("AUTODECO_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cpu.cache_dir() == tmp_path / "autodeco-edge"
+    monkeypatch.setenv("AUTODECO_CACHE", str(tmp_path / "mine"))
+    assert cpu.cache_dir() == tmp_path / "mine"
+
+
+@pytest.mark.skipif(not demo_model().exists(), reason="the demo model is not built yet")
+def test_the_real_probe_decodes_the_demo_model():
+    """On a machine with working AMX, or none, the very code of the probe must survive; where AMX is broken
+    it must not, and everything else falls back."""
+    assert cpu.probe_in_child(cpu._PROBE) == "ok" or cpu.amx_advertised()
