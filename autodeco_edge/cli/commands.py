@@ -10,8 +10,9 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..io.printing import say
+from ..io.reading import user_path
 from .options import FORMS, RunOptions
-from .screen import say
 from .session import Session
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class Commands:
 
     def _help(self, _: str) -> None:
         width = max(len(c.usage) for c in COMMANDS)
-        say("\n".join(f"{c.usage:<{width}}  {c.help}" for c in COMMANDS))
-        say(f"/set takes: {', '.join(SETTABLE)}\n{_KEYS}")
+        say(*(f"{c.usage:<{width}}  {c.help}" for c in COMMANDS))
+        say(f"/set takes: {', '.join(SETTABLE)}", _KEYS)
 
     def _clear(self, _: str) -> None:
         self._chat.conversation.clear()
@@ -123,14 +124,14 @@ class Commands:
 
     def _save(self, path: str) -> None:
         _need(path, "/save FILE")
-        self._chat.conversation.save(path)
+        self._chat.conversation.save(user_path(path))
         say(f"[saved {len(self._chat.conversation.messages)} messages to {path}]")
 
     def _load(self, path: str) -> None:
         from ..text.chat import Conversation
 
         _need(path, "/load FILE")
-        self._chat.conversation = Conversation.load(path)
+        self._chat.conversation = Conversation.load(user_path(path))
         say(f"[loaded {len(self._chat.conversation.messages)} messages from {path}]")
 
     def _stats(self, _: str) -> None:
