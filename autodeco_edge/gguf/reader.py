@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FormatError, StorageError
+from ..io.regular import read_exact
 from . import types as gt
-from .raw_file import RawFile, read_exact
+from .raw_file import RawFile
 
 # Far above any real model, low enough that a hostile file costs well under a second.
 MAX_KV = 1 << 16

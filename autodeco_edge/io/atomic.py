@@ -2,7 +2,8 @@
 
 Owns the temporary file, the flush to disk, the rename and what each failure means: an
 ``OutputError`` when the file cannot be created there, a ``StorageError`` when the disk
-gives up half way. Does not know what is written.
+gives up half way. Owns what may not be written over: an input (``refuse_inputs``) and a file
+that is none of ours (``refuse_foreign``). Does not know what is written.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import contextlib
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ..errors import OutputError, StorageError, UsageError
+from ..errors import AutodecoError, OutputError, StorageError, UsageError
 
 _os_write = os.write  # a test replaces it to fail the Nth write
 
@@ -63,12 +64,52 @@ def atomic_write(target: Path) -> Iterator[AtomicWriter]:
     _sync_folder(target.parent)
 
 
-def refuse_inputs(target: Path, inputs: Iterable[Path]) -> None:
-    """Raises UsageError when ``target`` is one of the files it is made from."""
+def refuse_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str] | None]) -> None:
+    """Raises UsageError when ``output`` is one of ``inputs``, whichever way it is spelt: another path, a link,
+    a hard link, other case where the file system ignores it. An input of None is skipped.
+
+    A device or a pipe loses nothing by being written to and is let pass.
+    """
     for path in inputs:
-        with contextlib.suppress(OSError, ValueError):
-            if os.path.samefile(path, target):
-                raise UsageError(f"{target}: this is an input file; choose another output with -o")
+        if path is not None and _same_place(output, path):
+            raise UsageError(f"{output}: this is an input file; choose another output with -o")
+
+
+def _same_place(output: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
+    try:
+        if not stat.S_ISREG(os.stat(output).st_mode) and not os.path.isdir(output):
+            return False
+        return os.path.samefile(output, path)
+    except (OSError, ValueError):  # one of the two is not there yet: its place may be the same all the same
+        return _real(output) == _real(path)
+
+
+def _real(path: str | os.PathLike[str]) -> str:
+    try:
+        return os.path.normcase(os.path.realpath(path))
+    except (OSError, ValueError):
+        return os.fspath(path)
+
+
+def refuse_foreign(output: str | os.PathLike[str], is_ours: Callable[[Path], bool], what: str) -> None:
+    """Raises UsageError when ``output`` is a file that is not ``what`` by ``is_ours``: nobody meant to lose it.
+
+    Nothing there, an empty file, a device and a pipe are let pass. An error that ``is_ours`` raises on purpose
+    (a FormatError) means no.
+    """
+    path = Path(output)
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return  # nothing there, or no such place: the write has the words for that
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+        return
+    try:
+        ours = is_ours(path)
+    except AutodecoError:
+        ours = False
+    if not ours:
+        raise UsageError(f"{output}: exists and is not {what}; choose another output, or remove it first")
 
 
 def storage_error(target: Path, error: OSError) -> StorageError:
