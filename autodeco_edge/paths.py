@@ -1,7 +1,8 @@
 """Where autodeco-edge keeps its own files, and which names a file may have.
 
-Owns the cache and the config folder of a user, the environment variables that move them, and ``safe_name``:
-the one way from text out of a file or from a hub into a path. Makes no folder and reads no file.
+Owns the cache and the config folder of a user, the environment variables that move them, the address of the
+hub, and ``safe_name``: the one way from text out of a file or from a hub into a path. Makes no folder and reads
+no file.
 Downloads are not here: they lie in the Hugging Face cache, which other programs share.
 """
 
@@ -12,6 +13,9 @@ import os
 import re
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
+
+from .errors import UsageError
 
 APP = "autodeco-edge"
 MAX_NAME_BYTES = 240  # file systems take 255; a writer adds a suffix of its own
@@ -38,6 +42,26 @@ def _place(own: str, xdg: str, unix: str, mac: str, windows: str) -> Path:
         return Path.home() / "Library" / mac / APP
     base = os.environ.get(xdg, "")  # the XDG rules: a relative path counts as not set
     return (Path(base) if os.path.isabs(base) else Path.home() / unix) / APP
+
+
+def hub_endpoint() -> str | None:
+    """HF_ENDPOINT as people write it (a slash at the end, blanks around it, no scheme), as huggingface_hub wants it.
+
+    A path before the hub's own is kept. None leaves it to huggingface_hub. Raises UsageError for what is no address.
+    """
+    written = os.environ.get("HF_ENDPOINT", "").strip()
+    if not written:
+        return None
+    is_local = re.match(r"(localhost|127\.[\d.]+|\[::1\])(:|/|$)", written)
+    address = written if "://" in written else f"{'http' if is_local else 'https'}://{written}"
+    try:
+        parts = urlsplit(address)
+        sound = parts.scheme.lower() in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a port that is no number, a broken IPv6 address
+        sound = False
+    if not sound or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", address):
+        raise UsageError(f"HF_ENDPOINT: expected the address of a hub, such as https://huggingface.co; got {written!r}")
+    return address.rstrip("/")
 
 
 def is_safe_name(text: str) -> bool:

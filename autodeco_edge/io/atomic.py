@@ -9,6 +9,7 @@ that is none of ours (``refuse_foreign``). Does not know what is written.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 import stat
@@ -17,6 +18,13 @@ from pathlib import Path
 
 from ..errors import AutodecoError, OutputError, StorageError, UsageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_STEM = 200  # characters of the target's name in that of its temporary file
+_DIGITS = 12
 _os_write = os.write  # a test replaces it to fail the Nth write
 
 
@@ -48,20 +56,64 @@ class AtomicWriter:
 def atomic_write(target: Path) -> Iterator[AtomicWriter]:
     """Yields a writer; on a clean end the file appears at ``target``, else nothing changes there."""
     _check_target(target)
-    temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(6)}.part")
-    fd = _create(temporary, target)
+    sweep_parts(target.parent, target.name)
+    temporary, fd = _create(target)
     try:
         try:
             yield AtomicWriter(fd, target)
             _sync(fd, target)
+            if fcntl is not None:
+                _rename(temporary, target)  # under the lock: no sweep takes it for abandoned
         finally:
             os.close(fd)
-        _rename(temporary, target)
+        if fcntl is None:
+            _rename(temporary, target)  # Windows renames no open file
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
     _sync_folder(target.parent)
+
+
+def sweep_parts(folder: Path, name: str = "*") -> None:
+    """Removes temporary files that a killed writer of ``folder/name`` left behind; of every name by default.
+
+    A writer that is alive holds a lock on its own (on Windows: has it open, which keeps it as well).
+    """
+    pattern = "*" if name == "*" else glob.escape(name[:_STEM])
+    with contextlib.suppress(OSError, ValueError):
+        for path in folder.glob(f".{pattern}.{'[0-9a-f]' * _DIGITS}.part"):
+            _unlink_if_abandoned(path)
+
+
+def _unlink_if_abandoned(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return
+        if fcntl is None:
+            return os.unlink(path)
+        fd = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            if _try_lock(fd):
+                os.unlink(path)
+        finally:
+            os.close(fd)
+
+
+def _try_lock(fd: int) -> bool:
+    """Whether nobody else holds this file; held until ``fd`` is closed. On a file system without locks: False."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _lock(fd: int) -> None:
+    """As ``_try_lock``, but waits for a sweep that holds it at this moment."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
 
 
 def refuse_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str] | None]) -> None:
@@ -130,7 +182,19 @@ def _check_target(target: Path) -> None:
         raise OutputError(f"{target}: is a folder or a device, not a file; choose another output with -o")
 
 
-def _create(temporary: Path, target: Path) -> int:
+def _create(target: Path) -> tuple[Path, int]:
+    """A new temporary file beside ``target``, locked. A sweep between its creation and its lock takes it for
+    abandoned: then another is made."""
+    while True:
+        temporary = target.with_name(f".{target.name[:_STEM]}.{secrets.token_hex(_DIGITS // 2)}.part")
+        fd = _open_new(temporary, target)
+        _lock(fd)
+        if fcntl is None or os.fstat(fd).st_nlink:
+            return temporary, fd
+        os.close(fd)
+
+
+def _open_new(temporary: Path, target: Path) -> int:
     try:
         return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:
