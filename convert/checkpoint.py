@@ -115,7 +115,7 @@ def read_checkpoint(heads: str | os.PathLike[str], *, n_embd: int | None = None)
     config.check(spec)
     if n_embd is not None and n_embd != spec.n_embd:
         raise MismatchError(f"{heads}: heads for a hidden size of {spec.n_embd}, but the base model has {n_embd}")
-    return Checkpoint(source.label, spec, tensors, config, _license(source.readme), source.files, _notes(config))
+    return Checkpoint(source.label, spec, tensors, config, _license(source.readme), source.read, _notes(config))
 
 
 # ---- which tensors ------------------------------------------------------------------

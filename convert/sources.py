@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import AutodecoError, FormatError, MissingInputError
+from ..paths import hub_endpoint
 from .safetensors_reader import PICKLE_REFUSAL, parse_json_object
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -32,6 +33,11 @@ class Source:
     indexes: tuple[Path, ...]
     config: Path
     readme: Path
+
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """Every file that is read, if it is there."""
+        return (*self.files, *self.indexes, self.config, self.readme)
 
 
 def locate(heads: str | os.PathLike[str]) -> Source:
@@ -119,9 +125,11 @@ def _snapshot(repo: str, patterns: list[str]) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(repo, allow_patterns=patterns))
+        return Path(snapshot_download(repo, allow_patterns=patterns, endpoint=hub_endpoint()))
     except ImportError:
         raise MissingInputError(f"{repo}: no such local path, and huggingface_hub is not installed") from None
+    except AutodecoError:
+        raise
     except Exception as error:  # the hub library raises its own, requests' and the system's errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MissingInputError(

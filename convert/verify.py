@@ -19,7 +19,7 @@ from ..gguf import types as gt
 from ..gguf.keys import HeadSpec
 from ..gguf.reader import GGUFFile
 from ..spec.heads import Head, HeadWeights
-from .base import BaseInfo, read_base
+from .base import BaseInfo, open_base
 from .checkpoint import Checkpoint
 from .layout import Means, split_heads
 from .tensors import RawTensor, cast_bound
@@ -83,8 +83,10 @@ def verify_file(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> list[Co
     """Compares a file with the checkpoint it was made from; raises FormatError at the first difference."""
     with GGUFFile(path) as file:
         loaded = load_heads(file)
-        if loaded.kind == SINGLE_FILE:
-            check_base(loaded, read_base(file))
+    if loaded.kind == SINGLE_FILE:
+        file, base = open_base(path)
+        file.close()
+        check_base(loaded, base)
     if loaded.spec != checkpoint.spec:
         raise FormatError(f"{path}: heads of the shape {loaded.spec}, the checkpoint has {checkpoint.spec}")
     rows = [_compare(path, name, raw, loaded.tensors[name]) for name, raw in split_heads(checkpoint).items()]

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FormatError, StorageError
+from ..io.regular import read_exact
 from . import types as gt
-from .raw_file import RawFile, read_exact
+from .raw_file import RawFile
 
 # Far above any real model, low enough that a hostile file costs well under a second.
 MAX_KV = 1 << 16
@@ -76,8 +77,11 @@ class GGUFFile(RawFile):
 
     def tensor_bytes(self, name: str) -> bytes:
         """Raw bytes of a tensor's data."""
-        tensor = self.tensors[name]
-        return self.read(self.data_offset + tensor.offset, tensor.nbytes)
+        return self.read_tensor(name, 0, self.tensors[name].nbytes)
+
+    def read_tensor(self, name: str, begin: int, nbytes: int) -> bytes:
+        """``nbytes`` of a tensor's data from its byte ``begin``; the caller has checked them against its size."""
+        return self.read(self.data_offset + self.tensors[name].offset + begin, nbytes)
 
     def check_unchanged(self) -> None:
         """Raises StorageError when somebody wrote to the file since it was opened."""

@@ -6,6 +6,7 @@ huggingface_hub documents; refs/main is moved when all files of a model are ther
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import time
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..io.atomic import atomic_write
-from ..paths import cache_dir
+from ..paths import cache_dir, safe_name
 from .variants import Variant, find_variants
 
 _REPO_PREFIX = "models--"
@@ -47,7 +48,7 @@ def hub_cache() -> Path:
 
 def storage(repo: str) -> Path:
     """The folder of one repository."""
-    return hub_cache() / (_REPO_PREFIX + repo.replace("/", "--"))
+    return hub_cache() / (_REPO_PREFIX + _slug(repo))
 
 
 def snapshots(repo: str) -> list[Path]:
@@ -110,7 +111,7 @@ def mark_used(cached: Cached) -> None:
 
 def converted_heads(repo: str) -> list[Path]:
     """Heads files made from a heads repository, for whichever bases."""
-    return sorted(heads_folder().glob(_slug(repo) + "@*.gguf"))
+    return sorted(heads_folder().glob(glob.escape(_slug(repo)) + "@*.gguf"))
 
 
 def heads_folder() -> Path:
@@ -119,11 +120,11 @@ def heads_folder() -> Path:
 
 def heads_path(repo: str, commit: str, base: str) -> Path:
     """The place of the heads of ``repo`` at ``commit`` for the base model with fingerprint ``base``."""
-    return heads_folder() / f"{_slug(repo)}@{commit[:12]}-{base}.gguf"
+    return heads_folder() / (safe_name(f"{_slug(repo)}@{commit[:12]}-{base}") + ".gguf")
 
 
 def _slug(repo: str) -> str:
-    return repo.replace("/", "--")
+    return safe_name(repo.replace("/", "--"))
 
 
 # ---- removal ------------------------------------------------------------------------------------
