@@ -269,18 +269,15 @@ class Sampler:
         err = ctypes.create_string_buffer(512)
         _check(lib.autodeco_sampler_status(self._smpl, err, len(err)), err)
 
-    def sample(self, ctx, index: int) -> Step:
-        """Draw (or fetch, where the graph drew), accept, and report; ``index`` goes into the Step."""
-        status = lib.autodeco_sampler_sample(self._smpl, self.chain, ctx, self._raw, self._err, len(self._err))
+    def sample(self, ctx, index: int, i_batch: int = -1) -> Step:
+        """Draw (or fetch, where the graph drew), accept, and report.
+
+        index    goes into the Step
+        i_batch  index in the batch of the token whose output it is, -1 = the last output
+        """
+        status = lib.autodeco_sampler_sample(self._smpl, self.chain, ctx, i_batch, self._raw, self._err, len(self._err))
         if status != Status.OK:
             _check(status, self._err)
-        return _step(index, self._raw)
-
-    def take(self, index: int) -> Step:
-        """What the graph drew for this chain's one output of a batch that it shares with other chains; accepts it."""
-        self.check()
-        lib.autodeco_sampler_get_steps(self._smpl, self._raw, 1)
-        llama_cpp.llama_sampler_accept(self.chain, self._raw.token)
         return _step(index, self._raw)
 
     def close(self) -> None:
