@@ -13,7 +13,7 @@ import sys
 import typer
 
 from ..errors import AutodecoError
-from ..io.printing import close_stdout, open_streams, say
+from ..io.printing import close_stdout, one_line, open_streams, say
 from . import bench, collect, config, convert, doctor, eval, models, plot, run, train
 from .settings import Command, Group
 
@@ -100,5 +100,5 @@ def _unexpected(error: Exception) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    say("autodeco-edge: error: " + " ".join(message.split()))
+    say("autodeco-edge: error: " + one_line(message))
     return code

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..io.atomic import refuse_foreign
 from ..io.printing import say
 from ..io.reading import user_path
 from .options import FORMS, RunOptions
@@ -124,6 +126,7 @@ class Commands:
 
     def _save(self, path: str) -> None:
         _need(path, "/save FILE")
+        refuse_foreign(user_path(path), _is_conversation, "a saved conversation")
         self._chat.conversation.save(user_path(path))
         say(f"[saved {len(self._chat.conversation.messages)} messages to {path}]")
 
@@ -153,6 +156,13 @@ class Commands:
             raise UsageError(f"/heads: allowed {', '.join(HEADS)}; got '{mode}'")
         self._session.set_options(replace(self._session.options, heads_mode=HEADS[mode]))
         say(f"[heads: {HEADS[mode]}]")
+
+
+def _is_conversation(path: Path) -> bool:
+    from ..text.chat import Conversation
+
+    Conversation.load(path)
+    return True
 
 
 def _need(argument: str, usage: str) -> None:

@@ -19,7 +19,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings
 
 from ..errors import AutodecoError, ContextOverflowError, MissingInputError
-from ..io.printing import StdoutError, say
+from ..io.printing import StdoutError, one_line, say
 from ..io.reading import check_text
 from ..text.chat import Conversation
 from .commands import Commands
@@ -87,11 +87,11 @@ class Chat:
         except (StdoutError, BrokenPipeError):
             raise
         except AutodecoError as error:
-            say(f"{error} (or /clear)" if isinstance(error, ContextOverflowError) else str(error))
+            say(one_line(error) + (" (or /clear)" if isinstance(error, ContextOverflowError) else ""))
         except MemoryError:
             say("out of memory; the conversation goes on, try a shorter message or /clear")
         except Exception as error:
-            say(f"internal error: {type(error).__name__}: {error}; the conversation goes on")
+            say(f"internal error: {type(error).__name__}: {one_line(error)}; the conversation goes on")
 
     def turn(self, text: str) -> None:
         """A reply to one more message; a reply that was stopped leaves no trace in the conversation."""

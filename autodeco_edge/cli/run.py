@@ -7,7 +7,6 @@ lies in the modules beside this one.
 from __future__ import annotations
 
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from ..io.printing import say
@@ -49,11 +48,13 @@ def run(ctx: Any, **values: Any) -> None:
 
 def _spare_inputs(files: Files, options: RunOptions) -> None:
     """Raises UsageError for a --trace that would take the place of a file it is made from, or of no trace."""
-    from ..io.atomic import refuse_inputs
+    from ..io.atomic import refuse_foreign, refuse_inputs
+    from ..text.trace import is_trace
 
     if options.trace is not None:
         own = (files.model, files.heads, options.grammar, options.json_schema, options.chat_template, config_path())
-        refuse_inputs(options.trace, [Path(path) for path in own if path not in (None, "auto")])
+        refuse_inputs(options.trace, own)
+        refuse_foreign(options.trace, is_trace, "a trace")
 
 
 def _load(files: Files, options: RunOptions) -> Any:

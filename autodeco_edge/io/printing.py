@@ -23,6 +23,7 @@ _HIDDEN = {c: f"\\x{c:02x}" for c in _C1} | {c: f"\\u{c:04x}" for c in BIDI} | _
 _SURROGATES = {0xDC80 + b: f"\\x{0x80 + b:02x}" for b in range(128)}  # a byte of a file name that is no UTF-8
 
 TEXT = _HIDDEN | {c: chr(0x2400 + c) for c in range(32) if chr(c) not in "\n\t"} | {0x7F: "\u2421"}
+_LONGEST = 1200  # characters of a message
 LINE = _HIDDEN | _SURROGATES | {c: f"\\x{c:02x}" for c in range(32)} | {9: r"\t", 10: r"\n", 13: r"\r"}
 JSON = {c: f"\\u{c:04x}" for c in [*_C1, *BIDI, *_LINES]}  # inside strings only; json itself escapes the rest
 
@@ -42,6 +43,12 @@ def safe_text(text: str) -> str:
 def safe_line(text: str) -> str:
     """Foreign text inside one line: everything that is not shown as itself is escaped, line breaks too."""
     return text.translate(LINE)
+
+
+def one_line(error: object) -> str:
+    """An error's words as the one line that is said of it, and not a screenful where it quotes much."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def say(*lines: str) -> None:

@@ -143,7 +143,8 @@ def decode(data: bytes, where: str) -> str:
 
 
 def parse_json(text: str | bytes, where: str, hint: str = "", *, lenient: bool = False) -> Any:
-    """The value of a JSON text. ``lenient`` lets NaN and Infinity pass, for fields that nobody reads.
+    """The value of a JSON text. ``lenient`` lets pass what only a field that nobody reads may hold: NaN, Infinity, half a
+    character.
 
     Raises FormatError for what is no JSON, for halves of surrogate pairs and for deep nesting.
     """
@@ -152,17 +153,18 @@ def parse_json(text: str | bytes, where: str, hint: str = "", *, lenient: bool =
     try:
         value = json.loads(text, parse_constant=None if lenient else _refuse_constant)
     except RecursionError:
-        raise FormatError(f"{where}: nested too deeply (allowed {MAX_DEPTH} levels){hint}") from None
+        raise FormatError(f"{where}: not valid JSON that can be read (nested too deeply){hint}") from None
     except ValueError as error:
-        raise FormatError(f"{where}: not JSON ({error}){hint}") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH or _SURROGATE_ESCAPE.search(text) or _SURROGATE.search(text):
-        _check_value(value, where, hint)
+        raise FormatError(f"{where}: not valid JSON ({error}){hint}") from None
+    halves = not lenient and (_SURROGATE_ESCAPE.search(text) or _SURROGATE.search(text))
+    if halves or text.count("[") + text.count("{") > MAX_DEPTH:
+        _check_value(value, where, hint, lenient)
     return value
 
 
-def read_json(path: str | os.PathLike[str], hint: str = "", *, limit: int = MAX_BYTES) -> Any:
-    """The value of a JSON file. Raises MissingInputError, FormatError."""
-    return parse_json(read_text(path, hint, limit=limit), str(path), hint)
+def read_json(path: str | os.PathLike[str], hint: str = "", *, lenient: bool = False) -> Any:
+    """The value of a JSON file, as ``parse_json``. Raises MissingInputError, FormatError."""
+    return parse_json(read_text(path, hint), str(path), hint, lenient=lenient)
 
 
 def parse_toml(text: str, where: str, hint: str = "") -> dict[str, Any]:
@@ -171,16 +173,16 @@ def parse_toml(text: str, where: str, hint: str = "") -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise FormatError(f"{where}: not TOML (nested too deeply){hint}") from None
+        raise FormatError(f"{where}: not valid TOML (nested too deeply){hint}") from None
     except ValueError as error:
-        raise FormatError(f"{where}: not TOML ({error}){hint}") from None
+        raise FormatError(f"{where}: not valid TOML ({error}){hint}") from None
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _check_value(value: Any, where: str, hint: str) -> None:
+def _check_value(value: Any, where: str, hint: str, lenient: bool) -> None:
     """Walks without recursion: that is the point."""
     level = [value]
     for _ in range(MAX_DEPTH + 1):
@@ -191,9 +193,9 @@ def _check_value(value: Any, where: str, hint: str) -> None:
                 following += item.values()
             elif isinstance(item, list):
                 following += item
-            elif isinstance(item, str) and _SURROGATE.search(item):
-                raise FormatError(f"{where}: holds half a character (a lone surrogate such as \\ud83d){hint}")
+            elif isinstance(item, str) and not lenient and _SURROGATE.search(item):
+                raise FormatError(f"{where}: not valid Unicode (half a character, such as \\ud83d){hint}")
         if not following:
             return
         level = following
-    raise FormatError(f"{where}: nested too deeply (allowed {MAX_DEPTH} levels){hint}")
+    raise FormatError(f"{where}: not valid JSON that can be read (nested too deeply, allowed {MAX_DEPTH} levels){hint}")

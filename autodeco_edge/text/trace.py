@@ -123,6 +123,15 @@ class TraceFile:
                 self._part.unlink(missing_ok=True)
 
 
+def is_trace(path: Path) -> bool:
+    """Whether a file is one of ours, by the beginning of its first line."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16).startswith((b'{"index": ', b'{"done": '))
+    except OSError:
+        return False
+
+
 def _open(path: Path, special: bool) -> int:
     """A new file, which nobody has planted; or a device or a pipe, without waiting for somebody to read it."""
     if not special:
