@@ -46,17 +46,12 @@ def every_command():
 
 def test_every_option_that_takes_a_file_is_a_path():
     """Named in PATHS, or its text is split by its own command (which uses the same function)."""
-    ours = {"more_heads", "variant", "words", "hf", "heads_mode"}
+    ours = {"more_heads", "variant", "words", "preset"}
     for name, command in every_command():
         for p in command.params:
             text = f"{getattr(p, 'metavar', None) or ''} {getattr(p, 'help', None) or ''}"
             takes = re.search(r"\.gguf|\bfile\b|\bfolder\b|JSONL|\bGGUF\b", text, re.IGNORECASE)
-            if (
-                takes
-                and not getattr(p, "is_flag", False)
-                and p.name not in ours
-                and (name, p.name) != ("train", "heads")
-            ):
+            if takes and not getattr(p, "is_flag", False) and p.name not in ours:
                 assert p.name in PATHS, f"{name}: {p.name}: {text}"
 
 
