@@ -363,7 +363,7 @@ def test_prefill_makes_one_output_row(letters):
     prompt = [65 + i % 26 for i in range(64)]
     with open_engine(letters, cpu_draw=True) as engine:
         engine.prefill(prompt)
-        assert output_rows(engine._context.handle, 64) == [63]
+        assert output_rows(engine.native.pointer, 64) == [63]
     everything = stock(letters.gguf, logits_all=True)
     everything.eval(prompt)
     assert len(output_rows(everything.ctx, 64)) == 64, "the observable sees more rows where there are more"
