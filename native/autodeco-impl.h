@@ -108,6 +108,9 @@ const float * autodeco_row_tile(const struct autodeco_row * row, const float * l
 void    autodeco_nucleus_find(struct autodeco_row * row, const float * logits, float c, struct autodeco_nucleus * out);
 int32_t autodeco_nucleus_draw(const struct autodeco_row * row, const float * logits, float c, const struct autodeco_nucleus * nucleus, double u);
 
+// autodeco-heads.c; the bytes of a file, for tests and the fuzzer
+enum autodeco_status autodeco_heads_load_from_memory(const void * data, size_t n, struct autodeco_heads ** out, char * err, size_t n_err);
+
 // Error text: printf into err, returns status.
 enum autodeco_status autodeco_fail(enum autodeco_status status, char * err, size_t n_err, const char * fmt, ...);
 

@@ -74,6 +74,7 @@ enum autodeco_status {
     AUTODECO_STATUS_NOT_ATTACHED = 10, // sampled without having run in a context's graph
     AUTODECO_STATUS_NO_LOGIT     = 11, // no finite logit: nothing can be drawn
     AUTODECO_STATUS_BYPASSED     = 12, // llama.cpp returned another token than was drawn
+    AUTODECO_STATUS_ARGUMENT     = 13, // a pointer is NULL, a sampler is not of this library, a number is out of range
 };
 
 // Which heads are applied. A head that is off counts as 1; TOP_P still evaluates the
