@@ -14,6 +14,7 @@
 
 #define AUTODECO_TEMP_EPS 1e-8f // added to T in the features' softmax and to q in the entropy
 #define AUTODECO_MIN_TEMP 1e-5f // T* below this is argmax
+#define AUTODECO_MAX_TEMP 1e30f // T* is held below: the cut's lowest logit must stay above -INFINITY
 #define AUTODECO_N_TOP    5
 
 // The wide weights of a head in the type of the file, rows padded with zeros to whole vectors.
@@ -64,6 +65,7 @@ struct autodeco_row {
     int32_t                n_vocab;
     int32_t                n_tiles;
     float *                act;     // [2 * n_hidden] first-layer sums before ReLU: temperature, top-p
+    double *               huge;    // [2 * n_hidden] the same, where a float overflows: read only where `act` is not finite
     struct autodeco_tile * tiles;   // [n_tiles]
     float *                maxima;  // [n_tiles, to whole vectors] of the tiles, -INFINITY behind
     double *               guards;  // [n_tiles]
@@ -83,6 +85,7 @@ struct autodeco_row {
 
 // autodeco-math.c
 float autodeco_sigmoid(float z);
+double autodeco_head_unit(const struct autodeco_head * head, int32_t n_embd, int32_t i, const float * hidden); // W0 . h + b0 of hidden unit i
 float autodeco_head_logit(const struct autodeco_head * head, int32_t n_embd, int32_t n_hidden, int32_t n_extra, const float * hidden, const float * extra);
 void  autodeco_combine_params(const struct autodeco_sampler_params * params, struct autodeco_step * step);
 

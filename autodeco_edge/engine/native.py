@@ -26,6 +26,7 @@ class Status(IntEnum):
     NOT_ATTACHED = 10
     NO_LOGIT = 11
     BYPASSED = 12
+    ARGUMENT = 13
 
 
 class HeadsMode(IntEnum):
