@@ -24,8 +24,9 @@
 // ---- a row ------------------------------------------------------------------------------
 
 static void * take(struct autodeco_row * row, size_t n, size_t size) {
-    row->size += n * size;
-    return calloc(n, size);
+    void * taken = calloc(n, size);
+    row->size += taken ? n * size : 0;
+    return taken;
 }
 
 bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab) {

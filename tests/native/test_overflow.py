@@ -16,8 +16,8 @@ from autodeco_edge.convert.export import write_heads
 from autodeco_edge.convert.verify import read_heads_gguf
 from autodeco_edge.engine.sampler import Heads
 from autodeco_edge.spec import heads
-from tests.native.test_oracle import N_EMBD, Pair, c_forward, f32, make_pair, step_once
 from tests.native.test_kernels import KERNELS
+from tests.native.test_oracle import N_EMBD, Pair, c_forward, f32, make_pair, step_once
 from tests.support import checkpoints
 
 HUGE = 3e38
