@@ -393,7 +393,7 @@ def claims_1_gb(f: File) -> None:
     claims_4_tb(f)
     f.keys["autodeco.hidden_length"] = (U32, u32(256))
     for t in f.tensors.values():
-        t.ne = tuple(256 if n == 1 << 20 and i > 0 else n for i, n in enumerate(t.ne))
+        t.ne = (1 << 20, 256) if len(t.ne) == 2 and t.ne[0] == t.ne[1] else tuple(256 if n == 1 << 20 else n for n in t.ne)
 
 
 case("claims-1-gb", FORMAT, "truncated", change=claims_1_gb)
