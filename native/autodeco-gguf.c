@@ -33,6 +33,10 @@ static enum autodeco_status fail(struct autodeco_gguf * g, const char * where, c
     return autodeco_fail(AUTODECO_STATUS_FORMAT, g->err, g->n_err, "%s: not a sound GGUF file: %s%s", g->path, where, text);
 }
 
+enum autodeco_status autodeco_gguf_fail_read(const struct autodeco_gguf * g, const char * where) {
+    return autodeco_fail(AUTODECO_STATUS_IO, g->err, g->n_err, "%s: %s cannot be read: the disk failed, or the file has become shorter", g->path, where);
+}
+
 #define ENDS " ends behind the file (needs %llu bytes, %llu are left; truncated?)"
 
 static uint64_t left(const struct cursor * c) {
@@ -50,9 +54,8 @@ static enum autodeco_status take(struct cursor * c, void * out, size_t n) {
     if (n > left(c)) {
         return FAIL(c, ENDS, n, left(c));
     }
-    if ((c->at < c->begin || c->at - c->begin > c->n || c->n - (size_t) (c->at - c->begin) < n) && !fill(c)) {
-        c->n = 0;
-        return FAIL(c, " cannot be read: the disk failed, or the file has become shorter", 0, 0);
+    if ((c->at - c->begin > c->n || c->n - (size_t) (c->at - c->begin) < n) && !fill(c)) {
+        return autodeco_gguf_fail_read(c->g, c->where);
     }
     memcpy(out, c->buf + (c->at - c->begin), n);
     c->at += n;
@@ -254,7 +257,7 @@ static enum autodeco_status read_alignment(struct cursor * c, const struct autod
             return FAIL(c, " is of type %llu, expected u32 (%llu)", value->type, AUTODECO_GGUF_UINT32);
         }
         if (!autodeco_source_read(&c->g->source, value->offset, &alignment, sizeof alignment)) {
-            return FAIL(c, " cannot be read", 0, 0);
+            return autodeco_gguf_fail_read(c->g, c->where);
         }
         if (alignment == 0 || alignment > AUTODECO_GGUF_MAX_ALIGNMENT || (alignment & (alignment - 1)) != 0) {
             return FAIL(c, " is %llu, allowed is a power of two up to %llu", alignment, AUTODECO_GGUF_MAX_ALIGNMENT);

@@ -52,10 +52,13 @@ struct autodeco_gguf {
 };
 
 // Walks the keys of an open source: values[i] is where the value of names[i] lies, names[0] "general.alignment". Fails
-// with FORMAT and a message that names the key, or with MEMORY.
+// with FORMAT and a message that names the key, with IO, or with MEMORY.
 enum autodeco_status autodeco_gguf_read_keys(struct autodeco_gguf * g, const char * const * names, int n, struct autodeco_gguf_value * values);
 
 // Walks the tensor table, likewise. Tensors of other names are passed over.
 enum autodeco_status autodeco_gguf_read_tensors(struct autodeco_gguf * g, const char * const * names, int n, struct autodeco_gguf_tensor * tensors);
+
+// IO, for bytes that the file's size promised. where: "key 'x'", for the message
+enum autodeco_status autodeco_gguf_fail_read(const struct autodeco_gguf * g, const char * where);
 
 #endif // AUTODECO_GGUF_H

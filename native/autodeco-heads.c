@@ -71,10 +71,7 @@ struct reader {
 #define FAIL(r, ...) autodeco_fail(AUTODECO_STATUS_FORMAT, (r)->err, (r)->n_err, __VA_ARGS__)
 
 static enum autodeco_status read_bytes(const struct reader * r, const char * name, uint64_t offset, void * out, size_t n) {
-    if (!autodeco_source_read(&r->gguf.source, offset, out, n)) {
-        return FAIL(r, "%s: the value of %s cannot be read: the disk failed, or the file has become shorter", r->path, name);
-    }
-    return AUTODECO_STATUS_OK;
+    return autodeco_source_read(&r->gguf.source, offset, out, n) ? AUTODECO_STATUS_OK : autodeco_gguf_fail_read(&r->gguf, name);
 }
 
 // ---- metadata ---------------------------------------------------------------------------
@@ -522,18 +519,24 @@ static enum autodeco_status read_heads(struct reader * r, struct autodeco_heads 
 
 // ---- public -----------------------------------------------------------------------------
 
-static bool is_heads_file(const struct reader * r) {
+static enum autodeco_status find_kind(struct reader * r) {
     const struct autodeco_gguf_value * at = find_key(r, "adapter.type", AUTODECO_GGUF_STRING);
     char type[8];
-    return at && at->n == sizeof type && autodeco_source_read(&r->gguf.source, at->offset, type, sizeof type) && memcmp(type, "autodeco", sizeof type) == 0;
+    r->single = true;
+    if (!at || at->n != sizeof type) {
+        return AUTODECO_STATUS_OK;
+    }
+    const enum autodeco_status s = read_bytes(r, "adapter.type", at->offset, type, sizeof type);
+    r->single = s != AUTODECO_STATUS_OK || memcmp(type, "autodeco", sizeof type) != 0;
+    return s;
 }
 
 static enum autodeco_status read_source(struct reader * r, struct autodeco_heads * heads) {
-    const enum autodeco_status s = autodeco_gguf_read_keys(&r->gguf, KEYS, N_KEYS, r->values);
+    enum autodeco_status s = autodeco_gguf_read_keys(&r->gguf, KEYS, N_KEYS, r->values);
+    if (s == AUTODECO_STATUS_OK) s = find_kind(r);
     if (s != AUTODECO_STATUS_OK) {
         return s;
     }
-    r->single = !is_heads_file(r);
     if (r->single && !has_key(r, "autodeco.format_version")) {
         return autodeco_fail(AUTODECO_STATUS_NO_HEADS, r->err, r->n_err,
                 "%s: holds no AutoDeco heads; pass a heads file, or merge heads into the model", r->path);
@@ -556,8 +559,8 @@ static enum autodeco_status load(struct autodeco_source source, const char * pat
     return s;
 }
 
-enum autodeco_status autodeco_heads_load_from_memory(const void * data, size_t n, struct autodeco_heads ** out, char * err, size_t n_err) {
-    return load((struct autodeco_source) { .data = data, .fd = -1, .size = n }, "memory", out, err, n_err);
+enum autodeco_status autodeco_heads_load_from_memory(const void * data, size_t n, struct autodeco_heads ** out, char * err, size_t n_err) { // GCOV_EXCL_LINE not exported: the fuzzer calls it
+    return load((struct autodeco_source) { .data = data, .fd = -1, .size = n }, "memory", out, err, n_err); // GCOV_EXCL_LINE
 }
 
 enum autodeco_status autodeco_heads_load_from_file(const char * path, struct autodeco_heads ** out, char * err, size_t n_err) {

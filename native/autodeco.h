@@ -78,6 +78,7 @@ enum autodeco_status {
     AUTODECO_STATUS_NO_LOGIT     = 11, // no finite logit: nothing can be drawn
     AUTODECO_STATUS_BYPASSED     = 12, // llama.cpp returned another token than was drawn
     AUTODECO_STATUS_ARGUMENT     = 13, // a pointer is NULL, a sampler is not of this library, a number is out of range
+    AUTODECO_STATUS_IO           = 14, // the file could be opened but not read to its end
 };
 
 // Which heads are applied. A head that is off counts as 1; TOP_P still evaluates the

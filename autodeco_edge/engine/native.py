@@ -27,6 +27,7 @@ class Status(IntEnum):
     NO_LOGIT = 11
     BYPASSED = 12
     ARGUMENT = 13
+    IO = 14
 
 
 class HeadsMode(IntEnum):

@@ -1,4 +1,4 @@
-"""Every allocation of libautodeco fails once: a status says so, nothing crashes, and nothing else is wrong.
+"""Every allocation and every read of libautodeco fails once: a status says so, nothing crashes, and nothing else is wrong.
 
 llama.cpp's own allocations are not in our hands: its C++ throws, which ends the process (docs/decisions/0015).
 """
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc 
 @pytest.fixture(scope="module")
 def points(tmp_path_factory) -> dict[str, list]:
     folder = tmp_path_factory.mktemp("malloc")
-    library = compile_c(folder / "failing_malloc.so", [TOOLS / "failing_malloc.c"], "-shared", "-fPIC", "-std=gnu11")
+    library = compile_c(folder / "failing_calls.so", [TOOLS / "failing_calls.c"], "-shared", "-fPIC", "-std=gnu11")
     letters = make_letters(folder)
     single = merged(letters, folder / "single.gguf")
     done = subprocess.run(
@@ -42,6 +42,8 @@ def points(tmp_path_factory) -> dict[str, list]:
 
 def test_every_failing_allocation_is_reported(points):
     for name, (n, seen) in points.items():
+        if name.startswith("read"):
+            continue
         assert len(seen) == n
         assert set(seen) == {Status.MEMORY}, (name, seen)
     print({name: n for name, (n, _) in points.items()}, "points:", sum(n for n, _ in points.values()))
@@ -51,3 +53,12 @@ def test_the_points_are_not_empty(points):
     """The loader asks 12 times or more for two heads, a row 7 times, a sampler in a context 4 times."""
     for name, least in {"load a heads file": 10, "load a single file": 10, "step": 7, "clone": 2, "decode": 10}.items():
         assert points[f"{name}, one"][0] >= least, name
+
+
+@pytest.mark.parametrize("kind", ["a heads file", "a single file"])
+def test_every_failing_read_is_reported(points, kind):
+    """A disk that fails or a file cut under our hands is IO; a signal or a short read is gone on from."""
+    for way, want in {"EIO": Status.IO, "end": Status.IO, "EINTR": Status.OK, "short": Status.OK}.items():
+        n, seen = points[f"read {kind}, {way}"]
+        assert n == len(seen) > 20
+        assert set(seen) == {want}, way

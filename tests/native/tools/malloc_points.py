@@ -1,8 +1,8 @@
-"""Run under failing_malloc.so: every allocation of libautodeco fails once, alone and with all behind it.
+"""Run under failing_calls.so: every allocation of libautodeco fails once, alone and with all behind it.
 
 Prints {scenario: [allocations, statuses seen]} as JSON. A crash is a signal, which the test sees.
 
-    python malloc_points.py FAILING_MALLOC.SO MODEL HEADS SINGLE_FILE
+    python malloc_points.py FAILING_CALLS.SO MODEL HEADS SINGLE_FILE
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ failing = ctypes.CDLL(sys.argv[1])
 failing.failing_malloc_arm.restype = ctypes.c_bool
 failing.failing_malloc_arm.argtypes = [ctypes.c_long, ctypes.c_bool]
 failing.failing_malloc_disarm.restype = ctypes.c_long
+failing.failing_reads_arm.restype = ctypes.c_long
+failing.failing_reads_arm.argtypes = [ctypes.c_long, ctypes.c_int]
 MODEL, HEADS, SINGLE = sys.argv[2:5]
 ERR = ctypes.create_string_buffer(512)
 
@@ -176,4 +178,15 @@ for name, scenario in SCENARIOS.items():
     assert scenario() == Status.OK, name
     for on in (False, True):
         result[f"{name}, {'and all behind' if on else 'one'}"] = run_all(scenario, on)
+for name, path in (("a heads file", HEADS), ("a single file", SINGLE)):
+    for way, number in (("EIO", 0), ("EINTR", 1), ("short", 2), ("end", 3)):
+        seen = []
+        for n in range(1, 10_000):
+            failing.failing_reads_arm(n, number)
+            status = loading(path)()
+            if failing.failing_reads_arm(0, 0) < n:
+                break
+            assert status == Status.OK or b"cannot be read" in ERR.value
+            seen.append(int(status))
+        result[f"read {name}, {way}"] = [len(seen), seen]
 print(json.dumps(result))
