@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "coverage"
-TESTS = "corpus load_memory malloc arguments overflow refusals oracle kernels batches sampler log step_edges".split()
+TESTS = ["corpus", "load_memory", "malloc", "arguments", "overflow", "refusals", "oracle", "kernels", "batches", "sampler", "log", "step_edges"]
 
 
 def build() -> Path:
