@@ -23,6 +23,7 @@ from ..errors import (
     MissingInputError,
     NoHeadsError,
     OutOfMemoryError,
+    StorageError,
     UsageError,
     check_range,
 )
@@ -39,6 +40,7 @@ _EXCEPTIONS = {
     Status.N_VOCAB: MismatchError,
     Status.MEMORY: OutOfMemoryError,
     Status.NO_NORM: MismatchError,
+    Status.IO: StorageError,
 }
 
 HEADS_MODES = {"both": HeadsMode.BOTH, "temp": HeadsMode.TEMP, "top-p": HeadsMode.TOP_P, "none": HeadsMode.NONE}
