@@ -9,11 +9,13 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import FormatError, MissingInputError
+from ..errors import FormatError
+from ..io.regular import read_regular
 from ..paths import config_dir
 
 PACKAGED = Path(__file__).with_name("registry.toml")
 USER_FILE = "models.toml"
+MAX_BYTES = 1 << 20
 _TEXTS = ("title", "heads", "quant")
 _MEANS = {"mean_temperature": 2.0, "mean_top_p": 1.0}
 _ALLOWED = ("base", *_TEXTS, *_MEANS)
@@ -53,11 +55,8 @@ def load_registry() -> dict[str, Entry]:
 
 def _read(path: Path) -> dict[str, dict]:
     try:
-        with path.open("rb") as file:
-            tables = tomllib.load(file)
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = tomllib.loads(read_regular(path, MAX_BYTES).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, nested without end
         raise FormatError(f"{path}: not valid TOML: {error}; mend it or remove it") from None
     for name, table in tables.items():
         if not isinstance(table, dict):
