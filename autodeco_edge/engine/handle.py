@@ -61,7 +61,7 @@ class Handle:
 
     def check(self) -> None:
         """Raises BusyError in a forked child, UsageError after close."""
-        if self.foreign:
+        if self.is_foreign:
             raise BusyError(f"{self.what} was made in another process; make another one after the fork")
         if self._closed:
             raise UsageError(f"{self.what} is closed; make another one")
@@ -73,7 +73,7 @@ class Handle:
         return self._pointer
 
     @property
-    def foreign(self) -> bool:
+    def is_foreign(self) -> bool:
         """Whether a parent process made it."""
         return self._process is not _process
 
@@ -116,7 +116,7 @@ class Handle:
         self._caller = weakref.ref(call)
 
     def release(self, call: _Call | None = None) -> None:
-        if self.foreign:
+        if self.is_foreign:
             return  # the parent frees it
         with self._lock:
             if call and self._caller() is call:
@@ -130,7 +130,7 @@ class Handle:
 
     def close(self) -> None:
         """Refuse all further use; freed now, or by the last user."""
-        if self.foreign:
+        if self.is_foreign:
             return
         with self._lock:
             if self._closed:

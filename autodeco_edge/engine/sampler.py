@@ -301,25 +301,19 @@ class Sampler(Owner):
         with self.native.call():
             _check(lib.autodeco_sampler_status(self._smpl, err, len(err)), err)
 
-    def sample(self, ctx, index: int) -> Step:
-        """Draw (or fetch, where the graph drew), accept, and report; ``index`` goes into the Step.
+    def sample(self, ctx, index: int, i_batch: int = -1) -> Step:
+        """Draw (or fetch, where the graph drew), accept, and report.
 
-        ctx: the llama_context that the chain is attached to, which the caller keeps open
+        ctx      the llama_context that the chain is attached to, which the caller keeps open
+        index    goes into the Step
+        i_batch  index in the batch of the token whose output it is, -1 = the last output
         """
         if not ctx:
             raise UsageError("sampler: allowed a llama_context pointer; got none")
         with self.native.call() as chain:
-            status = lib.autodeco_sampler_sample(self._smpl, chain, ctx, self._raw, self._err, len(self._err))
+            status = lib.autodeco_sampler_sample(self._smpl, chain, ctx, i_batch, self._raw, self._err, len(self._err))
             if status != Status.OK:
                 _check(status, self._err)
-            return _step(index, self._raw)
-
-    def take(self, index: int) -> Step:
-        """What the graph drew for this chain's one output of a batch that it shares with other chains; accepts it."""
-        self.check()
-        with self.native.call() as chain:
-            lib.autodeco_sampler_get_steps(self._smpl, self._raw, 1)
-            llama_cpp.llama_sampler_accept(chain, self._raw.token)
             return _step(index, self._raw)
 
 
