@@ -79,18 +79,20 @@ class Model:
     # ---- vocabulary ----------------------------------------------------------------
 
     def tokenize(self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
-        """Token ids of a text.
+        """Token ids of a text that goes on.
 
-        add_special    add what the tokenizer's own rule adds (BOS for some models)
+        add_special    BOS in front where the tokenizer's own rule adds one; never the EOS or SEP that some rules add
+                       behind, after which a model has nothing more to say
         parse_special  read control tokens written out in the text
         """
+        opening = [self.bos] if add_special and llama_cpp.llama_vocab_get_add_bos(self.vocab) and self.bos >= 0 else []
         data = text.encode() if isinstance(text, str) else text
         size = len(data) + 8
         for _ in range(2):
             tokens = (llama_cpp.llama_token * size)()
-            n = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, size, add_special, parse_special)
+            n = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, size, False, parse_special)
             if n >= 0:
-                return list(tokens[:n])
+                return opening + tokens[:n]
             size = -n
         raise FormatError(f"{self.path}: the tokenizer failed on a text of {len(data)} bytes")
 
