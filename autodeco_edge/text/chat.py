@@ -27,16 +27,19 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 ROLES = ("system", "user", "assistant")
+REASONING = "reasoning_content"
 
 
 @dataclass
 class Conversation:
-    """Messages in order, OpenAI style: {"role": "system" | "user" | "assistant", "content": text}."""
+    """Messages in order, OpenAI style: {"role": "system" | "user" | "assistant", "content": text}.
+
+    What an assistant thought before its answer lies beside it as "reasoning_content", where templates look for it."""
 
     messages: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, role: str, content: str) -> None:
-        self.messages.append({"role": role, "content": content})
+    def add(self, role: str, content: str, reasoning: str = "") -> None:
+        self.messages.append({"role": role, "content": content, **({REASONING: reasoning} if reasoning else {})})
 
     def clear(self) -> None:
         """Forget everything but the system message."""
@@ -81,11 +84,13 @@ class Conversation:
             raise FormatError(
                 f'{path}: no conversation; expected {{"messages": [{{"role": {" | ".join(ROLES)}, "content": text}}]}}'
             )
-        return cls([{"role": m["role"], "content": m["content"]} for m in messages])
+        return cls([{name: m[name] for name in ("role", "content", REASONING) if name in m} for m in messages])
 
 
 def _is_message(m: object) -> bool:
-    return isinstance(m, dict) and m.get("role") in ROLES and isinstance(m.get("content"), str)
+    if not isinstance(m, dict) or m.get("role") not in ROLES:
+        return False
+    return isinstance(m.get("content"), str) and isinstance(m.get(REASONING, ""), str)
 
 
 @dataclass(frozen=True)
@@ -242,5 +247,5 @@ def _arrived(shape: Shape, rendered: Callable[[list[dict[str, Any]]], str]) -> s
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     """As transformers hands a message on: no None, and the reasoning under each name that templates read."""
     message = {key: value for key, value in message.items() if value is not None}
-    reasoning = next((message[name] for name in ("reasoning_content", "thinking", "reasoning") if name in message), None)
-    return message if reasoning is None else {"thinking": reasoning, **message, "reasoning_content": reasoning}
+    reasoning = next((message[name] for name in (REASONING, "thinking", "reasoning") if name in message), None)
+    return message if reasoning is None else {"thinking": reasoning, **message, REASONING: reasoning}
