@@ -158,7 +158,7 @@ def test_a_flood_takes_little_memory(flood):
     with open(f"/proc/{renderer._child.pid}/status") as file:
         peak = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
     renderer.close()
-    assert peak < 100_000  # KiB; Python and Jinja take 30,000
+    assert peak < 300_000  # KiB; Jinja folds the constant of 16 MB and writes it out as source: 160,000
 
 
 def test_long_prompts_are_the_users_to_write():
