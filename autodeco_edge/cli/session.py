@@ -31,14 +31,14 @@ class Session:
     """
 
     def __init__(self, engine: Engine, options: RunOptions, interrupts: Interrupts) -> None:
-        from ..text.chat import CHATML
+        from ..text.chat import template_of
         from ..text.reasoning import Reasoning
         from ..text.trace import TraceFile
 
         self.engine = engine
         self.interrupts = interrupts
         self.template = _read_template(options)
-        self.reasoning = Reasoning.of(engine.model, self.template or engine.model.chat_template or CHATML)
+        self.reasoning = Reasoning.of(engine.model, template_of(engine.model, self.template))
         self._remarks: set[str] = set()
         self.last: Trace | None = None
         self.generation: Generation | None = None

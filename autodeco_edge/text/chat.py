@@ -19,7 +19,7 @@ import llama_cpp
 from ..engine.model import Model
 from ..errors import FormatError, MissingInputError
 from ..io.atomic import atomic_write
-from .shapes import Shape, lost, probe, shapes, surely_arrived
+from .shapes import Shape, absent, lost, probe, shapes, surely_arrived
 from .template import TemplateError, TemplateStopped, render_template
 
 CHATML = (
@@ -131,11 +131,16 @@ def prompt_of(
     bos, eos = marks.get("bos_token", ""), marks.get("eos_token", "")
     variables = {**marks, **(variables or {})}
     with _as_format_error():
-        filled = fill(template or model.chat_template or CHATML, messages, bos, eos, True, variables)
+        filled = fill(template_of(model, template), messages, bos, eos, True, variables)
     ids = model.tokenize(filled.text, add_special=True, parse_special=True)
     if len(ids) > 1 and ids[0] == ids[1] == model.bos:
         ids = ids[1:]  # the template had written BOS itself (semantics 5.2: the double BOS of the official runner)
     return Prompt(ids, filled.text, filled.remark)
+
+
+def template_of(model: Model, template: str | None = None) -> str:
+    """The template in use: the one given, else the GGUF's own, else ChatML."""
+    return template if template is not None else model.chat_template or CHATML
 
 
 SPECIAL = {
@@ -239,7 +244,15 @@ ALWAYS = {"tools": None, "documents": None}  # as transformers' renderer defines
 def _arrived(shape: Shape, rendered: Callable[[list[dict[str, Any]]], str]) -> str:
     """The shape's text. Raises TemplateError where the template fails, or does not print a message that matters."""
     text = rendered(shape.messages)
-    if not surely_arrived(shape, text) and (role := lost(shape, rendered(probe(shape.messages)))):
+    if surely_arrived(shape, text):
+        return text
+    try:
+        role = lost(shape, rendered(probe(shape.messages)))
+    except TemplateStopped:
+        raise
+    except TemplateError:  # a template that looks into the messages, and wants no numbers there
+        role = absent(shape, text)
+    if role:
         raise TemplateError(f"it does not print the {role}'s message")
     return text
 

@@ -50,27 +50,37 @@ def _in_parts(messages: Messages, roles: tuple[str, ...]) -> Messages:
 
 def _without_system(messages: Messages) -> Messages | None:
     """None where there is no system message, or no user message to take it up."""
-    text = "\n\n".join(m["content"] for m in messages if m.get("role") == "system")
+    text = "\n\n".join(m.get("content", "") for m in messages if m.get("role") == "system")
     rest = [m for m in messages if m.get("role") != "system"]
     first = next((i for i, m in enumerate(rest) if m.get("role") == "user"), None)
     if not text.strip() or first is None:
         return None
-    return [{**m, "content": f"{text}\n\n{m['content']}"} if i == first else m for i, m in enumerate(rest)]
+    return [{**m, "content": f"{text}\n\n{m.get('content', '')}"} if i == first else m for i, m in enumerate(rest)]
 
 
 # ---- arrival ------------------------------------------------------------------------------------
 
 
 def surely_arrived(shape: Shape, text: str) -> bool:
-    """Whether the messages that matter stand in the text as they are, white space aside, and are too long for chance."""
+    """Whether the messages that matter stand in the text as they are, and are too long for chance."""
+    wanted = [content_text(m).strip() for m in _that_matter(shape.messages).values()]
+    return shape.plain and all(not w or len(w) >= SURE for w in wanted) and absent(shape, text) is None
+
+
+def absent(shape: Shape, text: str) -> str | None:
+    """The role whose message does not stand in the text as it is, white space aside."""
     found = _squeezed(text)
-    wanted = [_squeezed(content_text(m)) for m in _that_matter(shape.messages).values()]
-    return shape.plain and all(not w or (len(w) >= SURE and w in found) for w in wanted)
+    for role, message in _that_matter(shape.messages).items():
+        if _squeezed(content_text(message)) not in found:
+            return role
+    return None
 
 
 def probe(messages: Messages) -> Messages:
     """The same conversation, every content a number of about its length: it survives trimming, escaping and any case."""
-    return [_with_text(m, _number(i, content_text(m))) if content_text(m).strip() else m for i, m in enumerate(messages)]
+    return [
+        _with_text(m, _number(i, content_text(m))) if content_text(m).strip() else m for i, m in enumerate(messages)
+    ]
 
 
 def lost(shape: Shape, text_of_probe: str) -> str | None:

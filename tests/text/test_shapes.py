@@ -94,6 +94,24 @@ def test_template_that_loses_the_question_is_refused(template, text):
         render_text(template, [{"role": "user", "content": text}], "", "")
 
 
+def test_template_that_looks_into_the_messages():
+    template = (
+        "{% for m in messages %}{% if 'W' not in m.content %}{{ raise_exception('ask why') }}{% endif %}"
+        "{{ m.content }}{% endfor %}"
+    )
+    assert render_text(template, ONE, "", "") == "Why?"
+    with pytest.raises(FormatError, match="ask why"):
+        render_text(template, [{"role": "user", "content": "How?"}], "", "")
+    with pytest.raises(FormatError, match="does not print the user's message"):
+        render_text(template.replace("{{ m.content }}", ""), ONE, "", "")
+
+
+def test_messages_without_content():
+    called = [*ONE, {"role": "assistant", "content": None, "tool_calls": []}, {"role": "tool", "content": "4"}]
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ m.content is defined }}\n{% endfor %}"
+    assert fill(template, called, "", "", True).text == "user: Why?True\nassistant: False\ntool: 4True\n"
+
+
 def test_parts_that_the_caller_made_are_left_alone():
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Why?"}]}]
     assert render_text(WALKERS["SmolVLM"], messages, "", "").startswith("<|im_start|>User:<image>Why?")
