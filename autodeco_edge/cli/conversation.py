@@ -96,7 +96,7 @@ class Chat:
         except BaseException:
             self.conversation.messages = before
             raise
-        self.conversation.add("assistant", trace.text)
+        self.conversation.add("assistant", *session.answer(trace))
         session.next_seed()
         self.keep()
 

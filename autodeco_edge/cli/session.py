@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingInputError
-from ..text.stream import THINK_OPEN, StopStrings, Thinking
+from ..text.stream import StopStrings
 from .interrupts import Interrupts
 from .screen import Screen, say, spark, write
 
@@ -31,11 +31,15 @@ class Session:
     """
 
     def __init__(self, engine: Engine, options: RunOptions, interrupts: Interrupts) -> None:
+        from ..text.chat import template_of
+        from ..text.reasoning import Reasoning
         from ..text.trace import TraceFile
 
         self.engine = engine
         self.interrupts = interrupts
         self.template = _read_template(options)
+        self.reasoning = Reasoning.of(engine.model, template_of(engine.model, self.template))
+        self._remarks: set[str] = set()
         self.last: Trace | None = None
         self.generation: Generation | None = None
         self.last_summary: dict[str, Any] | None = None
@@ -75,9 +79,13 @@ class Session:
         return self.conversation_ids(conversation)
 
     def conversation_ids(self, conversation: Conversation) -> list[int]:
-        from ..text.chat import render
+        from ..text.chat import prompt_of
 
-        return render(self.engine.model, conversation.messages, self.template)
+        prompt = prompt_of(self.engine.model, conversation.messages, self.template)
+        if prompt.remark and prompt.remark not in self._remarks:
+            self._remarks.add(prompt.remark)
+            say(f"note: {prompt.remark}")
+        return prompt.ids
 
     # ---- a reply -----------------------------------------------------------------------------
 
@@ -115,8 +123,10 @@ class Session:
             self._trace_file.close(keep=self._has_reply)
 
     def _stream(self, trace: Trace, stops: StopStrings, ids: list[int], reuse_prefix: bool) -> None:
+        from ..text.reasoning import prompt_end
+
         screen = Screen(self.options.color_by, self.options.hide_thinking)
-        thinking = Thinking(open_already=self._opens_thinking(ids))
+        thinking = self.reasoning.stream(prompt_end(self.engine.model, ids), self.options.raw)
         for record, pieces in self._tokens(trace, stops, ids, reuse_prefix):
             if record is not None and self._trace_file:
                 self._trace_file.write(record)  # first: the reader of stdout may have gone
@@ -141,7 +151,7 @@ class Session:
         )
         for step in steps:
             self.interrupts.check()
-            data = self.engine.model.token_bytes(step.id)
+            data = self.reasoning.token_bytes(self.engine.model, step.id)
             record = trace.add(step, data, "")
             pieces = stops.feed(decoder.feed(data), record)
             record["text"] = "".join(text for text, _ in pieces)
@@ -153,10 +163,13 @@ class Session:
         trace.rest = "".join(text for text, _ in rest)
         yield None, rest
 
-    def _opens_thinking(self, ids: list[int]) -> bool:
-        """Whether the template has begun a thinking block for the model."""
-        tail = self.engine.model.detokenize(ids[-8:], special=True).decode("utf-8", "replace")
-        return not self.options.raw and tail.rstrip().endswith(THINK_OPEN)
+    def answer(self, trace: Trace) -> tuple[str, str]:
+        """(answer, thought) of a reply, as a conversation keeps them: without the model's marks."""
+        from ..text.reasoning import prompt_end
+
+        if self.options.raw:
+            return trace.text, ""
+        return self.reasoning.split(trace.text, prompt_end(self.engine.model, trace.prompt_ids))
 
     def _finish(self, trace: Trace, summary: dict[str, Any]) -> None:
         if self.options.form == "text":
