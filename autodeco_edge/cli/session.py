@@ -6,14 +6,16 @@ stderr. Knows nothing of lines typed (conversation.py).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingInputError
+from ..io.printing import say, shows_unicode
+from ..io.reading import read_text
 from ..text.stream import StopStrings
 from .interrupts import Interrupts
-from .screen import Screen, say, spark, write
+from .screen import Screen, spark, write
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -230,15 +232,9 @@ class Session:
 def _line(record: dict[str, Any]) -> str:
     from ..text.trace import dumps
 
-    return dumps(record) + "\n"
+    return dumps(record, ascii_only=not shows_unicode(sys.stdout)) + "\n"
 
 
 def _read_template(options: RunOptions) -> str | None:
     path = options.chat_template
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise MissingInputError(f"--chat-template-file {path}: cannot be read ({reason})") from None
+    return None if path is None else read_text(path, "give a Jinja template to --chat-template-file", streams=True)

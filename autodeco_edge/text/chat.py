@@ -17,8 +17,9 @@ from typing import Any
 import llama_cpp
 
 from ..engine.model import Model
-from ..errors import FormatError, MissingInputError
+from ..errors import FormatError
 from ..io.atomic import atomic_write
+from ..io.reading import read_json
 from .shapes import Shape, absent, lost, probe, shapes, surely_arrived
 from .template import TemplateError, TemplateStopped, render_template
 
@@ -73,12 +74,7 @@ class Conversation:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Conversation:
         """What ``save`` wrote, or a bare list of messages. Raises MissingInputError, FormatError."""
-        try:
-            data = json.loads(Path(path).read_bytes())
-        except OSError as error:
-            raise MissingInputError(f"{path}: cannot be read ({error.strerror}); give a saved conversation") from None
-        except ValueError as error:
-            raise FormatError(f"{path}: not JSON ({error}); give a file that /save wrote") from None
+        data = read_json(path, "give a file that /save wrote")
         messages = data.get("messages") if isinstance(data, dict) else data
         if not isinstance(messages, list) or not all(_is_message(m) for m in messages):
             raise FormatError(
