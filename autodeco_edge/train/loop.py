@@ -21,18 +21,19 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..errors import AutodecoError, MismatchError
+from ..io.folder import output_folder
 from .backbone import Backbone, HuggingFaceBackbone
 from .base import default_spec, fresh_heads
 from .batches import batches_of, split_validation
 from .cache import HiddenCache
-from .checkpoint import HeadsCheckpoint, autodeco_config, load_heads, output_folder, save_heads
+from .checkpoint import HeadsCheckpoint, autodeco_config, load_heads, save_heads
 from .config import TrainConfig, schedule
 from .data import Sample, load_dataset
 from .gradient import StepGradient
 from .modules import AutoDecoHeads
 from .objective import Objective, ObjectiveOutput
 from .plan import SPLIT, Plan, drop_mask, generator, share
-from .processes import open_accelerator, shard_with
+from .processes import is_first, open_accelerator, shard_with
 from .progress import RunProgress, check_tracker, start_tracker
 from .record import Record
 from .state import State, StateFile, fingerprint
@@ -56,12 +57,12 @@ class TrainResult:
 def train(config: TrainConfig) -> TrainResult:
     """Train heads and save them to ``config.output``.
 
-    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError;
-    AutodecoError when the loss stops being finite. Heads are saved at the end or not at all; the last state
+    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError; BusyError where another
+    run has the folder; AutodecoError when the loss stops being finite. Heads are saved at the end or not at all; the last state
     (``save_every``) stays whatever happens.
     """
     config.check()
-    with output_folder(config.output):
+    with output_folder(config.output, lock=is_first()):
         trainer = Trainer(config)
         with closing(trainer.model):
             return trainer.run()

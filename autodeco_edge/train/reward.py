@@ -23,9 +23,10 @@ import torch
 from ..engine.batch import Request
 from ..engine.sampler import SamplingParams
 from ..errors import AutodecoError, UsageError, check_range
+from ..io.folder import output_folder
 from ..tasks import NAMES, Problem, Verifier, load_task
 from ..text.chat import render
-from .checkpoint import autodeco_config, load_heads, output_folder, save_heads
+from .checkpoint import autodeco_config, load_heads, save_heads
 from .credit import advantages, n_distinct
 from .data import Sample
 from .gguf_backbone import GgufBackbone
@@ -106,8 +107,8 @@ class RewardRecord:
 def train_on_reward(config: RewardConfig) -> RewardRecord:
     """Train heads and save them to ``config.output``.
 
-    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError; AutodecoError when a
-    gradient is not finite, in which case nothing is saved and the last state stays.
+    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError; BusyError where
+    another run has the folder; AutodecoError when a gradient is not finite, in which case nothing is saved and the last state stays.
     """
     config.check()
     with output_folder(config.output), Verifier(math_verify=False) as verifier:
