@@ -125,7 +125,7 @@ class RewardTrainer:
         split = {"split": "train", "count": N_PROBLEMS} if config.problems in NAMES else {}
         self.problems = load_task(config.problems, **split).problems
         self.file = StateFile(config.output, self._fingerprint(), RewardRecord)
-        (self.file.check if config.resume else self.file.refuse_unfinished)()
+        self._goes_on = self.file.goes_on(config.resume)
         self.backbone = GgufBackbone(config.model, config.threads)
         prompt = self._prompt(self.problems[0])
         self.backbone.load(torch.device("cpu"), [Sample(list(prompt), 1)])
@@ -143,7 +143,7 @@ class RewardTrainer:
 
     def run(self) -> RewardRecord:
         first, clock = 0, time.monotonic()
-        if self.config.resume:
+        if self._goes_on:
             state = self.file.load(self.heads, self.optimizer)
             first, self.record = state.step, state.record
             _say(f"resumed after step {first} of {self.config.steps}")
