@@ -122,15 +122,16 @@ class Drawer:
         for group in groups(problems, n, group_size(self.limits.n_parallel)):
             if all((p.id, k) in have for p, k in group):
                 continue
-            replies = (reply for reply in self.replies(method, group) if (reply[0].id, reply[1]) not in have)
+            room = self._context(problems)  # the same for every group, whichever is the first to be drawn
+            replies = (reply for reply in self.replies(method, group, room) if (reply[0].id, reply[1]) not in have)
             while ended := list(islice(replies, JUDGED_AT_ONCE)):
                 for sample in self._judge(ended):
                     file.append(asdict(sample))
                     yield sample
 
-    def replies(self, method: Method, jobs: Sequence[Job]) -> Iterator[tuple[Problem, int, Reply]]:
-        """Replies to jobs, unjudged, as they end."""
-        engine = self._engine_of(method, self._context([problem for problem, _ in jobs]))
+    def replies(self, method: Method, jobs: Sequence[Job], n_ctx: int = 0) -> Iterator[tuple[Problem, int, Reply]]:
+        """Replies to jobs, unjudged, as they end. n_ctx: of a sequence; 0: what these jobs need."""
+        engine = self._engine_of(method, n_ctx or self._context([problem for problem, _ in jobs]))
         requests = (
             Request(self.prompt(p), method.seeded(seed_of(self.seed, p.id, k)), self.limits.max_tokens) for p, k in jobs
         )
@@ -183,7 +184,7 @@ class Drawer:
     def _engine_of(self, method: Method, n_ctx: int) -> BatchEngine:
         """One engine at a time: other heads, llama.cpp's samplers and longer prompts need a context of their own."""
         heads = self.heads[method.heads if method.uses_heads else ""]
-        if self._engine is None or self._engine_for != (heads, method.stock) or self._engine.n_ctx < n_ctx:
+        if self._engine is None or self._engine_for != (heads, method.stock) or self._engine.n_ctx != n_ctx:
             self.close()
             limits = self.limits
             self._engine = BatchEngine(
