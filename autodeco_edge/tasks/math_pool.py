@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from ..errors import AutodecoError, check_range
+from ..io.child import interpreter
 
 START_LIMIT_S = 120.0  # the import takes about a second, on a busy machine many
 _SCRIPT = Path(__file__).with_name("math_worker.py")
@@ -31,8 +31,7 @@ class _Worker:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        # -P: neither the script's folder nor the working directory hides an installed module.
-        command = [sys.executable, "-P", str(_SCRIPT), str(timeout_s)]
+        command = interpreter(str(_SCRIPT), str(timeout_s))
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
         )
