@@ -50,7 +50,7 @@ def choose(asked: str, pool_name: str, present: Mapping[str, str]) -> dict[str, 
     """Variables to set for ``asked`` (AUTODECO_THREAD_WAIT) beside those that are present. Raises UsageError."""
     spins = {"": SPINS, "short": SPINS, "spin": None, "sleep": 0}.get(asked, -1)
     if spins == -1:
-        if not asked.isdecimal() or len(asked) > 9:
+        if not (asked.isascii() and asked.isdecimal()) or len(asked) > 9:
             raise UsageError(f"{VARIABLE}: allowed short, spin, sleep or a number of spins; got '{asked}'")
         spins = int(asked)
     variables = _VARIABLES.get(pool_name, ())
