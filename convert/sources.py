@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import AutodecoError, FormatError, MissingInputError
+from ..io.regular import read_regular
 from ..paths import hub_endpoint
 from .safetensors_reader import PICKLE_REFUSAL, parse_json_object
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 INDEX_SUFFIX = ".safetensors.index.json"
-MAX_JSON_BYTES = 100_000_000
+MAX_JSON_BYTES = 1 << 25  # an index of 90,000 tensors has 9 MB
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HEAD_KEY = re.compile(r"(module\.adapter\.|adapter\.)?(temp_head|top_p_head)\.")
@@ -48,6 +49,8 @@ def locate(heads: str | os.PathLike[str]) -> Source:
             return _locate_folder(path, path.resolve().name)
         if path.exists():
             return _locate_file(path)
+    except PermissionError as error:
+        raise MissingInputError(f"{heads}: cannot be read: {error.strerror}") from None
     except (OSError, ValueError):  # a name too long, or with a NUL byte
         raise MissingInputError(f"{str(heads)!r}: not a file name") from None
     if _HUB_ID.fullmatch(str(heads)):
@@ -88,13 +91,7 @@ def _nothing_in(folder: Path, names: list[str]) -> AutodecoError:
 
 def read_json(path: Path) -> dict[str, object]:
     """A JSON object from a small file."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise FormatError(f"{path}: larger than {MAX_JSON_BYTES} bytes")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse_json_object(raw, str(path))
+    return parse_json_object(read_regular(path, MAX_JSON_BYTES), str(path))
 
 
 def index_of_heads(indexes: tuple[Path, ...]) -> dict[str, str]:

@@ -7,7 +7,6 @@ else in the package calls llama_decode. Knows nothing of requests, samplers or t
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from typing import NamedTuple
 import llama_cpp
 import numpy as np
 
-from ..errors import AutodecoError, BusyError, ContextOverflowError, OutOfMemoryError, UsageError
+from ..errors import AutodecoError, ContextOverflowError, OutOfMemoryError, UsageError
+from .handle import Handle, Owner
 from .library import log
 from .model import Model, deferred_interrupt, new_context
 
@@ -40,7 +40,7 @@ class ContextParams:
     n_sequences   each with positions of its own; more than one share the cells
     n_batch       rows of one decode
     n_threads
-    samplers      sequence -> llama_sampler chain that runs in the graph
+    samplers      sequence -> handle of the llama_sampler chain that runs in the graph
     states        outputs are hidden states; logits only where ``on_node`` lets the graph go on to them
     on_node       Python callback of llama.cpp's scheduler, or None
     """
@@ -49,7 +49,7 @@ class ContextParams:
     n_sequences: int
     n_batch: int
     n_threads: int
-    samplers: Mapping[int, int]
+    samplers: Mapping[int, Handle]
     states: bool = False
     on_node: Callable[[int, bool, int], bool] | None = None
 
@@ -62,24 +62,25 @@ def check_limits(n_ctx: int, n_threads: int) -> None:
         raise UsageError(f"threads: allowed 1 to {MAX_THREADS}, or 0 for one a physical core; got {n_threads}")
 
 
-class Context:
+class Context(Owner):
     """
-    model   stays the caller's; must outlive the context
     what    the context in words, and ``advice``: for the message of an OutOfMemoryError
 
-    Raises OutOfMemoryError. Not for two threads at once: whoever owns it holds a lock.
+    Raises OutOfMemoryError. Model and samplers outlive it, whatever is closed first. One call at a time: a second
+    one is refused with BusyError.
     """
 
     def __init__(self, model: Model, params: ContextParams, what: str, advice: str) -> None:
-        self._ctx = None
-        self.pid = os.getpid()
-        self.model = model
-        self.params = params
+        self.model, self.params = model, params
         self._on_node = params.on_node and llama_cpp.ggml_backend_sched_eval_callback(params.on_node)  # borrowed
-        self._ctx = new_context(model, self._native(params), what, advice)
-        self._memory = llama_cpp.llama_get_memory(self._ctx)
-        self._n_swa = llama_cpp.llama_model_n_swa(model.handle)
+        self._samplers = dict(params.samplers)
         self._make_batch(params.n_batch)
+        with model.native.call():
+            ctx = new_context(model, self._native(params), what, advice)
+            needs = [model.native, *self._samplers.values()]
+            self.native = Handle("the engine", ctx, _freer(self._batch), needs=needs, exclusive=True)
+        self._memory = llama_cpp.llama_get_memory(ctx)
+        self._n_swa = llama_cpp.llama_model_n_swa(model.handle)
 
     def _native(self, params: ContextParams):
         native = llama_cpp.llama_context_default_params()
@@ -99,12 +100,12 @@ class Context:
         self._attach(native, params.samplers)
         return native
 
-    def _attach(self, native, samplers: Mapping[int, int]) -> None:
+    def _attach(self, native, samplers: Mapping[int, Handle]) -> None:
         """Attached when the context is made, so that its graph is reserved with their nodes in it. The context
         borrows the array and the chains."""
         self._attached = (llama_cpp.llama_sampler_seq_config * len(samplers))()
         for config, (sequence, chain) in zip(self._attached, samplers.items(), strict=True):
-            config.seq_id, config.sampler = sequence, ctypes.cast(chain, ctypes.c_void_p)
+            config.seq_id, config.sampler = sequence, ctypes.cast(chain.pointer, ctypes.c_void_p)
         native.samplers, native.n_samplers = self._attached, len(samplers)
 
     def _make_batch(self, n: int) -> None:
@@ -119,30 +120,17 @@ class Context:
 
     # ---- computing -------------------------------------------------------------------
 
-    @property
-    def handle(self) -> int:
-        """The llama_context. Raises UsageError once closed, BusyError in a forked child."""
-        self.check_alive()
-        return self._ctx
-
-    def check_alive(self) -> None:
-        if os.getpid() != self.pid:
-            raise BusyError("the engine was made in another process; make one after the fork")
-        if not self._ctx:
-            raise UsageError("the engine is closed; make another one")
-
     def decode(self, rows: Sequence[Row]) -> None:
         """Run the graph over at most n_batch rows.
 
         Raises ContextOverflowError where no cell is free, OutOfMemoryError, AutodecoError; what the failed batch left
         in the cells is then for ``keep`` to cut.
         """
-        self.check_alive()
-        self._fill(rows)
-        log.clear()
         # A callback into Python would lose a Ctrl-C that arrives in it.
-        with deferred_interrupt() if self._on_node else nullcontext():
-            status = llama_cpp.llama_decode(self._ctx, self._batch)
+        with self.native.call() as ctx, deferred_interrupt() if self._on_node else nullcontext():
+            self._fill(rows)
+            log.clear()
+            status = llama_cpp.llama_decode(ctx, self._batch)
         if status != 0:
             raise _decode_error(status, len(rows))
 
@@ -163,18 +151,19 @@ class Context:
         return self._outputs(llama_cpp.llama_get_logits_ith, rows, self.model.n_vocab)
 
     def _outputs(self, get, rows: Sequence[int], width: int) -> np.ndarray:
-        return np.stack([np.ctypeslib.as_array(get(self._ctx, i), (width,)) for i in rows])
+        with self.native.call() as ctx:
+            return np.stack([np.ctypeslib.as_array(get(ctx, i), (width,)) for i in rows])
 
     # ---- cells -----------------------------------------------------------------------
 
     def keep(self, sequence: int, n: int) -> int:
         """Forget all but the first n tokens of a sequence; returns how many are left: n, or 0 where a cache cannot be
         cut in the middle (a recurrent state, a window that has moved on)."""
-        self.check_alive()
-        if n and llama_cpp.llama_memory_seq_rm(self._memory, sequence, n, -1) and self._window_holds(sequence, n):
-            return n
-        llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-        return 0
+        with self.native.call():
+            if n and llama_cpp.llama_memory_seq_rm(self._memory, sequence, n, -1) and self._window_holds(sequence, n):
+                return n
+            llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+            return 0
 
     def _window_holds(self, sequence: int, n: int) -> bool:
         """Whether all that position n attends to through a sliding window is still there."""
@@ -182,30 +171,33 @@ class Context:
 
     def copy(self, source: int, target: int) -> None:
         """The target gets the source's cells, shared, in place of its own."""
-        llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
-        llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        with self.native.call():
+            llama_cpp.llama_memory_seq_rm(self._memory, target, -1, -1)
+            llama_cpp.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def clear(self) -> None:
         """Forget every sequence."""
-        self.check_alive()
-        llama_cpp.llama_memory_clear(self._memory, True)
+        with self.native.call():
+            llama_cpp.llama_memory_clear(self._memory, True)
 
-    # ---- samplers and lifetime -------------------------------------------------------
+    def attach(self, sequence: int, chain: Handle) -> None:
+        """Another chain for a sequence; llama.cpp reserves its graph anew. The one before may be closed then."""
+        with self.native.call() as ctx, deferred_interrupt():  # it must never hold a chain that nobody owns
+            self.native.need(chain)
+            llama_cpp.llama_set_sampler(ctx, sequence, chain.pointer)
+            before, self._samplers[sequence] = self._samplers.get(sequence), chain
+            if before:
+                self.native.drop(before)
 
-    def attach(self, sequence: int, chain: int) -> None:
-        """Another chain for a sequence; llama.cpp reserves its graph anew. The context borrows it."""
-        llama_cpp.llama_set_sampler(self.handle, sequence, chain)
 
-    def close(self) -> None:
-        """Free the context; the chains that it borrowed may go after it."""
-        if self._ctx and os.getpid() == self.pid:
-            llama_cpp.llama_batch_free(self._batch)
-            llama_cpp.llama_free(self._ctx)
-        self._ctx = None
+def _freer(batch) -> Callable[[int], None]:
+    """Frees a context and its batch. Apart from the Context, which it would otherwise keep alive."""
 
-    def __del__(self) -> None:
-        if getattr(self, "_ctx", None):
-            self.close()
+    def free(ctx: int) -> None:
+        llama_cpp.llama_free(ctx)
+        llama_cpp.llama_batch_free(batch)
+
+    return free
 
 
 def _decode_error(status: int, n_rows: int) -> AutodecoError:

@@ -20,6 +20,7 @@ from ..errors import AutodecoError, BusyError, ContextOverflowError, UsageError,
 from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
 from .generation import Generation, Reply, Request, Timings, Work
+from .handle import Owner
 from .model import Model
 from .pairing import check_heads, open_heads
 from .sampler import Heads, SamplingParams, Step
@@ -31,7 +32,7 @@ MAX_SLOTS = 255  # llama.cpp's sequences, less the one that keeps a shared promp
 _BATCH = 512
 
 
-class Engine:
+class Engine(Owner):
     """Generates with AutoDeco.
 
     model          path of a GGUF, or a Model
@@ -70,7 +71,6 @@ class Engine:
         share_prompts: bool = False,
     ) -> None:
         start = time.perf_counter()
-        self._context = None
         check_limits(n_ctx, n_threads)
         check_range("slots", n_slots, 1, MAX_SLOTS, "how many replies are drawn side by side")
         self.model = (
@@ -87,6 +87,7 @@ class Engine:
         self._queue: deque[Work] = deque()
         self._lock = threading.Lock()
         self._context = self._make_context()
+        self.native = self._context.native
         self.strategy.check()
         self._load_s = time.perf_counter() - start
 
@@ -127,7 +128,7 @@ class Engine:
 
         Raises what ``submit`` raises, and BusyError where no slot is free.
         """
-        self._context.check_alive()
+        self.native.check()
         if self.n_free == 0:
             raise BusyError("the engine is generating already; make one with more slots, or wait")
         return self.submit(Request(tuple(prompt), params or SamplingParams(), max_tokens, **options))
@@ -142,8 +143,10 @@ class Engine:
     def run(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
         """Draw a reply to each request; yields (number of the request, Reply) as they end, in any order.
 
-        Requests are taken when a slot is free. Raises what ``submit`` raises, and what a reply failed with.
+        Requests are taken when a slot is free. An engine that is idle starts from empty cells, so that the same requests
+        give the same replies to the bit whatever ran before. Raises what ``submit`` raises, and what a reply failed with.
         """
+        self._forget()
         source = enumerate(requests)
         active: dict[int, tuple[Generation, Reply]] = {}
         try:
@@ -162,6 +165,17 @@ class Engine:
             for generation, _ in active.values():
                 generation.cancel()
 
+    def _forget(self) -> None:
+        """Empty cells, unless somebody else's reply is in them."""
+        self.native.check()
+        with self._lock:
+            self._reap()
+            if self.n_free == len(self._slots):
+                self._context.clear()
+                for slot in [*self._slots, *([self._store] if self._store else [])]:
+                    slot.tokens = []
+                    slot.free()
+
     @property
     def n_free(self) -> int:
         """Slots that neither draw nor are spoken for by the queue."""
@@ -173,7 +187,7 @@ class Engine:
         return getattr(self.strategy, "n_fallbacks", 0)
 
     def _check(self, request: Request) -> None:
-        self._context.check_alive()
+        self.native.check()
         if not request.prompt:
             raise UsageError("the prompt is empty; give at least one token")
         bad = next((t for t in request.prompt if not 0 <= t < self.model.n_vocab), None)
@@ -195,7 +209,7 @@ class Engine:
 
         Raises UsageError once closed, BusyError in a forked child.
         """
-        self._context.check_alive()
+        self.native.check()
         with self._lock:
             self._reap()
             self._admit()
@@ -364,9 +378,10 @@ class Engine:
     # ---- lifetime --------------------------------------------------------------------
 
     def close(self) -> None:
-        """End what runs, free the context, then the chains it borrowed. Waits for a tick of another thread. The model
-        goes with its last owner."""
-        if self._context is None or os.getpid() != self._context.pid:
+        """End what runs, then free context and samplers. Waits for a tick of another thread. The model goes with its
+        last owner."""
+        native = getattr(self, "native", None)  # a constructor that failed has none
+        if native is None or native.closed or native.is_foreign:
             return
         with self._lock:
             closed = UsageError("the engine is closed; make another one")
@@ -375,18 +390,8 @@ class Engine:
             for work in self._queue:
                 work.end("error", closed)
             self._queue.clear()
-            self._context.close()
+            native.close()
             self.strategy.close()
-
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(self, *exc) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_context", None):
-            self.close()
 
 
 def _read(active: dict[int, tuple[Generation, Reply]]) -> list[int]:

@@ -26,6 +26,8 @@ class Status(IntEnum):
     NOT_ATTACHED = 10
     NO_LOGIT = 11
     BYPASSED = 12
+    ARGUMENT = 13
+    IO = 14
 
 
 class HeadsMode(IntEnum):

@@ -18,7 +18,7 @@ from ..errors import AutodecoError
 from .context import Context
 from .filters import Filter
 from .generation import Request
-from .model import deferred_interrupt
+from .handle import Handle
 from .sampler import Heads, Sampler, SamplingParams, Step
 
 
@@ -35,7 +35,7 @@ class Output(NamedTuple):
 class Needs:
     """What a strategy wants of the context (see ContextParams)."""
 
-    samplers: dict[int, int] = field(default_factory=dict)
+    samplers: dict[int, Handle] = field(default_factory=dict)
     states: bool = False
     on_node: Callable[[int, bool, int], bool] | None = None
 
@@ -73,7 +73,7 @@ class HeadsStrategy(Strategy):
     def needs(self, n_slots: int) -> Needs:
         self.samplers = [Sampler(self._heads, SamplingParams(), cpu_draw=self._cpu_draw) for _ in range(n_slots)]
         self._filters = [()] * n_slots
-        return Needs({sequence: sampler.chain for sequence, sampler in enumerate(self.samplers)})
+        return Needs({sequence: sampler.native for sequence, sampler in enumerate(self.samplers)})
 
     def check(self) -> None:
         for sampler in self.samplers:
@@ -92,15 +92,16 @@ class HeadsStrategy(Strategy):
         sampler.reset()
 
     def _set_filters(self, context: Context, sequence: int, filters: tuple[Filter, ...]) -> None:
-        with deferred_interrupt():  # the context must never hold a chain that nobody owns
-            sampler = Sampler(self._heads, SamplingParams(), filters=filters, cpu_draw=self._cpu_draw)
-            context.attach(sequence, sampler.chain)
-            self.samplers[sequence].close()
-            self.samplers[sequence], self._filters[sequence] = sampler, filters
+        sampler = Sampler(self._heads, SamplingParams(), filters=filters, cpu_draw=self._cpu_draw)
+        context.attach(sequence, sampler.native)
+        before, self.samplers[sequence] = self.samplers[sequence], sampler
+        self._filters[sequence] = filters
+        before.close()
         sampler.check()
 
     def draw(self, context: Context, outputs: Sequence[Output]) -> list[Step | AutodecoError]:
-        return [self._one(context.handle, output) for output in outputs]
+        with context.native.call() as ctx:
+            return [self._one(ctx, output) for output in outputs]
 
     def _one(self, ctx: int, output: Output) -> Step | AutodecoError:
         try:
@@ -135,12 +136,11 @@ class StockStrategy(Strategy):
 
     def draw(self, context: Context, outputs: Sequence[Output]) -> list[Step | AutodecoError]:
         nan = float("nan")
-        return [
-            Step(o.n_drawn, self._token(context, o), None, None, nan, nan, 0, nan, nan, None) for o in outputs
-        ]
+        with context.native.call() as ctx:
+            return [Step(o.n_drawn, self._token(ctx, o), None, None, nan, nan, 0, nan, nan, None) for o in outputs]
 
-    def _token(self, context: Context, output: Output) -> int:
-        return llama_cpp.llama_sampler_sample(self._chains[output.sequence], context.handle, output.row)
+    def _token(self, ctx: int, output: Output) -> int:
+        return llama_cpp.llama_sampler_sample(self._chains[output.sequence], ctx, output.row)
 
     def _free(self, sequence: int) -> None:
         if chain := self._chains.pop(sequence, None):

@@ -13,7 +13,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import AutodecoError
 from ..io.atomic import atomic_write
+from ..io.regular import read_regular
 from ..paths import cache_dir, safe_name
 from .variants import Variant, find_variants
 
@@ -64,8 +66,8 @@ def snapshots(repo: str) -> list[Path]:
 
 def _read_ref(folder: Path) -> str:
     try:
-        return (folder / "refs" / "main").read_text().strip()
-    except (OSError, UnicodeDecodeError):
+        return read_regular(folder / "refs" / "main", 1000).decode().strip()
+    except (AutodecoError, UnicodeDecodeError):
         return ""
 
 

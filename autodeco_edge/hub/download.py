@@ -28,6 +28,7 @@ HTTP_LIMIT = 50_000_000_000  # the hub serves no larger file over plain HTTP
 _GGUF = b"GGUF"
 _LFS_POINTER = b"version https://git-lfs"
 _HEAD_BYTES = 64
+_CHUNK = 1 << 20
 
 
 def fetch(listing: Listing, names: Sequence[str], *, progress: bool) -> list[Path]:
@@ -209,7 +210,10 @@ def _digest(path: Path, file: RemoteFile) -> str:
     with path.open("rb") as opened:
         if file.lfs:
             return hashlib.file_digest(opened, "sha256").hexdigest()
-        return hashlib.sha1(b"blob %d\0" % file.size + opened.read(), usedforsecurity=False).hexdigest()
+        digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+        while data := opened.read(_CHUNK):
+            digest.update(data)
+        return digest.hexdigest()
 
 
 # ---- what the user sees -------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from ..paths import config_dir
 
 PACKAGED = Path(__file__).with_name("registry.toml")
 USER_FILE = "models.toml"
+MAX_BYTES = 1 << 20
 _TEXTS = ("title", "heads", "quant")
 _MEANS = {"mean_temperature": 2.0, "mean_top_p": 1.0}
 _ALLOWED = ("base", *_TEXTS, *_MEANS)
