@@ -14,11 +14,11 @@ import contextlib
 import errno
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BusyError, OutputError
+from .printing import say
 
 try:
     import fcntl
@@ -57,10 +57,7 @@ def _acquire(place: Path, path: Path) -> int:
         try:
             taken = _try(fd)
         except OSError as error:
-            print(
-                f"warning: {path}: no lock can be had here ({error.strerror}); start no second run on it",
-                file=sys.stderr,
-            )
+            say(f"warning: {path}: no lock can be had here ({error.strerror}); start no second run on it")
             return fd
         if taken and _is_at(fd, place):
             return fd
