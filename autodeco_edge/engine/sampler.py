@@ -212,7 +212,8 @@ class Sampler:
     heads     Heads, or None: plain sampling with the same reports
     filters   callables ``add(chain_pointer)`` that append CPU samplers (grammar, penalties, ...);
               with any of them, or with cpu_draw, the heads run in the graph and the cut and the
-              draw on the CPU, behind the filters.
+              draw on the CPU, behind the filters. One with ``prepare``, ``accept`` and ``reset``
+              (GrammarMask) is called around each draw.
 
     ``close`` after the context is freed or the chain detached. A chain attaches once.
     """
@@ -234,6 +235,8 @@ class Sampler:
             raise OutOfMemoryError("no memory for a sampler")
         self.chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
         self._add(self._smpl)  # first: only there can it read the logits' row
+        self._filters = filters  # kept alive: what they appended may point into them
+        self._guides = tuple(f for f in filters if hasattr(f, "prepare"))
         for add in filters:
             add(self.chain)
         if self.cpu_draw:
@@ -249,6 +252,8 @@ class Sampler:
     def reset(self) -> None:
         """Back to the first random number; filters forget what they accepted."""
         llama_cpp.llama_sampler_reset(self.chain)
+        for guide in self._guides:
+            guide.reset()
 
     @property
     def position(self) -> int:
@@ -271,9 +276,13 @@ class Sampler:
 
     def sample(self, ctx, index: int) -> Step:
         """Draw (or fetch, where the graph drew), accept, and report; ``index`` goes into the Step."""
+        for guide in self._guides:
+            guide.prepare()
         status = lib.autodeco_sampler_sample(self._smpl, self.chain, ctx, self._raw, self._err, len(self._err))
         if status != Status.OK:
             _check(status, self._err)
+        for guide in self._guides:
+            guide.accept(self._raw.token)
         return _step(index, self._raw)
 
     def take(self, index: int) -> Step:
