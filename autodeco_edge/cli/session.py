@@ -47,13 +47,13 @@ class Session:
         """Takes effect with the next reply; nothing changes where one of them is refused."""
         options.check()
         params = options.sampling()
-        filters = options.filters().build(self.engine.model)
-        self.engine.set_filters(filters)
+        filters = options.filters()
+        self.engine.set_filters(filters.build(self.engine.model))
         if self.options is not None and options.seed == self.options.seed:
             params = replace(params, seed=self.params.seed)  # the turns go on counting
         self.options = options
         self.params = params
-        self.has_grammar = (options.grammar or options.json_schema) is not None
+        self.grammar = filters.grammar
 
     def next_seed(self) -> None:
         """A reply's random numbers start at 0, so each turn takes the next seed."""
@@ -167,10 +167,12 @@ class Session:
             say(
                 "warning: a head gave a value that is not finite; T = 1 or P = 1 was used instead (are the heads damaged?)"
             )
-        if summary["finish_reason"] != "length":
-            return
-        if self.has_grammar:
+        if summary["finish_reason"] == "length" and self.grammar:
             say("note: the reply ended before its grammar did; allow more tokens (-n, -c)")
+        elif self.grammar and self.grammar.schema and (complaint := self.grammar.schema.complaint(trace.text)):
+            say(f"note: the reply does not satisfy --json-schema: {complaint}")
+        elif summary["finish_reason"] != "length":
+            return
         elif len(trace.prompt_ids) + len(trace.records) >= self.engine.n_ctx:
             say(
                 f"note: the context of {self.engine.n_ctx} tokens is full; pass a larger -c, or /clear in a conversation"

@@ -16,7 +16,7 @@ from ..errors import FormatError
 MAX_TEXT = 2**18  # characters
 MAX_DEPTH = 100  # of parentheses
 MAX_RULES = 5000
-MAX_SYMBOLS = 40000  # characters, classes, references and groups
+MAX_SYMBOLS = 20000  # characters, classes, references and groups
 MAX_REPEAT = 2000  # llama.cpp's own limit
 
 _ANY = r"/[\u{0}-\u{10FFFF}]/"
@@ -40,7 +40,7 @@ def gbnf_to_lark(text: str, root: str = "root") -> str:
     if missing:
         raise FormatError(f"the grammar names a rule that it does not have: {missing[0]}")
     lines = [f"start: {reader.names[root]}", *(f"{reader.names[name]}: {body}" for name, body in rules.items())]
-    return "%llguidance {}\n" + "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 class _Reader:

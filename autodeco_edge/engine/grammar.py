@@ -15,16 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
 from .gbnf import MAX_DEPTH, MAX_TEXT, gbnf_to_lark
+from .json_references import deepest
 from .json_schema import Schema, refuse
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 MAX_REGEX = 2**14  # characters
-_MAX_LARK_LINES = 5000
+MAX_SYMBOLS = 20000  # of Lark
+MAX_CHAIN = 300  # rules within one another: 2,000 overflow the stack
 
 # Any tokenisation of what is allowed may come, and the model chooses: a forced stretch of bytes is not tokenised for it.
 _OPTIONS = '%llguidance {"no_forcing": true}\n'
+_DIRECTIVE = re.compile(r"%(llguidance|json)\s*(?=\{)")
+_LITERALS = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])*/')
+_SYMBOL, _NAME = re.compile(r"\w+|[^\w\s]"), re.compile(r"[A-Za-z_]\w*")
+_RULE = re.compile(r"(?m)^[ \t]*[?!]*([A-Za-z_]\w*)[^:\n|\"]*:")
 # As llama.cpp's own schemas have it: blanks without end are where a small model gets lost.
 _WHITESPACE = {"whitespace_pattern": r" |\n{1,2}[ \t]{0,20}"}
 _LIMITS = {"max_items_in_row": 10_000, "initial_lexer_fuel": 1_000_000, "step_lexer_fuel": 500_000, "max_lexer_states": 50_000, "max_grammar_size": 200_000}
@@ -42,15 +48,15 @@ class Grammar:
     def from_text(cls, text: str, root: str = "root") -> Grammar:
         """GBNF with a rule ``root``, or Lark with a rule start (name: ... in place of name ::= ...). Raises FormatError."""
         _check_text(text, "the grammar")
-        return cls.from_lark(text) if is_lark(text) else cls(gbnf_to_lark(text, root))
+        return cls.from_lark(text) if is_lark(text) else cls(_bounded(gbnf_to_lark(text, root)))
 
     @classmethod
     def from_lark(cls, text: str) -> Grammar:
-        if len(text) > MAX_TEXT or text.count("\n") > _MAX_LARK_LINES:
-            raise FormatError(f"the grammar is larger than {MAX_TEXT} characters or {_MAX_LARK_LINES} lines")
-        _check_nesting(text, "the grammar")
+        """Lark of llguidance. A %json in it is read as any other schema."""
+        if len(text) > MAX_TEXT:
+            raise FormatError(f"the grammar has {len(text)} characters; allowed {MAX_TEXT}")
         _check_text(text, "the grammar")
-        return cls(text if "%llguidance" in text else _OPTIONS + text)
+        return cls(_bounded(_directives(text)))
 
     @classmethod
     def from_regex(cls, pattern: str) -> Grammar:
@@ -85,11 +91,43 @@ class Grammar:
 
     def refusal(self, words: str) -> FormatError:
         """llguidance's words in one line, with the keyword named where it names none."""
-        words = re.split(r"<state>|<backtrace>|\n +1 \| %llguidance|\n  while processing", words)[0]
+        words = re.split(r"<state>|<backtrace>|<non-verbose/>|\n +1 \| %llguidance|\n  while processing", words)[0]
         reason = " ".join(words.split())[:300] or "no reason given"
+        if reason.startswith("NoExtension"):
+            reason = "no text can follow here"
         if self.schema is None:
             return FormatError(f"the {self.kind} was refused ({reason})")
         return refuse(_name_keyword(reason.split("failed to compile JSON schema: ")[-1], self.schema.document))
+
+
+def _bounded(lark: str) -> str:
+    """Lark with our options, once it is known that llguidance, which reads it by recursion, will get to its end."""
+    bare = _LITERALS.sub(" _ ", lark)
+    _check_nesting(bare, "the grammar")
+    if (n := len(_SYMBOL.findall(bare))) > MAX_SYMBOLS:
+        raise FormatError(f"the grammar has {n} names, literals and signs; allowed {MAX_SYMBOLS}")
+    heads = list(_RULE.finditer(bare))
+    ends = [head.start() for head in heads[1:]] + [len(bare)]
+    rules = {h[1]: _NAME.findall(bare, h.end(), end) for h, end in zip(heads, ends, strict=True)}
+    if deepest(rules, lambda name: [n for n in rules[name] if n in rules], str) > MAX_CHAIN:
+        raise FormatError(f"the grammar has rules that lead more than {MAX_CHAIN} deep")
+    return _OPTIONS + lark
+
+
+def _directives(text: str) -> str:
+    """Lark with its schemas checked, and without options of its own: forced tokens would need the model's tokenizer."""
+    parts, at = [], 0
+    for found in _DIRECTIVE.finditer(text):
+        if found.start() < at:
+            continue
+        try:
+            value, end = json.JSONDecoder().raw_decode(text, found.end())
+        except (ValueError, RecursionError):
+            raise FormatError(f"the grammar was refused: no JSON after %{found[1]}") from None
+        replacement = "" if found[1] == "llguidance" else f"%json {json.dumps(Schema(value).prepared)}"
+        parts += [text[at : found.start()], replacement]
+        at = end
+    return "".join([*parts, text[at:]])
 
 
 def is_lark(text: str) -> bool:

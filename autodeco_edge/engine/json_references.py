@@ -7,7 +7,7 @@ references that lead back to themselves; what a reference means is llguidance's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -35,6 +35,20 @@ def subschemas(schema: Any) -> Iterator[Any]:
             yield from value if isinstance(value, list) else [value]
 
 
+def deepest(roots: Iterable[Any], inside: Callable[[Any], Sequence[Any]], key: Callable[[Any], Any]) -> int:
+    """How many nodes lie within one another, as far as a walk gets that goes into each once: by recursion, in either order."""
+    depths = [0]
+    for order in (list, lambda nodes: list(nodes)[::-1]):
+        seen, stack = set(), [(root, 1) for root in order(roots)]
+        while stack:
+            node, depth = stack.pop()
+            if key(node) not in seen:
+                seen.add(key(node))
+                depths.append(depth)
+                stack += [(one, depth + 1) for one in order(inside(node))]
+    return max(depths)
+
+
 def check_references(document: Any) -> str | None:
     """What is wrong with the references of a schema that its metaschema accepts; None where nothing is."""
     references = _References(document)
@@ -48,13 +62,13 @@ def check_references(document: Any) -> str | None:
 class _References:
     def __init__(self, document: Any) -> None:
         self._document = document
-        self._all = list(_walk(document))
+        self._all = list(walk(document))
         self._anchors = {f"#{s['$anchor']}": s for s in self._all if isinstance(s.get("$anchor"), str)}
         self.n_unknown = sum("$ref" in s and self.target(s) is None for s in self._all)
 
-    def target(self, schema: dict[str, Any]) -> Any:
+    def target(self, schema: Any) -> Any:
         """What `$ref` points to; None for what cannot be followed here."""
-        ref = schema.get("$ref")
+        ref = schema.get("$ref") if isinstance(schema, dict) else None
         if not isinstance(ref, str) or not ref.startswith("#"):
             return None
         if ref in self._anchors:
@@ -72,16 +86,11 @@ class _References:
 
     def chain(self) -> int:
         """The deepest that a walk gets which goes into each reference once."""
-        seen: set[int] = set()
-        deepest, stack = 0, [(self._document, 1)]
-        while stack:
-            schema, depth = stack.pop()
-            if not isinstance(schema, dict) or id(schema) in seen:
-                continue
-            seen.add(id(schema))
-            deepest = max(deepest, depth)
-            stack += [(child, depth + 1) for child in (*subschemas(schema), self.target(schema))]
-        return deepest
+
+        def inside(schema: Any) -> list[Any]:
+            return [one for one in (*subschemas(schema), self.target(schema)) if isinstance(one, dict)]
+
+        return deepest([self._document], inside, id)
 
     def written_out(self) -> str | None:
         sizes: dict[int, int] = {}
@@ -107,7 +116,8 @@ class _Loop(Exception):
     pass
 
 
-def _walk(document: Any) -> Iterator[dict[str, Any]]:
+def walk(document: Any) -> Iterator[dict[str, Any]]:
+    """Every schema in a schema that is an object, itself first."""
     stack = [document]
     while stack:
         schema = stack.pop()

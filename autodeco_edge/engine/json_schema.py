@@ -12,11 +12,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any
 
 from ..errors import FormatError
-from .json_references import LISTS, MAPS, SINGLE, check_references
+from .json_references import LISTS, MAPS, SINGLE, check_references, walk
 
 MAX_TEXT = 2**20  # characters
 MAX_DEPTH = 64
@@ -27,20 +28,22 @@ DIALECTS = {
     "https://json-schema.org/draft/2019-09/schema", "https://json-schema.org/draft/2020-12/schema",
 }  # fmt: skip
 
-# Keywords that say nothing about a value. OpenAPI's and the editors' are among them; another unknown word is likelier to
-# be a typing error than a remark, and llguidance refuses it.
-REMARKS = frozenset(
-    [
-        "title", "description", "default", "example", "examples", "deprecated", "readOnly", "writeOnly", "$comment", "$vocabulary",
-        "contentMediaType", "contentEncoding", "contentSchema", "discriminator", "externalDocs", "xml", "nullable",
-        "markdownDescription", "enumNames", "enumDescriptions", "propertyOrdering",
-    ]
-)  # fmt: skip
+# Keywords that say nothing about a value, and look like one that does.
+_REMARKS = {"example", "examples", "deprecated", "$vocabulary", "x-guidance", "contentSchema"}
 
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _EXACT, _SMALL = 2**53, 1e-20  # llguidance computes in doubles and writes decimals
 _APPLICATORS = ("$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas", "contains")
+
+_IN_PLACE = ("$ref", "allOf", "anyOf", "oneOf")
+_OPEN = {"additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties"}
+_ASSERTIONS = {"properties", "required", "additionalProperties", "patternProperties", "$ref", "anyOf", "oneOf", "allOf"} - {"$defs"}
+_KNOWN = {
+    *MAPS, *LISTS, *SINGLE, *_COUNTS, *_BOUNDS, *_APPLICATORS, "type", "const", "enum", "required", "pattern", "format", "uniqueItems",
+    "dependentRequired", "dependencies", "title", "description", "default", "readOnly", "writeOnly", "$schema", "$id", "id", "$anchor",
+    "$comment", "$dynamicAnchor", "$recursiveAnchor", "contentEncoding", "contentMediaType",
+}  # fmt: skip
 
 _YEAR = "([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 _LEAP = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"
@@ -68,10 +71,11 @@ class Schema:
     def __init__(self, source: str | Mapping[str, Any] | bool) -> None:
         self.document = _parse(source if isinstance(source, str) else _dump(source))
         _check_size(self.document)
-        self._validator = _checked(self.document)
+        _check_dialect(self.document)
         if problem := check_references(self.document):
             raise refuse(problem)
-        self.prepared = _prepare(self.document)
+        self.prepared = _prepare(self.document, closes=_closes(self.document))
+        self._validators = [_validator(self.document), _validator(self.prepared)]  # the second knows the formats
 
     def complaint(self, reply: str) -> str | None:
         """Why a reply is not what the schema asks for; None where it is."""
@@ -82,7 +86,7 @@ class Schema:
         from jsonschema.exceptions import best_match
 
         try:
-            error = best_match(self._validator.iter_errors(value))
+            error = next((e for v in self._validators if (e := best_match(v.iter_errors(value)))), None)
         except Exception as problem:  # a pattern that Python's re takes otherwise, a nesting too deep
             return f"it could not be checked ({_line(str(problem))})"
         return None if error is None else _line(f"{error.message} (at {_pointer(error.absolute_path)})")
@@ -157,16 +161,14 @@ def _check_size(document: Any) -> None:
         ]  # fmt: skip
 
 
-def _checked(document: Any) -> Any:
-    """A validator of replies. Raises FormatError for what the schema's own dialect does not allow."""
-    import jsonschema
+def _check_dialect(document: Any) -> None:
+    """Raises FormatError for what the schema's own dialect does not allow, by its metaschema."""
     from jsonschema.exceptions import best_match
-    from referencing import Registry
 
     name = document.get("$schema") if isinstance(document, dict) else None
     if name is not None and (not isinstance(name, str) or name.removesuffix("#") not in DIALECTS):
         raise refuse(f"$schema {json.dumps(name)}: not a known dialect; leave it out for 2020-12")
-    dialect = jsonschema.validators.validator_for({"$schema": name} if name else {}, default=jsonschema.Draft202012Validator)
+    dialect = _dialect(document)
     meta = dialect(dialect.META_SCHEMA, format_checker=dialect.FORMAT_CHECKER)
     try:
         error = best_match(meta.iter_errors(document))
@@ -176,8 +178,22 @@ def _checked(document: Any) -> Any:
         path = list(error.absolute_path)
         keyword = next((part for part in reversed(path) if isinstance(part, str)), "the schema")
         raise FormatError(f"the JSON schema is not one: {keyword}: {_line(error.message)} (at {_pointer(path)})")
-    exact = jsonschema.validators.extend(dialect, {"multipleOf": _multiple_of, "pattern": _pattern})
-    return exact(document, format_checker=dialect.FORMAT_CHECKER, registry=Registry())  # nothing is fetched
+
+
+def _dialect(document: Any) -> Any:
+    from jsonschema.validators import Draft202012Validator, validator_for
+
+    return validator_for(document if isinstance(document, dict) else {}, default=Draft202012Validator)
+
+
+def _validator(document: Any) -> Any:
+    """Checks replies; fetches nothing."""
+    from jsonschema.validators import extend
+    from referencing import Registry
+
+    dialect = _dialect(document)
+    exact = extend(dialect, {"multipleOf": _multiple_of, "pattern": _pattern})
+    return exact(document, format_checker=dialect.FORMAT_CHECKER, registry=Registry())
 
 
 def _multiple_of(_validator, factor: Any, value: Any, _schema) -> Iterable[Any]:
@@ -202,23 +218,38 @@ def _pattern(_validator, pattern: str, value: Any, _schema) -> Iterable[Any]:
 # ---- preparing ----------------------------------------------------------------------------------
 
 
-def _prepare(schema: Any) -> Any:
-    """Equal in what it allows, in fewer words. Only where a schema stands: constants are left alone."""
+def _prepare(schema: Any, closes: bool) -> Any:
+    """Equal in what it allows, in fewer words. Only where a schema stands: constants are left alone.
+
+    closes: an object whose properties are named has no others unless the schema says so, by which a model finds an end.
+    """
     if not isinstance(schema, dict):
         return schema
-    new = {key: value for key, value in schema.items() if not _is_remark(key)}
+    new = {key: value for key, value in schema.items() if key not in _REMARKS}
+    _check_spelling(new)
     for change in _CHANGES:
         change(new)
+    if closes and "properties" in new and not new.keys() & {*_APPLICATORS, *_OPEN} and {*new.get("required", ())} <= new["properties"].keys():
+        new["additionalProperties"] = False
     for key in new.keys() & set(MAPS):
-        new[key] = {name: _prepare(one) for name, one in new[key].items()}
+        new[key] = {name: _prepare(one, closes) for name, one in new[key].items()}
     for key in new.keys() & {*LISTS, *SINGLE}:
         value = new[key]
-        new[key] = [_prepare(one) for one in value] if isinstance(value, list) else _prepare(value)
+        new[key] = [_prepare(one, closes) for one in value] if isinstance(value, list) else _prepare(value, closes)
     return new
 
 
-def _is_remark(key: str) -> bool:
-    return key in REMARKS or key.startswith("x-")
+def _closes(document: Any) -> bool:
+    """Not where schemas are laid over one another: each would close out the other's properties."""
+    return not any(len(s.get("allOf", ())) > 1 or (s.keys() & set(_IN_PLACE) and s.keys() & _ASSERTIONS) for s in walk(document))
+
+
+def _check_spelling(schema: dict[str, Any]) -> None:
+    """Words that the standard does not know are remarks to it; one that is nearly a keyword was meant as one."""
+    for key in schema.keys() - _KNOWN:
+        near = [] if key.startswith("x-") else get_close_matches(key, _KNOWN, 1, 0.85)
+        if near:
+            raise refuse(f"{key} is no keyword; did you mean {near[0]}?")
 
 
 def _counts(schema: dict[str, Any]) -> None:
@@ -233,6 +264,15 @@ def _numbers(schema: dict[str, Any]) -> None:
     for key in schema.keys() & {"const", "enum"}:
         if any(abs(n) >= _EXACT and int(float(n)) != n for n in _integers(schema[key])):
             raise refuse(f"{key}: an integer beyond 2^53 that no double holds")
+
+
+def _digits(schema: dict[str, Any]) -> None:
+    """Integers that a double holds, where the schema sets no limit: a small model may write digits without end."""
+    if schema.get("type") == "integer" and not schema.keys() & {"const", "enum"}:
+        if not schema.keys() & {"minimum", "exclusiveMinimum"}:
+            schema["minimum"] = 1 - _EXACT
+        if not schema.keys() & {"maximum", "exclusiveMaximum"}:
+            schema["maximum"] = _EXACT - 1
 
 
 def _integers(value: Any) -> Iterable[int]:
@@ -295,4 +335,4 @@ def _unevaluated(schema: dict[str, Any]) -> None:
             schema.setdefault(plain, value)
 
 
-_CHANGES = (_counts, _numbers, _without_effect, _unevaluated, _format)
+_CHANGES = (_counts, _numbers, _digits, _without_effect, _unevaluated, _format)

@@ -70,6 +70,11 @@ class GrammarMask:
         """Forget the last n tokens accepted."""
         self._matcher.rollback(n)
 
+    def allowed(self, n_vocab: int) -> np.ndarray:
+        """bool [n_vocab]: the mask that was written last."""
+        bits = np.unpackbits(self._words.view(np.uint8), bitorder="little")[:n_vocab].astype(bool)
+        return np.pad(bits, (0, n_vocab - len(bits)))
+
     @property
     def is_complete(self) -> bool:
         """Whether the reply so far is a whole one."""
