@@ -113,10 +113,13 @@ class RunOptions:
         option("--logit-bias", metavar="ID=BIAS", help="Added to a token's logit; repeatable.", show_default=False),
     ] = None
     grammar: Annotated[
-        str | None, option("--grammar", help="GBNF: a file or the text; enforced.", show_default=False)
+        str | None, option("--grammar", help="GBNF or Lark: a file or the text.", show_default=False)
     ] = None
     json_schema: Annotated[
-        str | None, option("--json-schema", help="JSON schema: a file or the text; enforced.", show_default=False)
+        str | None, option("--json-schema", help="JSON schema: a file or the text.", show_default=False)
+    ] = None
+    regex: Annotated[
+        str | None, option("--regex", help="Regular expression that the whole reply matches.", show_default=False)
     ] = None
     stop: Annotated[
         list[str] | None, option("--stop", help="Ends the reply before this text; repeatable.", show_default=False)
@@ -193,12 +196,12 @@ class RunOptions:
         )
 
     def filters(self) -> FilterParams:
-        """Raises UsageError for a value out of its range, FormatError for a schema."""
+        """Raises UsageError for a value out of its range, FormatError for a grammar."""
         from ..engine.filters import FilterParams, read_grammar
 
         self = self.filled()
         return FilterParams(
-            grammar=read_grammar(self.grammar, self.json_schema),
+            grammar=read_grammar(self.grammar, self.json_schema, self.regex),
             logit_bias=dict(_bias(text) for text in self.logit_bias or ()),
             repeat_penalty=self.repeat_penalty,
             frequency_penalty=self.frequency_penalty,

@@ -59,14 +59,14 @@ class Session:
         plain = self._plain_sampling(options)
         in_force = options.filled(plain.values) if plain else options.filled()
         params = in_force.sampling()
-        filters = in_force.filters().build(self.engine.model)
-        self.filters = filters
+        filters = in_force.filters()
+        self.filters = filters.build(self.engine.model)
         if self.options is not None and options.seed == self.options.seed:
             params = replace(params, seed=self.params.seed)  # the turns go on counting
         self.options = options
         self.in_force, self.plain = in_force, plain
         self.params = params
-        self.has_grammar = (options.grammar or options.json_schema) is not None
+        self.grammar = filters.grammar
 
     def _plain_sampling(self, options: RunOptions) -> PlainSampling | None:
         """Where no head is in force: what the model, or else llama.cpp, wants."""
@@ -207,10 +207,12 @@ class Session:
             say(
                 "warning: a head gave a value that is not finite; T = 1 or P = 1 was used instead (are the heads damaged?)"
             )
-        if summary["finish_reason"] != "length":
-            return
-        if self.has_grammar:
+        if summary["finish_reason"] == "length" and self.grammar:
             say("note: the reply ended before its grammar did; allow more tokens (-n, -c)")
+        elif self.grammar and self.grammar.schema and (complaint := self.grammar.schema.complaint(trace.text)):
+            say(f"note: the reply does not satisfy --json-schema: {complaint}")
+        elif summary["finish_reason"] != "length":
+            return
         elif len(trace.prompt_ids) + len(trace.records) >= self.engine.n_ctx:
             say(
                 f"note: the context of {self.engine.n_ctx} tokens is full; pass a larger -c, or /clear in a conversation"
