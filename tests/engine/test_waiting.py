@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-import autodeco_edge
 from autodeco_edge.engine import waiting
 from autodeco_edge.errors import UsageError
 
