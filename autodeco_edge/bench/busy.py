@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from ..engine.cpu import physical_cores
 from ..engine.waiting import choose, environment, pool
 from ..errors import AutodecoError, UsageError, check_range
-from ..io.child import interpreter
+from ..io.interpreter import interpreter
 from .machine import describe_machine
 from .stats import paired_ratio, summarise
 

@@ -18,7 +18,7 @@ from time import perf_counter
 import numpy as np
 
 from ..errors import AutodecoError, check_range
-from ..io.child import interpreter
+from ..io.interpreter import interpreter
 from .machine import describe_machine
 from .stats import paired_ratio, summarise
 from .step import flat_logits, peaked_logits

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..errors import UsageError, check_range
 from .settings import option, read_settings
 
 if TYPE_CHECKING:
@@ -112,10 +112,13 @@ class RunOptions:
         option("--logit-bias", metavar="ID=BIAS", help="Added to a token's logit; repeatable.", show_default=False),
     ] = None
     grammar: Annotated[
-        str | None, option("--grammar", help="GBNF: a file or the text; enforced.", show_default=False)
+        str | None, option("--grammar", help="GBNF or Lark: a file or the text.", show_default=False)
     ] = None
     json_schema: Annotated[
-        str | None, option("--json-schema", help="JSON schema: a file or the text; enforced.", show_default=False)
+        str | None, option("--json-schema", help="JSON schema: a file or the text.", show_default=False)
+    ] = None
+    regex: Annotated[
+        str | None, option("--regex", help="Regular expression that the whole reply matches.", show_default=False)
     ] = None
     stop: Annotated[
         list[str] | None, option("--stop", help="Ends the reply before this text; repeatable.", show_default=False)
@@ -156,7 +159,9 @@ class RunOptions:
         """Raises UsageError for what cannot be meant, before anything is loaded."""
         if self.as_json and self.as_jsonl:
             raise UsageError("--json and --jsonl exclude each other; choose one")
-        if self.trace is not None and self.trace.is_dir():
+        check_range("-n", self.n, -1, 2**31 - 1, "-1 = until the end")
+        check_range("-ngl", self.gpu_layers, -1, 2**31 - 1, "-1 = all")
+        if self.trace is not None and _is_folder(self.trace):
             raise UsageError(f"--trace {self.trace}: is a folder; give a file name")
         if self.color_by not in FORMS:
             raise UsageError(f"--color-by: allowed {', '.join(FORMS)}; got '{self.color_by}'")
@@ -190,12 +195,12 @@ class RunOptions:
         )
 
     def filters(self) -> FilterParams:
-        """Raises UsageError for a value out of its range, FormatError for a schema."""
+        """Raises UsageError for a value out of its range, FormatError for a grammar."""
         from ..engine.filters import FilterParams, read_grammar
 
         self = self.filled()
         return FilterParams(
-            grammar=read_grammar(self.grammar, self.json_schema),
+            grammar=read_grammar(self.grammar, self.json_schema, self.regex),
             logit_bias=dict(_bias(text) for text in self.logit_bias or ()),
             repeat_penalty=self.repeat_penalty,
             frequency_penalty=self.frequency_penalty,
@@ -203,6 +208,13 @@ class RunOptions:
             repeat_last_n=self.repeat_last_n,
             top_k=self.top_k,
         )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long for a name: writing it will say so
+        return False
 
 
 def _limits(name: str, text: str) -> tuple[float, float]:

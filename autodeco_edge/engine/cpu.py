@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..io.child import interpreter
+from ..io.interpreter import interpreter
 from ..paths import cache_dir
 
 _PROBE_SECONDS = 30

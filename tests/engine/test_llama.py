@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import autodeco_edge
-from autodeco_edge.errors import AutodecoError, MismatchError, MissingInputError, UsageError
+from autodeco_edge.engine.grammar import Grammar
+from autodeco_edge.errors import AutodecoError, FormatError, MismatchError, MissingInputError, UsageError
 from tests.support.letters import make_letters
 from tests.support.stock import open_stock
 
@@ -266,11 +267,34 @@ def test_grammar(llm, first_values):
     assert (llm.steps[0].temperature, llm.steps[0].top_p) == first_values
 
 
-def test_grammar_that_llama_cpp_refuses(llm):
-    grammar = llama_cpp.LlamaGrammar.from_string("root ::= (", verbose=False)
-    with pytest.raises(UsageError, match="grammar"):
-        llm("hello", max_tokens=2, grammar=grammar)
-    assert len(ids_of(llm)) == 24
+@pytest.mark.parametrize("grammar", ["root ::= (", "start: (", "root ::= nowhere", 5])
+def test_grammar_that_is_refused(llm, letters, grammar):
+    objects = [grammar]
+    if isinstance(grammar, str):
+        objects.append(llama_cpp.LlamaGrammar.from_string(grammar, verbose=False))
+    stock = open_llama(letters, heads=None)
+    for one in (llm, stock):
+        for given in objects:
+            with pytest.raises(AutodecoError, match="grammar") as error:
+                one("hello", max_tokens=2, grammar=given)
+            assert error.value.exit_code == (2 if grammar == 5 else 65)
+        assert text_of(one), "and the next call is as before"
+    stock.close()
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_grammars_of_every_kind(letters, heads):
+    """Text, a LlamaGrammar, Lark and an object of ours; with heads and in llama-cpp-python's own chain."""
+    llm = open_llama(letters) if heads else open_llama(letters, heads=None)
+    gbnf = 'root ::= ("yes" | "no") "!"'
+    for grammar in (gbnf, llama_cpp.LlamaGrammar.from_string(gbnf, verbose=False), 'start: ("yes" | "no") "!"',
+                    Grammar.from_regex("(yes|no)!")):  # fmt: skip
+        replies = {text_of(llm, grammar=grammar, seed=seed, temperature=2.0) for seed in range(12)}
+        assert replies and replies <= {"yes!", "no!"}
+        parts = llm("hello", max_tokens=24, seed=1, grammar=grammar, stream=True)
+        assert "".join(part["choices"][0]["text"] for part in parts) in ("yes!", "no!")
+    assert not set(text_of(llm, seed=1)) <= set("yesno!"), "and the next call is free"
+    llm.close()
 
 
 SCHEMA = {
@@ -290,6 +314,48 @@ def test_json_schema_on_a_real_vocabulary(qwen2):
         assert reply["choices"][0]["finish_reason"] == "stop"
         assert all(0 < s.temperature < 2 and 0 < s.top_p < 1 for s in llm.steps)
     llm.close()
+
+
+FORMATS = [
+    {"type": "json_object", "schema": SCHEMA},
+    {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": SCHEMA}},
+]
+
+
+@pytest.mark.parametrize("heads", [True, False])
+@pytest.mark.parametrize("form", FORMATS, ids=lambda f: f["type"])
+def test_response_formats_of_both_apis(letters, form, heads):
+    llm = open_llama(letters, n_ctx=512, **({} if heads else {"heads": None}))
+    reply = llm.create_chat_completion(MESSAGES, max_tokens=300, seed=3, response_format=form, temperature=0.5)
+    value = json.loads(reply["choices"][0]["message"]["content"])
+    assert value["name"] in ("ann", "bob") and isinstance(value["adult"], bool)
+    assert reply["choices"][0]["finish_reason"] == "stop" and bool(llm.steps) == heads
+    assert all(0 < s.temperature < 2 and s.temperature_eff == np.float32(0.5) * np.float32(s.temperature) for s in llm.steps)
+    llm.close()
+
+
+def test_response_format_of_text_is_none(llm):
+    free = llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3)["choices"]
+    assert llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3, response_format={"type": "text"})["choices"] == free
+
+
+@pytest.mark.parametrize(
+    "form, error",
+    [
+        ({"type": "json_schema"}, UsageError), ({"type": "json_schema", "json_schema": {"name": "x"}}, UsageError),
+        ({"type": "json_schema", "json_schema": {"schema": 5}}, UsageError), ({"type": "xml"}, UsageError), ({}, UsageError),
+        ("json", UsageError), ({"type": ["text"]}, UsageError), ({"type": "json_object", "schema": "{}"}, UsageError),
+        ({"type": "json_object", "schema": {"not": {}}}, FormatError), ({"type": "json_object", "schema": {"type": 5}}, FormatError),
+        ({"type": "json_object", "schema": {"enum": [float("nan")]}}, FormatError),
+        ({"type": "json_object", "schema": {"enum": [{1, 2}]}}, FormatError),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_response_format_that_is_refused(llm, form, error):
+    with pytest.raises(error, match="response_format|schema"):
+        llm.create_chat_completion(MESSAGES, max_tokens=8, response_format=form)
+    with pytest.raises(UsageError, match="exclude each other"):
+        llm.create_chat_completion(MESSAGES, grammar='root ::= "a"', response_format=FORMATS[0])
 
 
 # ---- without heads ------------------------------------------------------------------------------
