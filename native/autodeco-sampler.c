@@ -472,13 +472,13 @@ enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, 
 }
 
 enum autodeco_status autodeco_sampler_sample(
-        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx,
+        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx, int32_t i_batch,
         struct autodeco_step * out, char * err, size_t n_err) {
     enum autodeco_status status = autodeco_sampler_status(smpl, err, n_err);
     if (status != AUTODECO_STATUS_OK) {
         return status;
     }
-    const llama_token token = llama_sampler_sample(chain, ctx, -1);
+    const llama_token token = llama_sampler_sample(chain, ctx, i_batch);
     status = autodeco_sampler_status(smpl, err, n_err);
     if (status != AUTODECO_STATUS_OK) {
         return status;

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from autodeco_edge.engine.engine import demo_model
 from autodeco_edge.engine.model import Model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.text.chat import render
 from tests.support.letters import make_letters
 

@@ -57,7 +57,7 @@ def is_model(word: str) -> bool:
 
 def find_files(model: str | None, options: RunOptions) -> Files:
     """The files behind the names, downloaded where needed. Raises what hub.resolve raises."""
-    from ..engine.engine import demo_model
+    from ..engine.pairing import demo_model
 
     if model is None:
         return Files(demo_model(), _local_heads(options))

@@ -96,7 +96,7 @@ def evaluate(
     if not task:
         raise UsageError("eval: give --task FILE.jsonl, --task demo or --task demo:FAMILY (eval --help)")
 
-    from ..engine.engine import demo_model
+    from ..engine.pairing import demo_model
     from ..eval.run import EvalConfig, evaluate
     from ..eval.samples import Limits
 
@@ -178,7 +178,7 @@ def steering(
 
     Example: autodeco-edge eval steering -m model.gguf --heads heads.gguf --task demo --count 100 --samples 4
     """
-    from ..engine.engine import demo_model
+    from ..engine.pairing import demo_model
     from ..eval.samples import Limits
     from ..eval.steering import SteeringConfig, evaluate, table
 

@@ -44,18 +44,19 @@ def run(ctx: Any, **values: Any) -> None:
 
 
 def _load(files: Files, options: RunOptions) -> Any:
-    from ..engine import engine as runtime
+    from ..engine.context import check_limits
+    from ..engine.engine import DEFAULT_CONTEXT, Engine
     from ..engine.library import log
     from ..engine.memory import fit_context
 
     log.set_verbose(options.verbose)
-    runtime.check_limits(options.n_ctx, options.threads)
+    check_limits(options.n_ctx, options.threads)
     if files.note:
         say(f"note: {files.note}")
-    n_ctx, remark = fit_context(files.model, options.n_ctx, runtime.DEFAULT_CONTEXT, _gpu_share(options))
+    n_ctx, remark = fit_context(files.model, options.n_ctx, DEFAULT_CONTEXT, _gpu_share(options))
     if remark:
         say(f"note: {remark}")
-    engine = runtime.Engine(
+    engine = Engine(
         files.model,
         files.heads,
         n_ctx=n_ctx,

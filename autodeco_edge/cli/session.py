@@ -17,6 +17,7 @@ from .screen import Screen, say, spark, write
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
+    from ..engine.generation import Generation
     from ..text.chat import Conversation
     from ..text.trace import Trace
     from .options import RunOptions
@@ -36,6 +37,7 @@ class Session:
         self.interrupts = interrupts
         self.template = _read_template(options)
         self.last: Trace | None = None
+        self.generation: Generation | None = None
         self.last_summary: dict[str, Any] | None = None
         self.options: RunOptions | None = None
         self.set_options(options)
@@ -48,7 +50,7 @@ class Session:
         options.check()
         params = options.sampling()
         filters = options.filters().build(self.engine.model)
-        self.engine.set_filters(filters)
+        self.filters = filters
         if self.options is not None and options.seed == self.options.seed:
             params = replace(params, seed=self.params.seed)  # the turns go on counting
         self.options = options
@@ -88,13 +90,18 @@ class Session:
         try:
             self._stream(trace, stops, ids, reuse_prefix)
         except (KeyboardInterrupt, BrokenPipeError):
-            self._record(trace.summary("interrupt", self.engine.timings.as_dict()))
+            if self.generation:
+                self.generation.cancel()
+            self._record(trace.summary("interrupt", self._timings()))
             raise
-        reason = "stop" if stops.found is not None else self.engine.finish_reason
-        summary = trace.summary(reason, self.engine.timings.as_dict())
+        reason = "stop" if stops.found is not None else self.generation.finish_reason
+        summary = trace.summary(reason, self._timings())
         self._record(summary)
         self._finish(trace, summary)
         return trace
+
+    def _timings(self) -> dict[str, Any]:
+        return self.generation.timings.as_dict() if self.generation else {}
 
     def _record(self, summary: dict[str, Any]) -> None:
         self.last_summary = summary
@@ -129,7 +136,9 @@ class Session:
 
         decoder = TextStream()
         record = None
-        steps = self.engine.generate(ids, self.params, max_tokens=self.options.n, reuse_prefix=reuse_prefix)
+        steps = self.generation = self.engine.generate(
+            ids, self.params, max_tokens=self.options.n, reuse_prefix=reuse_prefix, filters=self.filters
+        )
         for step in steps:
             self.interrupts.check()
             data = self.engine.model.token_bytes(step.id)
@@ -162,7 +171,7 @@ class Session:
         self._warn(trace, summary)
 
     def _warn(self, trace: Trace, summary: dict[str, Any]) -> None:
-        if self.engine.sampler.n_fallbacks and not self._warned:
+        if self.engine.n_fallbacks and not self._warned:
             self._warned = True
             say(
                 "warning: a head gave a value that is not finite; T = 1 or P = 1 was used instead (are the heads damaged?)"

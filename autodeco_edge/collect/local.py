@@ -10,9 +10,10 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engine.batch import BatchEngine, Reply, Request
-from ..engine.engine import check_heads, open_heads
+from ..engine.engine import Engine
+from ..engine.generation import Reply, Request
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import SamplingParams
 from ..errors import ContextOverflowError, NoHeadsError
 from ..eval.run import identity
@@ -46,7 +47,7 @@ class LocalSource:
     ) -> None:
         self._settings, self._n_threads = settings, n_threads
         self.n_together = group_size(settings.n_parallel)
-        self._engine: BatchEngine | None = None
+        self._engine: Engine | None = None
         self._model = Model(path)
         self._heads = open_heads(heads, path)
         if self._heads:
@@ -78,16 +79,18 @@ class LocalSource:
     def answers(self, jobs: Iterator[Job]) -> Generator[Answer, None, None]:
         taken: list[Job] = []
         self._engine = self._engine or self._make_engine()
+        self._engine.forget()
         for number, reply in self._engine.run(self._requests(jobs, taken)):
             yield self._answer(*taken[number], reply)
 
-    def _make_engine(self) -> BatchEngine:
-        return BatchEngine(
+    def _make_engine(self) -> Engine:
+        return Engine(
             self._model,
             self._heads,
-            n_parallel=self._settings.n_parallel,
+            n_slots=self._settings.n_parallel,
             n_ctx=self._n_ctx,
             n_threads=self._n_threads,
+            share_prompts=True,
         )
 
     def _requests(self, jobs: Iterator[Job], taken: list[Job]) -> Iterator[Request]:
@@ -95,7 +98,7 @@ class LocalSource:
         for problem, sample in jobs:
             taken.append((problem, sample))
             params = self._params(seed_of(self._settings.seed, problem.id, sample))
-            yield Request(self._prompts[problem.id], params, self._settings.max_tokens)
+            yield Request(self._prompts[problem.id], params, self._settings.max_tokens, share_prompt=True)
 
     def _params(self, seed: int) -> SamplingParams:
         mode = "both" if self._heads else "none"

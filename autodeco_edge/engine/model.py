@@ -1,7 +1,7 @@
 """A GGUF model in memory: its weights and its vocabulary.
 
-Owns the llama_model handle, tokenisation and metadata. Does not own a context, so it
-cannot generate (see engine.py), and knows nothing of heads.
+Owns the llama_model, tokenisation and metadata. Does not own a context, so it cannot generate
+(see engine.py), and knows nothing of heads. Any number of threads may use one Model.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,16 +18,19 @@ import llama_cpp
 
 from ..errors import FormatError, MissingInputError, OutOfMemoryError
 from .cpu import extra_buffers_safe
+from .handle import Handle, Owner
 from .library import log
 
 _MAGIC = b"GGUF"
 
 
-class Model:
+class Model(Owner):
     """
     path           GGUF file
     n_gpu_layers   layers to offload; -1 = all that llama.cpp can
     extra_buffers  allow repacked weights (AMX and the like); None = when a probe found it safe
+
+    ``close`` ends its use; the weights stay in memory until the last context made from it is closed.
 
     Raises MissingInputError, FormatError (with llama.cpp's own last words).
     """
@@ -45,16 +48,32 @@ class Model:
         with deferred_interrupt() as interrupted:
             progress = llama_cpp.llama_progress_callback(lambda _fraction, _data: not interrupted)
             params.progress_callback = progress  # False stops the load
-            self.handle = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
-        if not self.handle:
+            pointer = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
+        if not pointer:
             raise FormatError(
                 f"{self.path}: llama.cpp cannot load this model ({log.last_error() or 'no reason given'}); "
                 "the file is damaged, or its architecture is unknown to this version"
             )
-        self.vocab = llama_cpp.llama_model_get_vocab(self.handle)
-        self.n_vocab = llama_cpp.llama_vocab_n_tokens(self.vocab)
-        self.n_embd = llama_cpp.llama_model_n_embd(self.handle)
-        self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(self.handle)
+        self.native = Handle("the model", pointer, llama_cpp.llama_model_free)
+        self._vocab = llama_cpp.llama_model_get_vocab(pointer)
+        self._n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self.n_embd = llama_cpp.llama_model_n_embd(pointer)
+        self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(pointer)
+
+    @property
+    def handle(self) -> int:
+        """The llama_model pointer, for a caller that keeps this Model open. Raises UsageError after close."""
+        return self.native.pointer
+
+    @property
+    def vocab(self) -> int:
+        """The llama_vocab pointer, likewise."""
+        self.native.check()
+        return self._vocab
+
+    @property
+    def n_vocab(self) -> int:
+        return self._n_vocab
 
     # ---- metadata ------------------------------------------------------------------
 
@@ -126,14 +145,6 @@ class Model:
     def eos(self) -> int:
         return llama_cpp.llama_vocab_eos(self.vocab)
 
-    def close(self) -> None:
-        if getattr(self, "handle", None):
-            llama_cpp.llama_model_free(self.handle)
-            self.handle = None
-
-    def __del__(self) -> None:
-        self.close()
-
 
 @contextmanager
 def deferred_interrupt() -> Iterator[list[int]]:
@@ -153,6 +164,16 @@ def deferred_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
     if caught:
         signal.raise_signal(signal.SIGINT)
+
+
+def open_context(name: str, model: Model, params, needs: Iterable[Handle], what: str, advice: str) -> Handle:
+    """An exclusive Handle of a llama.cpp context that outlives nothing it uses: ``model``, and the samplers ``needs``.
+
+    name  how messages call it: "the engine". Raises as ``new_context``.
+    """
+    with model.native.call():
+        ctx = new_context(model, params, what, advice)
+        return Handle(name, ctx, llama_cpp.llama_free, needs=[model.native, *needs], exclusive=True)
 
 
 def new_context(model: Model, params, what: str, advice: str):

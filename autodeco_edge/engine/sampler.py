@@ -27,6 +27,7 @@ from ..errors import (
     check_range,
 )
 from . import native as _native
+from .handle import Handle, Owner
 from .native import HeadsMode, Status, lib
 
 _EXCEPTIONS = {
@@ -153,7 +154,7 @@ def kernels_in_use() -> str:
     return wanted if wanted in known else known[-1]
 
 
-class Heads:
+class Heads(Owner):
     """Trained heads in memory, immutable, shared by any number of samplers.
 
     path: a heads file, or a model with heads in its metadata.
@@ -165,7 +166,12 @@ class Heads:
         handle = ctypes.c_void_p()
         err = ctypes.create_string_buffer(512)
         _check(lib.autodeco_heads_load_from_file(os.fsencode(path), ctypes.byref(handle), err, len(err)), err)
-        self.handle = handle
+        self.native = Handle("the heads", handle, lib.autodeco_heads_free)
+
+    @property
+    def handle(self) -> ctypes.c_void_p:
+        """The autodeco_heads pointer, for a caller that keeps these Heads open. Raises UsageError after close."""
+        return self.native.pointer
 
     n_embd = property(lambda self: lib.autodeco_heads_n_embd(self.handle))
     n_hidden = property(lambda self: lib.autodeco_heads_n_hidden(self.handle))
@@ -200,13 +206,8 @@ class Heads:
         err = ctypes.create_string_buffer(512)
         _check(lib.autodeco_heads_check_model(self.handle, model, err, len(err)), err)
 
-    def __del__(self) -> None:
-        if getattr(self, "handle", None):
-            lib.autodeco_heads_free(self.handle)
-            self.handle = None
 
-
-class Sampler:
+class Sampler(Owner):
     """The AutoDeco sampler and the chain that owns it, ready to be attached to one context.
 
     heads     Heads, or None: plain sampling with the same reports
@@ -214,7 +215,7 @@ class Sampler:
               with any of them, or with cpu_draw, the heads run in the graph and the cut and the
               draw on the CPU, behind the filters.
 
-    ``close`` after the context is freed or the chain detached. A chain attaches once.
+    A chain attaches once. A context that borrows it takes ``native`` among its needs: ``close`` then waits for it.
     """
 
     def __init__(
@@ -225,19 +226,26 @@ class Sampler:
         filters: tuple[Callable[[int], None], ...] = (),
         cpu_draw: bool = False,
     ) -> None:
-        self.heads = heads  # kept alive: the sampler borrows it
+        self.heads = heads
         self.cpu_draw = cpu_draw or bool(filters)
         self._raw = _native.Step()  # made once: a token's time outside llama.cpp is spent on cold memory
         self._err = ctypes.create_string_buffer(512)
         self._smpl = lib.autodeco_sampler_init(heads.handle if heads else None, params.native(self.cpu_draw))
         if not self._smpl:
             raise OutOfMemoryError("no memory for a sampler")
-        self.chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        needs = [heads.native] if heads else []
+        self.native = Handle("the sampler", chain, llama_cpp.llama_sampler_free, needs=needs)
         self._add(self._smpl)  # first: only there can it read the logits' row
         for add in filters:
             add(self.chain)
         if self.cpu_draw:
             self._add(lib.autodeco_sampler_init_draw(self._smpl))
+
+    @property
+    def chain(self) -> int:
+        """The llama_sampler chain, for a caller that keeps this Sampler open. Raises UsageError after close."""
+        return self.native.pointer
 
     def _add(self, smpl: int) -> None:
         pointer = ctypes.cast(smpl, llama_cpp.llama_sampler_p_ctypes)
@@ -269,27 +277,17 @@ class Sampler:
         err = ctypes.create_string_buffer(512)
         _check(lib.autodeco_sampler_status(self._smpl, err, len(err)), err)
 
-    def sample(self, ctx, index: int) -> Step:
-        """Draw (or fetch, where the graph drew), accept, and report; ``index`` goes into the Step."""
-        status = lib.autodeco_sampler_sample(self._smpl, self.chain, ctx, self._raw, self._err, len(self._err))
+    def sample(self, ctx, index: int, i_batch: int = -1) -> Step:
+        """Draw (or fetch, where the graph drew), accept, and report.
+
+        index    goes into the Step
+        i_batch  index in the batch of the token whose output it is, -1 = the last output
+        """
+        status = lib.autodeco_sampler_sample(self._smpl, self.chain, ctx, i_batch, self._raw, self._err, len(self._err))
         if status != Status.OK:
             _check(status, self._err)
         return _step(index, self._raw)
 
-    def take(self, index: int) -> Step:
-        """What the graph drew for this chain's one output of a batch that it shares with other chains; accepts it."""
-        self.check()
-        lib.autodeco_sampler_get_steps(self._smpl, self._raw, 1)
-        llama_cpp.llama_sampler_accept(self.chain, self._raw.token)
-        return _step(index, self._raw)
-
-    def close(self) -> None:
-        if getattr(self, "chain", None):
-            llama_cpp.llama_sampler_free(self.chain)
-            self.chain = None
-
-    def __del__(self) -> None:
-        self.close()
 
 
 def _floats(values: np.ndarray):

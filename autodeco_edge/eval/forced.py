@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.engine import check_heads, open_heads
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import SamplingParams, Step
 from ..errors import MismatchError, NoHeadsError, UsageError
 from ..spec.heads import softmax

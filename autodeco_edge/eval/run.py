@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.engine import check_heads, open_heads
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import Heads
 from ..errors import NoHeadsError, UsageError, check_range
 from ..io.atomic import atomic_write

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.engine import check_heads, open_heads
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..errors import NoHeadsError, UsageError, check_range
 from ..io.atomic import atomic_write
 from ..io.folder import output_folder

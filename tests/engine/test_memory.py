@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from autodeco_edge.engine import cpu, memory
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.errors import OutOfMemoryError
 from tests.support.letters import N_EMBD, write_model
 
@@ -28,7 +28,7 @@ def test_forecast_is_what_llama_cpp_takes():
     """The cache that llama.cpp reports for the demo model, in its log."""
     code = (
         "from autodeco_edge.engine.library import log; log.set_verbose(True)\n"
-        "from autodeco_edge.engine.engine import Engine, demo_model; Engine(demo_model(), n_ctx=1024)"
+        "from autodeco_edge.engine.engine import Engine; from autodeco_edge.engine.pairing import demo_model; Engine(demo_model(), n_ctx=1024)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     (reported,) = re.findall(r"size = *([0-9.]+) MiB \( *1024 cells", done.stderr)
