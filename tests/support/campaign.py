@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "train" / "demo_replies.jsonl"
 TIMEOUT_S = 600
 PORTION = 10  # kills or races between two lines
-DRAWS = ("-t", "1", "--parallel", "4")
+DRAWS = ("-t", "1", "--parallel", "2")
 
 
 @dataclass(frozen=True)
