@@ -79,7 +79,6 @@ class LocalSource:
     def answers(self, jobs: Iterator[Job]) -> Generator[Answer, None, None]:
         taken: list[Job] = []
         self._engine = self._engine or self._make_engine()
-        self._engine.forget()
         for number, reply in self._engine.run(self._requests(jobs, taken)):
             yield self._answer(*taken[number], reply)
 

@@ -140,7 +140,6 @@ class Drawer:
             )
             for p, k in jobs
         )
-        engine.forget()
         for number, reply in engine.run(requests):
             yield *jobs[number], reply
 

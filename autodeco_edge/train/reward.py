@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -24,6 +23,7 @@ from ..engine.generation import Request
 from ..engine.sampler import SamplingParams
 from ..errors import AutodecoError, UsageError, check_range
 from ..io.folder import output_folder
+from ..io.printing import say as _say
 from ..tasks import NAMES, Problem, Verifier, load_task
 from ..text.chat import render
 from .checkpoint import autodeco_config, load_heads, save_heads
@@ -293,7 +293,3 @@ class RewardTrainer:
     def close(self) -> None:
         self._close_engine()
         self.backbone.close()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -90,7 +90,6 @@ class Roller:
 
     def rollouts(self, requests: Iterable[Request]) -> Iterator[tuple[int, Rollout]]:
         """(number of the request, Rollout), as they end."""
-        self._engine.forget()  # a resumed run has another past
         for number, reply in self._engine.run(requests):
             yield number, Rollout(reply, np.stack(self._nucleus.hidden.pop(id(reply.request))))
 
