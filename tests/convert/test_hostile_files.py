@@ -1,7 +1,7 @@
 """Hostile files through every command that opens a file: an exit code of the list, one line, no signal, no wait.
 
 AUTODECO_TEST_HOSTILE=all tries every file with every command; otherwise each file meets every kind of command that
-fits it, and the dear ones (a model into llama.cpp) a third of the files each.
+fits it, but not every one of that kind.
 """
 
 from __future__ import annotations
@@ -59,18 +59,17 @@ def tried(commands, out, codes=REFUSED):
 def test_show(place):
     """A file whose damage lies outside of what is shown is shown."""
     _, files, out = place
-    ended = try_commands([["show", path] for path in files.values()])
+    ended = try_commands([["show", path] for path in some(files, 6, 0)])
     faults = wrong(ended, lambda one: one.status in (0, *REFUSED), SECONDS)
     assert not faults, "\n".join(faults[:20])
-    assert sum(one.status in REFUSED for one in ended) > 200
+    assert sum(one.status in REFUSED for one in ended) > 0.5 * len(ended)
 
 
-@pytest.mark.parametrize("n", range(3))
-def test_convert_and_merge(place, n):
+def test_convert_and_merge(place):
     """As heads and as base. Damage in the values of weights cannot be seen and converts."""
     letters, files, out = place
     commands = []
-    for path in some(files, 3, n):
+    for path in some(files, 12, 1):
         commands.append(["convert", path, "-o", out / "h.gguf", "--base", letters.gguf, "--dry-run"])
         commands.append(["convert", letters.checkpoint, "-o", out / "h.gguf", "--base", path, "--dry-run"])
         commands.append(["merge", letters.checkpoint, "-o", out / "m.gguf", "--base", path, "--dry-run"])
@@ -83,7 +82,7 @@ def test_convert_and_merge(place, n):
 
 def test_verify(place):
     letters, files, out = place
-    commands = [["verify", letters.checkpoint, path] for path in files.values()]
+    commands = [["verify", letters.checkpoint, path] for path in some(files, 8, 2)]
     tried(commands, out, (0, *REFUSED))
 
 
@@ -92,7 +91,7 @@ def test_run(place, option):
     """llama.cpp sees what our reader lets pass. 1: a sound file whose weights were damaged into NaN."""
     letters, files, out = place
     given = ["--no-heads"] if option == "-m" else ["-m", letters.gguf]
-    paths = some(files, 3 if option == "-m" else 2, 0)
+    paths = some(files, 10, 3)
     commands = [["run", option, path, *given, "-n", "2", "-c", "64", "-t", "1", "--raw", "hi"] for path in paths]
     ended = try_commands(commands)
     faults = wrong(ended, lambda one: one.status in (0, 1, 71, *REFUSED), SECONDS)
@@ -103,7 +102,7 @@ def test_run(place, option):
 def test_a_sample_as_processes_of_their_own(place):
     """The driver above forks: once as a user does it."""
     letters, files, _ = place
-    for path in list(files.values())[::40]:
+    for path in list(files.values())[::90]:
         for args in (["show", path], ["run", "-m", path, "-n", "1", "--raw", "hi"]):
             done = subprocess.run(
                 [sys.executable, "-m", "autodeco_edge", *map(str, args)],

@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -38,7 +39,9 @@ def hostile_files(folder: Path, sound: dict[str, Path]) -> dict[str, Path]:
     made: dict[str, Path] = {}
 
     def add(name: str, content: bytes, suffix: str, apparent: int = 0) -> None:
-        path = folder / (name.replace(" ", "-").replace("/", "-") + suffix)
+        assert name not in made, name
+        path = folder / str(len(made)) / (re.sub(r"[^\w.-]+", "-", name) + suffix)
+        path.parent.mkdir()  # alone: `show` looks at the files beside a model
         path.write_bytes(content)
         if apparent:
             os.truncate(path, apparent)
@@ -178,7 +181,7 @@ def _safetensors_headers() -> Iterator[tuple[str, bytes]]:
     for dtype in ("F64", "I8", "X", "", 5, None):
         yield f"dtype {dtype}", _safetensors({name: entry(dtype=dtype)})
     for what in ([], 5, None, "x", {name: 5}, {name: []}, {name: {}}, {"__metadata__": 5}):
-        yield f"header {what}"[:30], _safetensors(what)
+        yield f"header {json.dumps(what)}", _safetensors(what)
     yield "nested", _safetensors(b'{"a":' + b"[" * 50_000)
     yield "key twice", _safetensors(b'{"a":1,"a":2}')
     yield "not text", _safetensors(b'{"\xff\xfe":1}')
