@@ -23,6 +23,7 @@ _EXIT_WAIT_S = 60.0  # for calls that daemon threads are in when the interpreter
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
 _calls: dict[int, int] = {}  # id of each call that runs now: its thread
 _ending: int | None = None  # the thread that ends the interpreter
+_process = object()  # another one in a forked child
 
 
 class Handle:
@@ -48,7 +49,7 @@ class Handle:
         exclusive: bool = False,
     ) -> None:
         self.what, self._pointer, self._free = what, pointer, free
-        self._pid = os.getpid()
+        self._process = _process
         self._lock = threading.RLock()  # reentrant: a finalizer may run in the middle of anything
         self._exclusive = exclusive
         self._caller: Callable[[], _Call | None] = _nobody
@@ -60,7 +61,7 @@ class Handle:
 
     def check(self) -> None:
         """Raises BusyError in a forked child, UsageError after close."""
-        if os.getpid() != self._pid:
+        if self.is_foreign:
             raise BusyError(f"{self.what} was made in another process; make another one after the fork")
         if self._closed:
             raise UsageError(f"{self.what} is closed; make another one")
@@ -72,17 +73,20 @@ class Handle:
         return self._pointer
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether a parent process made it."""
+        return self._process is not _process
+
+    @property
     def closed(self) -> bool:
         return self._closed
 
-    @property
-    def is_foreign(self) -> bool:
-        """Whether this is a forked child of the process that made it."""
-        return os.getpid() != self._pid
+    def call(self, *, shared: bool = False) -> _Call:
+        """``with handle.call() as pointer``: it is not freed inside. Raises as ``check``, BusyError out of turn.
 
-    def call(self) -> _Call:
-        """``with handle.call() as pointer``: it is not freed inside. Raises as ``check``, BusyError out of turn."""
-        return _Call(self)
+        shared: a call that may run beside others, of an exclusive handle too
+        """
+        return _Call(self, shared)
 
     # ---- what it needs, and who needs it -----------------------------------------------
 
@@ -96,18 +100,27 @@ class Handle:
         self._needs.remove(other)
         other.release()
 
-    def borrow(self) -> Any:
+    def borrow(self, call: _Call | None = None) -> Any:
         """The pointer, valid until ``release``, which must follow exactly once."""
         self.check()  # before the lock, which another thread may have held at a fork
         with self._lock:
             self.check()
+            if call and self._exclusive and not call.shared:
+                self._take_turn(call)
             self._users += 1
         return self._pointer
 
-    def release(self) -> None:
-        if os.getpid() != self._pid:
+    def _take_turn(self, call: _Call) -> None:
+        if self._caller() is not None:
+            raise BusyError(f"{self.what} is in use by another call; make one for each thread, or wait")
+        self._caller = weakref.ref(call)
+
+    def release(self, call: _Call | None = None) -> None:
+        if self.is_foreign:
             return  # the parent frees it
         with self._lock:
+            if call and self._caller() is call:
+                self._caller = _nobody
             self._users -= 1
             last = self._users == 0
         if last:
@@ -115,26 +128,9 @@ class Handle:
             while self._needs:
                 self._needs.pop().release()
 
-    def _begin(self, call: _Call) -> Any:
-        pointer = self.borrow()
-        if self._exclusive:
-            with self._lock:
-                busy = self._caller() is not None
-                if not busy:
-                    self._caller = weakref.ref(call)
-            if busy:
-                self.release()
-                raise BusyError(f"{self.what} is in use by another call; make one for each thread, or wait")
-        return pointer
-
-    def _end(self, call: _Call) -> None:
-        if self._caller() is call:
-            self._caller = _nobody
-        self.release()
-
     def close(self) -> None:
         """Refuse all further use; freed now, or by the last user."""
-        if os.getpid() != self._pid:
+        if self.is_foreign:
             return
         with self._lock:
             if self._closed:
@@ -150,23 +146,23 @@ class _Call:
     reference, and the turn is free again when the call's object is gone.
     """
 
-    __slots__ = ("__weakref__", "_handle")
+    __slots__ = ("__weakref__", "_handle", "shared")
 
-    def __init__(self, handle: Handle) -> None:
-        self._handle = handle
+    def __init__(self, handle: Handle, shared: bool) -> None:
+        self._handle, self.shared = handle, shared
 
     def __enter__(self) -> Any:
         _calls[id(self)] = threading.get_ident()
         try:
             if _ending is not None and threading.get_ident() != _ending:
                 _stop(self)
-            return self._handle._begin(self)
+            return self._handle.borrow(self)
         except BaseException:
             _calls.pop(id(self), None)
             raise
 
     def __exit__(self, *exc: object) -> None:
-        self._handle._end(self)
+        self._handle.release(self)
         _calls.pop(id(self), None)
 
 
@@ -227,6 +223,13 @@ def _at_exit() -> None:
             handle.close()
 
 
+def _after_fork() -> None:
+    """The child has the parent's memory, but none of its threads: it may neither use nor free what was made there."""
+    global _process
+    _process = object()
+    _calls.clear()
+
+
 atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_calls.clear)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import FormatError, OutputError, StorageError
+from ..io.printing import say
 from ..paths import hub_endpoint
 from .cache import hub_cache, set_main, storage
 from .remote import Listing, RemoteFile, is_cut, plain_errors
@@ -237,7 +238,7 @@ def _quiet_hub(progress: bool) -> Iterator[None]:
 
 def _say(progress: bool, line: str) -> None:
     if progress:
-        print(line, file=sys.stderr, flush=True)
+        say(line)
 
 
 def size_text(n_bytes: int) -> str:

@@ -5,12 +5,11 @@ Owns ``Entry`` and the reading of both files. Does not know what is downloaded a
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FormatError
-from ..io.regular import read_regular
+from ..io.reading import parse_toml, read_text
 from ..paths import config_dir
 
 PACKAGED = Path(__file__).with_name("registry.toml")
@@ -54,10 +53,7 @@ def load_registry() -> dict[str, Entry]:
 
 
 def _read(path: Path) -> dict[str, dict]:
-    try:
-        tables = tomllib.loads(read_regular(path, MAX_BYTES).decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, nested without end
-        raise FormatError(f"{path}: not valid TOML: {error}; mend it or remove it") from None
+    tables = parse_toml(read_text(path, limit=2**20), str(path), "mend it or remove it")
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise FormatError(f"{path}: {name!r} stands outside a table; write [name] and its keys under it")

@@ -14,7 +14,7 @@ import pytest
 
 from autodeco_edge.convert.checkpoint import read_checkpoint
 from autodeco_edge.convert.merge import merge_single_file
-from tests.support.hostile import hostile_files, try_commands, wrong
+from tests.support.hostile_files import hostile_files, try_commands, wrong
 from tests.support.letters import make_letters
 
 REFUSED = (2, 65, 66)
