@@ -17,12 +17,8 @@ from pathlib import Path
 
 import llama_cpp
 
-<<<<<<< HEAD
-from ..errors import FormatError, MissingInputError, OutOfMemoryError
-from ..gguf.model_check import check_model
-=======
 from ..errors import FormatError, MissingInputError, OutOfMemoryError, UsageError
->>>>>>> main
+from ..gguf.model_check import check_model
 from .cpu import extra_buffers_safe
 from .handle import Handle, Owner
 from .library import log
@@ -116,22 +112,10 @@ class Model(Owner):
 
         Raises UsageError for what is not text, and for a run of characters that the tokenizer would not survive.
         """
-<<<<<<< HEAD
         if self._no_text:
             raise FormatError(self._no_text)
-        data = text.encode() if isinstance(text, str) else text
-        size = len(data) + 8
-        for _ in range(2):
-            tokens = (llama_cpp.llama_token * size)()
-            n = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, size, add_special, parse_special)
-            if n >= 0:
-                return list(tokens[:n])
-            size = -n
-        raise FormatError(f"{self.path}: the tokenizer failed on a text of {len(data)} bytes")
-=======
         opening = [self.bos] if add_special and llama_cpp.llama_vocab_get_add_bos(self.vocab) and self.bos >= 0 else []
         return opening + self._tokenizer.encode(text, False, parse_special)
->>>>>>> main
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """Bytes of one token; control tokens are empty unless ``special``. Raises UsageError for an id outside
