@@ -19,6 +19,7 @@ import numpy as np
 from llama_cpp import _internals as internals
 
 from ..errors import UsageError
+from ..gguf.model_check import check_model
 from . import native as _native  # noqa: F401  loads libautodeco and installs the log before any model is opened
 from .cpu import extra_buffers_safe
 from .grammar import Grammar
@@ -64,6 +65,8 @@ class Llama(llama_cpp.Llama):
     def __init__(
         self, model_path: str, *args: Any, heads: Any = "auto", heads_mode: str = "both", **kwargs: Any
     ) -> None:
+        if os.path.exists(model_path):
+            check_model(model_path)
         missing = heads == "auto" and not os.path.exists(model_path)  # llama_cpp.Llama has its own word for it
         self.autodeco: Heads | None = None if missing else open_heads(heads, model_path)
         self.heads_mode = heads_mode
