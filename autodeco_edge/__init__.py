@@ -23,7 +23,7 @@ _HOMES = {
     "Model": ".engine.model",
     "SamplingParams": ".engine.sampler",
     "Step": ".engine.sampler",
-    "demo_model": ".engine.engine",
+    "demo_model": ".engine.pairing",
 }
 
 __all__ = ["__version__", *_HOMES]

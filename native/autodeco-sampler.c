@@ -543,12 +543,12 @@ enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, 
 }
 
 // llama_sampler_sample would abort without.
-static bool has_output(struct llama_context * ctx) {
-    return llama_get_sampled_token_ith(ctx, -1) != LLAMA_TOKEN_NULL || llama_get_sampled_logits_ith(ctx, -1) || llama_get_logits_ith(ctx, -1);
+static bool has_output(struct llama_context * ctx, int32_t i_batch) {
+    return llama_get_sampled_token_ith(ctx, i_batch) != LLAMA_TOKEN_NULL || llama_get_sampled_logits_ith(ctx, i_batch) || llama_get_logits_ith(ctx, i_batch);
 }
 
 enum autodeco_status autodeco_sampler_sample(
-        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx,
+        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx, int32_t i_batch,
         struct autodeco_step * out, char * err, size_t n_err) {
     enum autodeco_status status = autodeco_sampler_status(smpl, err, n_err);
     if (status != AUTODECO_STATUS_OK) {
@@ -557,10 +557,10 @@ enum autodeco_status autodeco_sampler_sample(
     if (!chain || !ctx || !out) {
         return autodeco_fail(AUTODECO_STATUS_ARGUMENT, err, n_err, "autodeco_sampler_sample: chain, ctx and out must not be NULL");
     }
-    if (!has_output(ctx)) {
+    if (!has_output(ctx, i_batch)) {
         return autodeco_fail(AUTODECO_STATUS_NOT_ATTACHED, err, n_err, "the last batch has no output to sample; set its logits flag");
     }
-    const llama_token token = llama_sampler_sample(chain, ctx, -1);
+    const llama_token token = llama_sampler_sample(chain, ctx, i_batch);
     status = autodeco_sampler_status(smpl, err, n_err);
     if (status != AUTODECO_STATUS_OK) {
         return status;

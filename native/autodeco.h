@@ -189,10 +189,11 @@ AUTODECO_API int32_t autodeco_sampler_get_steps(
 // context (NO_NORM) and after each decode, before llama_sampler_sample.
 AUTODECO_API enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, char * err, size_t n_err);
 
-// llama_sampler_sample of the last output on the chain that holds smpl, with the status before and after
-// and the step: what a decode loop of one sequence with one output calls after llama_decode.
+// llama_sampler_sample on the chain that holds smpl, with the status before and after and the step: what a decode
+// loop calls after llama_decode for each sequence with an output. i_batch: index of the output's token in the
+// batch, -1 = the last output; it must belong to the sequence that the chain is attached to.
 AUTODECO_API enum autodeco_status autodeco_sampler_sample(
-        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx,
+        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx, int32_t i_batch,
         struct autodeco_step * out, char * err, size_t n_err);
 
 // Head outputs that were not finite and fell back to 1, since init.

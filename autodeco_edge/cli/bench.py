@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from ..io.printing import put
+
 app = typer.Typer(
     name="bench", help="Time AutoDeco against stock llama.cpp, and its training losses.", no_args_is_help=True
 )
@@ -39,7 +41,7 @@ def step(
 
     setup = StepSetup(n_vocab=n_vocab, n_embd=n_embd, n_threads=threads, outtype=type_, n_rows=rows, n_rounds=rounds)
     report = run_step(setup)
-    print(json.dumps(report, indent=2) if as_json else _step_table(report))
+    put(json.dumps(report, indent=2) if as_json else _step_table(report))
 
 
 @app.command()
@@ -62,7 +64,7 @@ def decode(
 
     setup = DecodeSetup(n_prompt=prompt_tokens, n_tokens=tokens, n_rounds=rounds, n_threads=threads)
     report = run_decode(model, heads or "auto", setup)
-    print(json.dumps(report, indent=2) if as_json else _decode_table(report))
+    put(json.dumps(report, indent=2) if as_json else _decode_table(report))
 
 
 @app.command()
@@ -82,7 +84,7 @@ def loss(
 
     setup = LossSetup(n_vocab=n_vocab, n_tokens=tokens, n_threads=threads, n_rounds=rounds, nemo=nemo)
     report = run_loss(setup)
-    print(json.dumps(report, indent=2) if as_json else _loss_table(report))
+    put(json.dumps(report, indent=2) if as_json else _loss_table(report))
 
 
 # ---- tables --------------------------------------------------------------------------------------

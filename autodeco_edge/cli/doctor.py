@@ -121,7 +121,8 @@ def _folders() -> str:
 
 
 def _demo() -> str:
-    from ..engine.engine import Engine, demo_model
+    from ..engine.engine import Engine
+    from ..engine.pairing import demo_model
 
     with Engine(demo_model(), n_ctx=256) as engine:
         prompt = engine.model.tokenize("one two three four five six seven eight nine ten " * 8)[:64]

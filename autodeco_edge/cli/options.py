@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..errors import UsageError, check_range
 from .settings import option, read_settings
 
 if TYPE_CHECKING:
@@ -129,7 +129,9 @@ class RunOptions:
         """Raises UsageError for what cannot be meant, before anything is loaded."""
         if self.as_json and self.as_jsonl:
             raise UsageError("--json and --jsonl exclude each other; choose one")
-        if self.trace is not None and self.trace.is_dir():
+        check_range("-n", self.n, -1, 2**31 - 1, "-1 = until the end")
+        check_range("-ngl", self.gpu_layers, -1, 2**31 - 1, "-1 = all")
+        if self.trace is not None and _is_folder(self.trace):
             raise UsageError(f"--trace {self.trace}: is a folder; give a file name")
         if self.color_by not in FORMS:
             raise UsageError(f"--color-by: allowed {', '.join(FORMS)}; got '{self.color_by}'")
@@ -166,6 +168,13 @@ class RunOptions:
             repeat_last_n=self.repeat_last_n,
             top_k=self.top_k,
         )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long for a name: writing it will say so
+        return False
 
 
 def _limits(name: str, text: str) -> tuple[float, float]:

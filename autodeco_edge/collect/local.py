@@ -11,9 +11,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..engine.batch import BatchEngine, Reply, Request
-from ..engine.engine import check_heads, open_heads
+from ..engine.engine import Engine
+from ..engine.generation import Reply, Request
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import SamplingParams
 from ..errors import ContextOverflowError, NoHeadsError
 from ..eval.run import identity
@@ -78,12 +79,13 @@ class LocalSource:
         if first is None:  # nothing is missing: no engine
             return
         taken: list[Job] = []
-        with BatchEngine(
+        with Engine(
             self._model,
             self._heads,
-            n_parallel=self._settings.n_parallel,
+            n_slots=self._settings.n_parallel,
             n_ctx=self._n_ctx,
             n_threads=self._n_threads,
+            share_prompts=True,
         ) as engine:
             for number, reply in engine.run(self._requests(chain([first], jobs), taken)):
                 yield self._answer(*taken[number], reply)
@@ -93,7 +95,7 @@ class LocalSource:
         for problem, sample in jobs:
             taken.append((problem, sample))
             params = self._params(seed_of(self._settings.seed, problem.id, sample))
-            yield Request(self._prompts[problem.id], params, self._settings.max_tokens)
+            yield Request(self._prompts[problem.id], params, self._settings.max_tokens, share_prompt=True)
 
     def _params(self, seed: int) -> SamplingParams:
         mode = "both" if self._heads else "none"

@@ -133,7 +133,8 @@ def _library_version() -> str:
 
 
 _PROBE = """
-from autodeco_edge.engine.engine import Engine, demo_model
+from autodeco_edge.engine.engine import Engine
+from autodeco_edge.engine.pairing import demo_model
 engine = Engine(demo_model(), heads=None, n_ctx=128, extra_buffers=True)
 engine.prefill(list(range(64)))
 """

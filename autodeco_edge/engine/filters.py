@@ -18,11 +18,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import llama_cpp
 
-from ..errors import FormatError, MissingInputError, UsageError, check_range
+from ..errors import FormatError, UsageError, check_range
+from ..io.reading import check_text, read_text
 from .model import Model
 from .schema import schema_grammar
 
@@ -138,13 +138,10 @@ def _captured_stderr() -> Iterator[list[str]]:
 
 def read_text_or_file(value: str, is_text: Callable[[str], bool], what: str) -> str:
     """``value`` itself where it looks like the text, else the file of that name. Raises MissingInputError."""
+    value = value.removeprefix("\ufeff")
     if is_text(value):
-        return value
-    try:
-        return Path(value).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MissingInputError(f"{what} {value}: cannot be read ({reason}); give a file or the text itself") from None
+        return check_text(value, what)
+    return read_text(value, f"give {what} a file or the text itself", limit=2**24, streams=True)
 
 
 def read_grammar(grammar: str | os.PathLike[str] | None, json_schema: str | os.PathLike[str] | None) -> str | None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -21,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.engine import check_heads, open_heads
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import Heads
 from ..errors import NoHeadsError, UsageError, check_range
 from ..io.atomic import atomic_write
+from ..io.printing import say as _say
 from ..records import RecordFile
 from ..tasks import MANY_ANSWERS, NAMES, Problem, Task, Verifier, load_task
 from . import methods as methods_of
@@ -248,7 +248,3 @@ def identity(path: Path) -> str:
         file.seek(max(0, size - PORTION))
         digest.update(file.read(PORTION))
     return f"{path.name} {size} {digest.hexdigest()[:16]}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

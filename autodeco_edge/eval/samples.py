@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from ..engine.batch import BatchEngine, Reply, Request
+from ..engine.engine import Engine
+from ..engine.generation import Reply, Request
 from ..engine.model import Model
 from ..engine.sampler import Heads
+from ..engine.strategies import StockStrategy
 from ..errors import ContextOverflowError, UsageError
 from ..records import RecordFile
 from ..tasks import DEMO, Problem, Verifier
@@ -84,7 +86,7 @@ class Drawer:
         self.verifier = verifier
         self.seed = seed
         self._prompts: dict[str, tuple[int, ...]] = {}
-        self._engine: BatchEngine | None = None
+        self._engine: Engine | None = None
         self._engine_for = None
 
     def draw(
@@ -120,7 +122,10 @@ class Drawer:
         """Replies to (problem, number of the draw), unjudged, as they end."""
         engine = self._engine_of(method, self._context([problem for problem, _ in jobs]))
         requests = (
-            Request(self.prompt(p), method.seeded(seed_of(self.seed, p.id, k)), self.limits.max_tokens) for p, k in jobs
+            Request(
+                self.prompt(p), method.seeded(seed_of(self.seed, p.id, k)), self.limits.max_tokens, share_prompt=True
+            )
+            for p, k in jobs
         )
         for number, reply in engine.run(requests):
             yield *jobs[number], reply
@@ -168,19 +173,20 @@ class Drawer:
         longest = max(len(self.prompt(problem)) for problem in problems)
         return self.limits.n_ctx or min(self.model.n_ctx_train, longest + self.limits.max_tokens)
 
-    def _engine_of(self, method: Method, n_ctx: int) -> BatchEngine:
+    def _engine_of(self, method: Method, n_ctx: int) -> Engine:
         """One engine at a time: other heads, llama.cpp's samplers and longer prompts need a context of their own."""
         heads = self.heads[method.heads if method.uses_heads else ""]
         if self._engine is None or self._engine_for != (heads, method.stock) or self._engine.n_ctx < n_ctx:
             self.close()
             limits = self.limits
-            self._engine = BatchEngine(
+            self._engine = Engine(
                 self.model,
                 heads,
-                n_parallel=limits.n_parallel,
+                n_slots=limits.n_parallel,
                 n_ctx=n_ctx,
                 n_threads=limits.n_threads,
-                stock=method.stock,
+                strategy=StockStrategy(method.stock) if method.stock else None,
+                share_prompts=True,
             )
             self._engine_for = heads, method.stock
         return self._engine

@@ -9,7 +9,6 @@ and judges with samples.py; a run that was killed goes on where it stopped.
 from __future__ import annotations
 
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -19,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.engine import check_heads, open_heads
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..errors import NoHeadsError, UsageError, check_range
 from ..io.atomic import atomic_write
+from ..io.printing import say
 from ..records import RecordFile
 from ..tasks import Problem, Verifier, load_task
 from ..tasks.commands import SETS, with_command
@@ -111,7 +111,7 @@ def _draw(
     with RecordFile(config.output / "samples" / f"{name}.jsonl", head, resume=True) as file:
         n_before = len(file.rows)
         samples = list(drawer.draw(HEADS, problems, config.samples, file))
-        print(f"{name}: {len(samples)} samples, {len(file.rows) - n_before} new", file=sys.stderr, flush=True)
+        say(f"{name}: {len(samples)} samples, {len(file.rows) - n_before} new")
     return samples
 
 

@@ -32,6 +32,7 @@ from ..gguf.keys import (
     features_of_width,
 )
 from ..io.atomic import atomic_write
+from ..io.reading import read_json
 from .modules import AutoDecoHeads
 
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
@@ -228,10 +229,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     file = (path if path.is_dir() else path.parent) / "config.json"
     if not file.is_file():
         return {}
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise FormatError(f"{file}: not valid JSON ({error}); remove it or download it again") from error
+    config = read_json(file, "remove it or download it again", lenient=True)
     if not isinstance(config, dict):
         raise FormatError(f"{file}: expected a JSON object, got {type(config).__name__}")
     return config

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import UsageError
+from ..io.printing import safe_line, say
 from .totals import Metrics
 
 
@@ -51,9 +52,9 @@ class RunProgress:
 
     def say(self, line: str) -> None:
         if self._bar:
-            self._bar.console.print(line, markup=False)
+            self._bar.console.print(safe_line(line), markup=False)
         elif self._speaks:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     def start(self, step: int, n_steps: int) -> None:
         """The steps begin, with ``step`` of them done before."""

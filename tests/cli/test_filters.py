@@ -9,8 +9,9 @@ from collections import Counter
 import jsonschema
 import pytest
 
-from autodeco_edge.engine.engine import Engine, demo_model
+from autodeco_edge.engine.engine import Engine
 from autodeco_edge.engine.filters import FilterParams, read_grammar
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.engine.sampler import SamplingParams
 from autodeco_edge.engine.schema import schema_grammar
 from autodeco_edge.errors import FormatError, MissingInputError, UsageError
@@ -32,8 +33,10 @@ def demo():
 
 
 def reply(engine: Engine, filters: FilterParams, *, seed: int = 1, n: int = 4000, **params) -> tuple[str, list]:
-    engine.set_filters(filters.build(engine.model))
-    steps = list(engine.generate(engine.model.tokenize("hello"), SamplingParams(seed=seed, **params), max_tokens=n))
+    params, filters = SamplingParams(seed=seed, **params), filters.build(engine.model)
+    generation = engine.generate(engine.model.tokenize("hello"), params, max_tokens=n, filters=filters)
+    steps = list(generation)
+    engine.last_finish_reason = generation.finish_reason
     return engine.model.detokenize([s.id for s in steps]).decode("utf-8", "replace"), steps
 
 
@@ -84,7 +87,7 @@ def test_random_schemas_are_always_obeyed_and_the_heads_report(demo):
         schema = random_schema(rng)
         kinds.update(key for key in ("enum", "const", "anyOf", "array", "pattern") if key in json.dumps(schema))
         text, steps = reply(demo, FilterParams(grammar=schema_grammar(json.dumps(schema))), seed=seed)
-        assert demo.finish_reason == "stop", schema
+        assert demo.last_finish_reason == "stop", schema
         jsonschema.validate(json.loads(text), schema)
         assert all(0 < s.temperature < 2 and 0 < s.top_p < 1 for s in steps)
         assert all(s.temperature_eff == s.temperature and s.top_p_eff == s.top_p for s in steps)
@@ -137,7 +140,7 @@ def test_other_schemas_are_obeyed(demo, schema):
     checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
     for seed in range(5):
         text, _ = reply(demo, FilterParams(grammar=schema_grammar(json.dumps(schema))), seed=seed, n=300)
-        if demo.finish_reason == "stop":
+        if demo.last_finish_reason == "stop":
             checker.validate(json.loads(text))
         else:
             assert schema in (True, {}) or "object" in json.dumps(schema), "only these have no largest length"

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from autodeco_edge.engine.engine import demo_model
 from autodeco_edge.engine.model import Model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.tasks import Verifier, load_task
 from autodeco_edge.text.chat import render
 from tests.collect.conftest import LOCAL, last_line, lines, run, start

@@ -113,7 +113,7 @@ def test_bases_that_are_refused(tmp_path, checkpoint, base):
     write_heads(checkpoint, tmp_path / "heads.gguf")
     refused(tmp_path, checkpoint, tmp_path / "heads.gguf", FormatError, "general.type is 'adapter', not a model")
     split = make_base(tmp_path / "split.gguf", extra=lambda w: w.add_uint16("split.count", 3))
-    refused(tmp_path, checkpoint, split, FormatError, "llama-gguf-split --merge")
+    refused(tmp_path, checkpoint, split, FormatError, "part 1 of 3 of a split model, under another name")
     whole = make_base(tmp_path / "whole.gguf", extra=lambda w: w.add_uint16("split.count", 1))
     merge_single_file(checkpoint, whole, tmp_path / "fine.gguf")
     refused(tmp_path, checkpoint, make_base(tmp_path / "n.gguf", n_embd=32), MismatchError, "hidden size 32")

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 
 from autodeco_edge.engine import cpu
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.pairing import demo_model
 
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGILL)"
 LIVES = "pass"

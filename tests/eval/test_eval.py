@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from autodeco_edge import Engine, SamplingParams
-from autodeco_edge.engine.engine import demo_model
 from autodeco_edge.engine.model import Model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.eval.methods import method
 from autodeco_edge.eval.samples import Drawer, Limits, seed_of
 from autodeco_edge.tasks import Verifier, load_task

@@ -136,7 +136,7 @@ def test_a_sampler_that_is_not_ours_is_refused(kind):
     step = _native.Step()
     assert lib.autodeco_sampler_status(handle, text, n) == Status.ARGUMENT
     assert text.value
-    assert lib.autodeco_sampler_sample(handle, handle, None, step, text, n) == Status.ARGUMENT
+    assert lib.autodeco_sampler_sample(handle, handle, None, -1, step, text, n) == Status.ARGUMENT
     assert lib.autodeco_sampler_init_draw(handle) is None
     assert lib.autodeco_sampler_get_steps(handle, step, 1) == 0
     assert lib.autodeco_sampler_n_fallbacks(handle) == lib.autodeco_sampler_memory(handle) == 0
@@ -202,7 +202,7 @@ def test_a_chain_without_the_sampler_is_a_bypass(letters, heads):
     ctx, _keep = make_context(model, attached.chain)
     assert llama_cpp.llama_decode(ctx, llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 1)(1), 1)) == 0
     step, (text, n) = _native.Step(), err()
-    assert lib.autodeco_sampler_sample(ours._smpl, attached.chain, ctx, step, text, n) == Status.BYPASSED
+    assert lib.autodeco_sampler_sample(ours._smpl, attached.chain, ctx, -1, step, text, n) == Status.BYPASSED
     llama_cpp.llama_free(ctx)
     ours.close()
     attached.close()

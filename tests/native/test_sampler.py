@@ -222,7 +222,7 @@ def test_a_model_that_gives_nan_has_no_logit(tmp_path, heads, cpu_draw):
     ctx, _keep = make_context(model, sampler.chain)
     assert llama_cpp.llama_decode(ctx, llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 1)(1), 1)) == 0
     step, text = _native.Step(), ctypes.create_string_buffer(256)
-    assert lib.autodeco_sampler_sample(sampler._smpl, sampler.chain, ctx, step, text, 256) == Status.NO_LOGIT
+    assert lib.autodeco_sampler_sample(sampler._smpl, sampler.chain, ctx, -1, step, text, 256) == Status.NO_LOGIT
     assert b"no finite logit" in text.value
     llama_cpp.llama_free(ctx)
     sampler.close()
@@ -238,9 +238,9 @@ def test_a_filter_that_masks_everything_has_no_logit(letters, heads):
     ctx, _keep = make_context(model, sampler.chain)
     assert llama_cpp.llama_decode(ctx, llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 1)(1), 1)) == 0
     step, text = _native.Step(), ctypes.create_string_buffer(256)
-    assert lib.autodeco_sampler_sample(sampler._smpl, sampler.chain, ctx, step, text, 256) == Status.NO_LOGIT
+    assert lib.autodeco_sampler_sample(sampler._smpl, sampler.chain, ctx, -1, step, text, 256) == Status.NO_LOGIT
     # a second draw of the same row finds none left
-    assert lib.autodeco_sampler_sample(sampler._smpl, sampler.chain, ctx, step, text, 256) == Status.NO_LOGIT
+    assert lib.autodeco_sampler_sample(sampler._smpl, sampler.chain, ctx, -1, step, text, 256) == Status.NO_LOGIT
     llama_cpp.llama_free(ctx)
     sampler.close()
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from autodeco_edge.convert.base import open_base
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.errors import FormatError, MismatchError, UsageError
 from autodeco_edge.text.chat import CHATML
 from autodeco_edge.train.backbone import HuggingFaceBackbone

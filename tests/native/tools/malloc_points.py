@@ -138,7 +138,7 @@ def decoding(cpu_draw: bool, logprob: bool):
         for token in range(3):
             if status == Status.OK:
                 llama_cpp.llama_decode(ctx, llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 1)(token), 1))
-                status = lib.autodeco_sampler_sample(smpl, chain, ctx, out, ERR, len(ERR))
+                status = lib.autodeco_sampler_sample(smpl, chain, ctx, -1, out, ERR, len(ERR))
         llama_cpp.llama_free(ctx)
         llama_cpp.llama_sampler_free(chain)
         return status
