@@ -134,7 +134,7 @@ def test_millions_of_empty_strings_in_a_sparse_file(tmp_path, n_keys):
         f.truncate(f.tell())
     assert path.stat().st_blocks * 512 < 1 << 20, "the file system keeps holes"
     status, message, took = load(path)
-    assert took < 2, message
+    assert took < 5, message  # 0.1 s on a quiet machine
     assert status == (Status.NO_HEADS if n_keys == 1 else Status.FORMAT)
     assert n_keys == 1 or "text in the header" in message
 
@@ -150,7 +150,7 @@ def test_skipped_arrays_cost_a_read_each(tmp_path):
         f.truncate(f.tell())
     status, message, took = load(path)
     assert status == Status.NO_HEADS, message
-    assert took < 2
+    assert took < 5
 
 
 def test_terabytes_that_are_holes_ask_for_no_memory(tmp_path):

@@ -2,7 +2,7 @@
 
 Prints {scenario: [allocations, statuses seen]} as JSON. A crash is a signal, which the test sees.
 
-    python malloc_points.py FAILING_CALLS.SO MODEL HEADS SINGLE_FILE
+    python malloc_points.py FAILING_CALLS.SO MODEL HEADS SINGLE_FILE ALIGNED_HEADS
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ failing.failing_malloc_arm.argtypes = [ctypes.c_long, ctypes.c_bool]
 failing.failing_malloc_disarm.restype = ctypes.c_long
 failing.failing_reads_arm.restype = ctypes.c_long
 failing.failing_reads_arm.argtypes = [ctypes.c_long, ctypes.c_int]
-MODEL, HEADS, SINGLE = sys.argv[2:5]
+MODEL, HEADS, SINGLE, ALIGNED = sys.argv[2:6]
 ERR = ctypes.create_string_buffer(512)
 
 
@@ -109,7 +109,11 @@ def cloning(cpu_draw: bool):
         llama_cpp.llama_sampler_accept(copy, 1)
         llama_cpp.llama_sampler_reset(copy)
         again = llama_cpp.llama_sampler_clone(copy)
-        seen = [status_of(member) for each in (copy, again) for member in members_of(each)]
+        members = [member for each in (copy, again) for member in members_of(each)]
+        seen = [status_of(member) for member in members]
+        for member, status in zip(members, seen, strict=True):
+            name = llama_cpp.llama_sampler_name(as_sampler(member))
+            assert name.startswith(b"autodeco") and (status == Status.MEMORY) == (name == b"autodeco-no-memory")
         for each in (again, copy, chain):
             llama_cpp.llama_sampler_free(each)
         if Status.MEMORY in seen:  # a draw whose other half had no memory never ran
@@ -178,7 +182,7 @@ for name, scenario in SCENARIOS.items():
     assert scenario() == Status.OK, name
     for on in (False, True):
         result[f"{name}, {'and all behind' if on else 'one'}"] = run_all(scenario, on)
-for name, path in (("a heads file", HEADS), ("a single file", SINGLE)):
+for name, path in (("a heads file", HEADS), ("a single file", SINGLE), ("another alignment", ALIGNED)):
     for way, number in (("EIO", 0), ("EINTR", 1), ("short", 2), ("end", 3)):
         seen = []
         for n in range(1, 10_000):
