@@ -212,6 +212,14 @@ AUTODECO_API void                           autodeco_sampler_set_seed  (struct l
 AUTODECO_API uint64_t autodeco_sampler_get_position(const struct llama_sampler * smpl);
 AUTODECO_API void     autodeco_sampler_set_position(struct llama_sampler * smpl, uint64_t n_accepted);
 
+// ---- mask -------------------------------------------------------------------------------
+
+// A sampler between autodeco and autodeco-draw that takes every token away whose bit is 0 (token i: bit i % 32 of
+// word i / 32) or that the words do not reach. The words are borrowed: write them before each draw, and keep them
+// until the sampler is freed or given others. NULL, as after init, lets everything through. NULL from init: as above.
+AUTODECO_API struct llama_sampler * autodeco_mask_init(void);
+AUTODECO_API void                   autodeco_mask_set(struct llama_sampler * smpl, const uint32_t * words, int32_t n_words);
+
 // ---- reference maths (scalar, double accumulation; the oracle of every faster path) ---
 
 struct autodeco_stats {

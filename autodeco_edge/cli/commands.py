@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 HEADS = {"on": "both", "off": "none", "temp": "temp", "top-p": "top-p"}
 SETTABLE = (
     "temp", "top-p", "temp-range", "top-p-range", "min-p", "top-k", "repeat-penalty", "frequency-penalty",
-    "presence-penalty", "repeat-last-n", "heads-mode", "seed", "max-tokens", "stop", "grammar", "json-schema",
+    "presence-penalty", "repeat-last-n", "heads-mode", "seed", "max-tokens", "stop", "grammar", "json-schema", "regex",
     "color-by", "hide-thinking",
 )  # fmt: skip
+GRAMMARS = ("grammar", "json-schema", "regex")
 _KEYS = (
     'Keys: """ begins and ends several lines, Alt-Enter breaks a line, Tab completes, Up recalls, Ctrl-C stops a reply.'
 )
@@ -110,10 +111,9 @@ class Commands:
         if name not in SETTABLE or not value:
             raise UsageError(f"/set NAME VALUE, with NAME one of {', '.join(SETTABLE)}; got '{text}'")
         changed = changed_option(options, name, value.strip())
-        if name == "grammar":
-            changed = replace(changed, json_schema=None)
-        elif name == "json-schema":
-            changed = replace(changed, grammar=None)
+        if name in GRAMMARS:  # the last one counts
+            others = {key.replace("-", "_"): None for key in GRAMMARS if key != name}
+            changed = replace(changed, **others)
         self._session.set_options(changed)
         say(f"[{name}: {shown(name, changed)}]")
 

@@ -194,9 +194,10 @@ class _Lines(FileHistory):
 
 def _toolbar(session: Session) -> str:
     params, engine = session.params, session.engine
+    by = "" if session.plain else "x"  # factors of what the heads say
     return (
         f" context {session.n_used}/{engine.n_ctx} · heads {params.heads_mode if engine.heads else 'none'}"
-        f" · temp x{params.temperature:g} · top-p x{params.top_p:g} · seed {params.seed}"
+        f" · temp {by}{params.temperature:g} · top-p {by}{params.top_p:g} · seed {params.seed}"
     )
 
 

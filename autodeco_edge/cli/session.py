@@ -15,11 +15,13 @@ from ..io.printing import say, shows_unicode
 from ..io.reading import read_text
 from ..text.stream import StopStrings
 from .interrupts import Interrupts
+from .options import NEUTRAL
 from .screen import Screen, spark, write
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.generation import Generation
+    from ..engine.plain import PlainSampling
     from ..text.chat import Conversation
     from ..text.trace import Trace
     from .options import RunOptions
@@ -54,14 +56,28 @@ class Session:
     def set_options(self, options: RunOptions) -> None:
         """Takes effect with the next reply; nothing changes where one of them is refused."""
         options.check()
-        params = options.sampling()
-        filters = options.filters().build(self.engine.model)
-        self.filters = filters
+        plain = self._plain_sampling(options)
+        in_force = options.filled(plain.values) if plain else options.filled()
+        params = in_force.sampling()
+        filters = in_force.filters()
+        self.filters = filters.build(self.engine.model)
         if self.options is not None and options.seed == self.options.seed:
             params = replace(params, seed=self.params.seed)  # the turns go on counting
         self.options = options
+        self.in_force, self.plain = in_force, plain
         self.params = params
-        self.has_grammar = (options.grammar or options.json_schema) is not None
+        self.grammar = filters.grammar
+
+    def _plain_sampling(self, options: RunOptions) -> PlainSampling | None:
+        """Where no head is in force: what the model, or else llama.cpp, wants."""
+        from ..engine.plain import recommended
+
+        if self.engine.heads is not None and options.heads_mode != "none":
+            return None
+        plain = recommended(self.engine.model)
+        if plain.not_followed and self.options is None:
+            say(f"note: this model asks for {', '.join(plain.not_followed)} as well, which is not applied here")
+        return plain
 
     def next_seed(self) -> None:
         """A reply's random numbers start at 0, so each turn takes the next seed."""
@@ -191,10 +207,12 @@ class Session:
             say(
                 "warning: a head gave a value that is not finite; T = 1 or P = 1 was used instead (are the heads damaged?)"
             )
-        if summary["finish_reason"] != "length":
-            return
-        if self.has_grammar:
+        if summary["finish_reason"] == "length" and self.grammar:
             say("note: the reply ended before its grammar did; allow more tokens (-n, -c)")
+        elif self.grammar and self.grammar.schema and (complaint := self.grammar.schema.complaint(trace.text)):
+            say(f"note: the reply does not satisfy --json-schema: {complaint}")
+        elif summary["finish_reason"] != "length":
+            return
         elif len(trace.prompt_ids) + len(trace.records) >= self.engine.n_ctx:
             say(
                 f"note: the context of {self.engine.n_ctx} tokens is full; pass a larger -c, or /clear in a conversation"
@@ -217,8 +235,17 @@ class Session:
             parts.append(f"mean T {summary['mean_temperature']:.2f}")
         if summary["mean_top_p"] is not None:
             parts.append(f"mean P {summary['mean_top_p']:.2f}")
+        parts += self._without_heads(summary)
         parts.append(f"seed {summary['seed']}")
         return "[" + " · ".join(parts) + "]"
+
+    def _without_heads(self, summary: dict[str, Any]) -> list[str]:
+        """What was sampled with where a head is missing or switched off."""
+        if self.plain:
+            return [f"plain: {plain_words(self.in_force, self.options, self.plain)}"]
+        missing = {"T": summary["mean_temperature"], "P": summary["mean_top_p"]}
+        values = {"T": self.params.temperature, "P": self.params.top_p}
+        return [f"{n} {values[n]:.4g} (no head applied)" for n, mean in missing.items() if mean is None and self.last.records]
 
     @property
     def n_used(self) -> int:
@@ -227,6 +254,17 @@ class Session:
 
     def heads_line(self) -> str:
         return f"heads: {self.engine.heads.description}" if self.engine.heads else "no heads"
+
+
+def plain_words(in_force: RunOptions, asked: RunOptions, plain: PlainSampling) -> str:
+    """ "temp 0.5 (yours), top-k 40, top-p 0.95 (llama.cpp's defaults)": what does something, and who said so."""
+    by = {"yours": [], "the model's own": [], "llama.cpp's defaults": []}
+    for name, value in plain.values.items():
+        value = getattr(in_force, name)
+        if name == "temp" or (value != NEUTRAL[name] and in_force.temp > 0 and name != "repeat_last_n"):
+            who = "yours" if asked.given(name) else "the model's own" if name in plain.own else "llama.cpp's defaults"
+            by[who].append(f"{name.replace('_', '-')} {value:.4g}")
+    return ", ".join(f"{', '.join(words)} ({who})" for who, words in by.items() if words)
 
 
 def _line(record: dict[str, Any]) -> str:

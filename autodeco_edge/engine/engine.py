@@ -143,8 +143,10 @@ class Engine(Owner):
     def run(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
         """Draw a reply to each request; yields (number of the request, Reply) as they end, in any order.
 
-        Requests are taken when a slot is free. Raises what ``submit`` raises, and what a reply failed with.
+        Requests are taken when a slot is free. An engine that is idle starts from empty cells, so that the same requests
+        give the same replies to the bit whatever ran before. Raises what ``submit`` raises, and what a reply failed with.
         """
+        self._forget()
         source = enumerate(requests)
         active: dict[int, tuple[Generation, Reply]] = {}
         try:
@@ -162,6 +164,17 @@ class Engine(Owner):
         finally:
             for generation, _ in active.values():
                 generation.cancel()
+
+    def _forget(self) -> None:
+        """Empty cells, unless somebody else's reply is in them."""
+        self.native.check()
+        with self._lock:
+            self._reap()
+            if self.n_free == len(self._slots):
+                self._context.clear()
+                for slot in [*self._slots, *([self._store] if self._store else [])]:
+                    slot.tokens = []
+                    slot.free()
 
     @property
     def n_free(self) -> int:

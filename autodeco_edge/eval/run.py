@@ -25,6 +25,7 @@ from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import Heads
 from ..errors import NoHeadsError, UsageError, check_range
 from ..io.atomic import atomic_write
+from ..io.folder import output_folder, remove_remains
 from ..io.printing import say as _say
 from ..records import RecordFile
 from ..tasks import MANY_ANSWERS, NAMES, Problem, Task, Verifier, load_task
@@ -89,12 +90,18 @@ class EvalConfig:
 def evaluate(config: EvalConfig) -> dict[str, Any]:
     """Draw, judge and sum up; returns the report, which is also in OUT/report.json.
 
-    Raises UsageError, NoHeadsError (a method wants heads and there are none), what load_task, Model and Heads raise,
-    and what RecordFile raises.
+    Raises UsageError, NoHeadsError (a method wants heads and there are none), BusyError where another run has the
+    folder, what load_task, Model and Heads raise, and what RecordFile raises.
     """
     config.check()
+    with output_folder(config.output):
+        return _evaluate(config)
+
+
+def _evaluate(config: EvalConfig) -> dict[str, Any]:
     if not config.resume and (config.output / "samples").exists():
         raise UsageError(f"{config.output}: holds samples; pass --resume to go on with them, or choose another -o")
+    remove_remains(config.output, ("report.json",))
     task = load_task(config.task, limit=config.limit, count=config.count, split=config.split)
     with (
         Verifier(math_verify=config.math_verify) as verifier,

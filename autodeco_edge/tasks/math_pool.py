@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from ..errors import AutodecoError, check_range
 from ..io import child
+from ..io.interpreter import interpreter
 
 START_LIMIT_S = 120.0  # the import takes about a second, on a busy machine many
 MEMORY_BYTES = 2 << 30  # an answer such as 10^{10^{10}} takes all there is
@@ -34,9 +34,8 @@ class _Worker:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        # -P: neither the script's folder nor the working directory hides an installed module.
         limits = [os.getpid(), 2 * timeout_s, MEMORY_BYTES]
-        command = [sys.executable, "-P", child.__file__, str(_SCRIPT), *map(str, limits)]
+        command = interpreter(child.__file__, str(_SCRIPT), *map(str, limits))
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
         )

@@ -56,6 +56,13 @@ class RunProgress:
         elif self._speaks:
             say(line)
 
+    def warn(self, line: str) -> None:
+        """Said even where progress is silent."""
+        if self._speaks:
+            self.say(line)
+        elif self._accelerator.is_main_process:
+            print(line, file=sys.stderr, flush=True)
+
     def start(self, step: int, n_steps: int) -> None:
         """The steps begin, with ``step`` of them done before."""
         self._clock, self._n_tokens = time.monotonic(), 0

@@ -164,11 +164,13 @@ def test_heads_of_another_base_in_the_file(tmp_path, checkpoint, base):
 
 
 def test_stock_llama_cpp_gives_the_same_logits(tmp_path, checkpoint, base):
-    llama_cpp = pytest.importorskip("llama_cpp")
+    pytest.importorskip("llama_cpp")
+    from tests.support.stock import open_stock
+
     merge_single_file(checkpoint, base, tmp_path / "m.gguf", outtype="f32")
     logits = []
     for path in (base, tmp_path / "m.gguf"):
-        model = llama_cpp.Llama(str(path), n_ctx=32, n_threads=1, logits_all=True, verbose=False)
+        model = open_stock(path, n_ctx=32, logits_all=True)
         model.eval([1, 5, 9, 12])
         logits.append(model.scores[:4].copy())
         assert ("autodeco.format_version" in model.metadata) == (path != base)
