@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "coverage"
 # What reaches the sources and is quick at -O0: of the 10,000 distributions of test_kernels.py one part in ten.
-_FILES = ["corpus", "load_memory", "malloc", "arguments", "overflow", "refusals", "oracle", "batches", "sampler", "edges"]
+_FILES = ["corpus", "load_memory", "malloc", "arguments", "overflow", "refusals", "oracle", "batches", "sampler", "mask", "edges"]
 _KERNELS = [
     "test_every_kernel_keeps_and_draws_what_the_reference_does[0]",
     "test_every_kernel_evaluates_the_heads",

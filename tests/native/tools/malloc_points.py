@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import sys
 
 import llama_cpp
@@ -150,7 +151,27 @@ def decoding(cpu_draw: bool, logprob: bool):
     return run
 
 
+def masking() -> int:
+    """A mask cloned without memory allows nothing."""
+    smpl = lib.autodeco_mask_init()
+    if not smpl:
+        return Status.MEMORY
+    copy = llama_cpp.llama_sampler_clone(as_sampler(smpl))
+    keep = (llama_cpp.llama_token_data * 2)(*[(i, 1.0, 0.0) for i in range(2)])
+    array = llama_cpp.llama_token_data_array(keep, 2, -1, False)
+    again = llama_cpp.llama_sampler_clone(copy)
+    for each in (copy, again):
+        llama_cpp.llama_sampler_apply(each, ctypes.byref(array))
+    lib.autodeco_mask_set(ctypes.cast(copy, ctypes.c_void_p), None, 0)
+    for each in (again, copy, as_sampler(smpl)):
+        llama_cpp.llama_sampler_free(each)
+    seen = {candidate.logit for candidate in keep}
+    assert seen in ({1.0}, {-math.inf})
+    return Status.OK if seen == {1.0} else Status.MEMORY
+
+
 SCENARIOS = {
+    "mask": masking,
     "load a heads file": loading(HEADS),
     "load a single file": loading(SINGLE),
     "step": step,
