@@ -78,7 +78,6 @@ class Llama(llama_cpp.Llama):
         self.autodeco: Heads | None = None if unused else open_heads(heads, model_path)
         self.heads_mode = heads_mode
         self.steps: list[Step] = []
-        _check_options(kwargs)
         if self.autodeco:
             _refuse_unsupported(kwargs)
         try:
@@ -115,7 +114,7 @@ class Llama(llama_cpp.Llama):
 
     _model = _kept("_kept_model", lambda self, model: _Model.protect(model, self.native))
     _ctx = _kept("_kept_ctx")
-    _batch = _kept("_kept_batch")
+    _batch = _kept("_kept_batch", lambda self, batch: setattr(batch, "__class__", _Batch))
 
     def _init_sampler(self, **kwargs: Any):
         if kwargs.get("logits_processor") is not None:
@@ -291,8 +290,20 @@ class _Model(internals.LlamaModel):
             return method(check_id(token, self._n_vocab), *args)
 
 
-def _check_options(kwargs: dict[str, Any]) -> None:
-    """Raises UsageError for what llama.cpp would abort on."""
+class _Batch(internals.LlamaBatch):
+    """llama-cpp-python's batch, which writes into its arrays only where they are."""
+
+    def set_batch(self, batch: Sequence[int], *args: Any, **kwargs: Any) -> None:
+        self._check(0, len(batch))
+        super().set_batch(batch, *args, **kwargs)
+
+    def add_sequence(self, batch: Sequence[int], *args: Any, **kwargs: Any) -> None:
+        self._check(self.batch.n_tokens, len(batch))
+        super().add_sequence(batch, *args, **kwargs)
+
+    def _check(self, n_before: int, n: int) -> None:
+        if not 0 < n <= self._n_tokens - n_before:
+            raise UsageError(f"a batch of {n} tokens: allowed 1 to {self._n_tokens - n_before}; give other text")
 
 
 def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
