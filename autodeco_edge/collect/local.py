@@ -7,7 +7,6 @@ control tokens, as it has to be tokenised again, less the end marker.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ..engine.sampler import SamplingParams
 from ..errors import ContextOverflowError, NoHeadsError
 from ..eval.run import identity
 from ..eval.samples import seed_of
+from ..eval.schedule import group_size
 from ..tasks import Problem
 from ..text.chat import render
 from .chat_form import ChatForm
@@ -46,6 +46,8 @@ class LocalSource:
         n_threads: int = 0,
     ) -> None:
         self._settings, self._n_threads = settings, n_threads
+        self.n_together = group_size(settings.n_parallel)
+        self._engine: Engine | None = None
         self._model = Model(path)
         self._heads = open_heads(heads, path)
         if self._heads:
@@ -75,20 +77,20 @@ class LocalSource:
         }
 
     def answers(self, jobs: Iterator[Job]) -> Generator[Answer, None, None]:
-        first = next(jobs, None)
-        if first is None:  # nothing is missing: no engine
-            return
         taken: list[Job] = []
-        with Engine(
+        self._engine = self._engine or self._make_engine()
+        for number, reply in self._engine.run(self._requests(jobs, taken)):
+            yield self._answer(*taken[number], reply)
+
+    def _make_engine(self) -> Engine:
+        return Engine(
             self._model,
             self._heads,
             n_slots=self._settings.n_parallel,
             n_ctx=self._n_ctx,
             n_threads=self._n_threads,
             share_prompts=True,
-        ) as engine:
-            for number, reply in engine.run(self._requests(chain([first], jobs), taken)):
-                yield self._answer(*taken[number], reply)
+        )
 
     def _requests(self, jobs: Iterator[Job], taken: list[Job]) -> Iterator[Request]:
         """Requests in their order; ``taken`` gets the job of each."""
@@ -115,4 +117,6 @@ class LocalSource:
         return {"prompt": self._form.prompt(problem), "completion": text}
 
     def close(self) -> None:
+        if self._engine:
+            self._engine.close()
         self._model.close()

@@ -21,7 +21,7 @@ from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
 from .generation import Generation, Reply, Request, Timings, Work
 from .handle import Owner
-from .model import Model
+from .model import Model, check_id
 from .pairing import check_heads, open_heads
 from .sampler import Heads, SamplingParams, Step
 from .slots import Piece, Slot, divide
@@ -103,7 +103,11 @@ class Engine(Owner):
             states=needs.states,
             on_node=needs.on_node,
         )
-        of = f"{n_sequences} sequences of {self.n_ctx} tokens" if n_sequences > 1 else f"a context of {self.n_ctx} tokens"
+        of = (
+            f"{n_sequences} sequences of {self.n_ctx} tokens"
+            if n_sequences > 1
+            else f"a context of {self.n_ctx} tokens"
+        )
         return Context(self.model, params, of, "pass a smaller -c" + (", or fewer at once" if n_sequences > 1 else ""))
 
     # ---- requests --------------------------------------------------------------------
@@ -143,8 +147,10 @@ class Engine(Owner):
     def run(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
         """Draw a reply to each request; yields (number of the request, Reply) as they end, in any order.
 
-        Requests are taken when a slot is free. Raises what ``submit`` raises, and what a reply failed with.
+        Requests are taken when a slot is free. An engine that is idle starts from empty cells, so that the same requests
+        give the same replies to the bit whatever ran before. Raises what ``submit`` raises, and what a reply failed with.
         """
+        self._forget()
         source = enumerate(requests)
         active: dict[int, tuple[Generation, Reply]] = {}
         try:
@@ -163,6 +169,17 @@ class Engine(Owner):
             for generation, _ in active.values():
                 generation.cancel()
 
+    def _forget(self) -> None:
+        """Empty cells, unless somebody else's reply is in them."""
+        self.native.check()
+        with self._lock:
+            self._reap()
+            if self.n_free == len(self._slots):
+                self._context.clear()
+                for slot in [*self._slots, *([self._store] if self._store else [])]:
+                    slot.tokens = []
+                    slot.free()
+
     @property
     def n_free(self) -> int:
         """Slots that neither draw nor are spoken for by the queue."""
@@ -177,9 +194,8 @@ class Engine(Owner):
         self.native.check()
         if not request.prompt:
             raise UsageError("the prompt is empty; give at least one token")
-        bad = next((t for t in request.prompt if not 0 <= t < self.model.n_vocab), None)
-        if bad is not None:
-            raise UsageError(f"token id {bad}: allowed 0 to {self.model.n_vocab - 1}")
+        for token in request.prompt:
+            check_id(token, self.model.n_vocab)
         if len(request.prompt) >= self.n_ctx:
             raise ContextOverflowError(
                 f"the prompt has {len(request.prompt)} tokens, the context {self.n_ctx}; shorten it, or pass a larger -c "

@@ -1,8 +1,8 @@
 """What a user puts between the logits and the learned cut: grammar, bias, penalties and top-k.
 
-Owns their order and limits. They are llama.cpp's own
-samplers, appended to the chain behind the heads (``Sampler(filters=...)``); the heads never see what
-they do to the logits (semantics 3.2). Does not generate.
+Owns their order and limits. They are llama.cpp's own samplers, and the mask of a grammar (mask.py), appended to the
+chain behind the heads (``Sampler(filters=...)``); the heads never see what they do to the logits (semantics 3.2).
+Does not generate.
 
 Official order: grammar, logit bias, penalties, temperature, min-p, top-k, top-p. Here top-k comes before
 the temperature and min-p, which is the same set: none of the three changes the order of the tokens, and
@@ -11,20 +11,17 @@ min-p looks at the largest one only.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import llama_cpp
 
-from ..errors import FormatError, MissingInputError, UsageError, check_range
+from ..errors import UsageError, check_range
+from ..io.reading import check_text, read_text
+from .grammar import Grammar, is_lark
+from .mask import GrammarMask
 from .model import Model
-from .schema import schema_grammar
 
 Filter = Callable[[int], None]
 
@@ -34,7 +31,7 @@ _WHOLE_REPLY = 2**20  # llama.cpp itself takes -1 for no window at all
 @dataclass(frozen=True)
 class FilterParams:
     """
-    grammar            GBNF text, or None
+    grammar            a Grammar, GBNF or Lark text, or None
     logit_bias         token id to a number added to its logit
     repeat_penalty     > 1 divides the logits of tokens in the window (multiplies negative ones)
     frequency_penalty  subtracted once for every time a token stands in the window
@@ -45,7 +42,7 @@ class FilterParams:
     Raises UsageError outside the ranges.
     """
 
-    grammar: str | None = None
+    grammar: Grammar | str | None = None
     logit_bias: dict[int, float] = field(default_factory=dict)
     repeat_penalty: float = 1.0
     frequency_penalty: float = 0.0
@@ -68,12 +65,12 @@ class FilterParams:
         return penalties != (1.0, 0.0, 0.0) and self.repeat_last_n != 0
 
     def build(self, model: Model) -> tuple[Filter, ...]:
-        """The filters for a Sampler, none where everything is off. Raises FormatError for a wrong grammar,
-        UsageError for a token that the vocabulary does not have."""
+        """The filters for one Sampler, none where everything is off. Raises FormatError for a grammar that is
+        refused, UsageError for a token that the vocabulary does not have."""
         filters = []
         if self.grammar is not None:
-            check_grammar(model, self.grammar)
-            filters.append(_adder(lambda: _grammar(model, self.grammar)))
+            grammar = Grammar.from_text(self.grammar) if isinstance(self.grammar, str) else self.grammar
+            filters.append(GrammarMask(grammar, model, model.vocab))
         if self.logit_bias:
             filters.append(_bias(model, self.logit_bias))
         if self._penalised:
@@ -104,57 +101,29 @@ def _bias(model: Model, biases: dict[int, float]) -> Filter:
 # ---- grammars -------------------------------------------------------------------------------
 
 
-def _grammar(model: Model, text: str):
-    return llama_cpp.llama_sampler_init_grammar(model.vocab, text.encode(), b"root")
-
-
-def check_grammar(model: Model, text: str) -> None:
-    """Raises FormatError, with llama.cpp's own words, unless ``text`` is GBNF with a rule named root."""
-    with _captured_stderr() as words:
-        sampler = _grammar(model, text)
-    if not sampler:
-        reason = " ".join("".join(words).split()) or "llama.cpp gave no reason"
-        raise FormatError(f"the grammar was refused ({reason}); it needs GBNF with a rule named root")
-    llama_cpp.llama_sampler_free(ctypes.cast(sampler, llama_cpp.llama_sampler_p_ctypes))
-
-
-@contextlib.contextmanager
-def _captured_stderr() -> Iterator[list[str]]:
-    """What C code prints to stderr, as text in the list once the block ends: llama.cpp's grammar parser knows
-    no other way to say what is wrong."""
-    words: list[str] = []
-    sys.stderr.flush()
-    before = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            yield words
-        finally:
-            os.dup2(before, 2)
-            os.close(before)
-            file.seek(0)
-            words.append(file.read().decode("utf-8", "replace"))
-
-
 def read_text_or_file(value: str, is_text: Callable[[str], bool], what: str) -> str:
     """``value`` itself where it looks like the text, else the file of that name. Raises MissingInputError."""
+    value = value.removeprefix("\ufeff")
     if is_text(value):
-        return value
-    try:
-        return Path(value).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MissingInputError(f"{what} {value}: cannot be read ({reason}); give a file or the text itself") from None
+        return check_text(value, what)
+    return read_text(value, f"give {what} a file or the text itself", limit=2**24, streams=True)
 
 
-def read_grammar(grammar: str | os.PathLike[str] | None, json_schema: str | os.PathLike[str] | None) -> str | None:
-    """GBNF of --grammar or --json-schema, each a file or the text itself; None without either. Raises UsageError for both."""
-    if grammar is not None and json_schema is not None:
-        raise UsageError("--grammar and --json-schema exclude each other; choose one")
+def read_grammar(
+    grammar: str | os.PathLike[str] | None, json_schema: str | os.PathLike[str] | None, regex: str | None = None
+) -> Grammar | None:
+    """The grammar of --grammar or --json-schema, each a file or the text itself, or of --regex; None without any.
+
+    Raises UsageError for more than one, FormatError for what is refused.
+    """
+    if sum(given is not None for given in (grammar, json_schema, regex)) > 1:
+        raise UsageError("--grammar, --json-schema and --regex exclude each other; choose one")
     if grammar is not None:
-        return read_text_or_file(str(grammar), lambda s: "::=" in s, "--grammar")
+        return Grammar.from_text(read_text_or_file(str(grammar), lambda s: "::=" in s or is_lark(s), "--grammar"))
     if json_schema is not None:
-        return schema_grammar(
-            read_text_or_file(str(json_schema), lambda s: s.lstrip().startswith("{"), "--json-schema")
-        )
-    return None
+        return Grammar.from_schema(read_text_or_file(str(json_schema), _is_json, "--json-schema"))
+    return None if regex is None else Grammar.from_regex(regex)
+
+
+def _is_json(text: str) -> bool:
+    return text.lstrip().startswith(("{", "[", '"')) or text.strip() in ("true", "false", "null", "")

@@ -30,7 +30,9 @@ from llama_cpp import _internals as internals
 from ..errors import BusyError, UsageError
 from . import native as _native  # noqa: F401  loads libautodeco and installs the log before any model is opened
 from .cpu import extra_buffers_safe
+from .grammar import Grammar
 from .handle import Handle
+from .mask import GrammarMask
 from .model import check_id, check_iterable, metadata, token_bytes
 from .pairing import check_heads, open_heads
 from .sampler import Heads, Sampler, SamplingParams, Step
@@ -55,6 +57,11 @@ class Llama(llama_cpp.Llama):
     schemas apply before the cut, with T and P still from the heads. ``steps`` holds the Steps of the
     last generation.
 
+    ``grammar`` may be a LlamaGrammar, GBNF or Lark text, or a Grammar; ``response_format`` of a chat is
+    {"type": "text"}, {"type": "json_object"} with or without "schema", or the OpenAI API's
+    {"type": "json_schema", "json_schema": {"schema": ...}}. They are held to by llguidance, with heads and without;
+    a schema that cannot be is refused (FormatError).
+
     Raises UsageError for what cannot be combined with heads (mirostat, typical_p, logits_all,
     draft_model, embedding), and what Heads and Engine raise.
 
@@ -62,6 +69,8 @@ class Llama(llama_cpp.Llama):
     >>> llm = Llama("model.gguf", heads="heads.gguf")
     >>> llm("Once upon a time", max_tokens=16)["choices"][0]["text"]
     """
+
+    _failures: list[BaseException] = []  # of the mask in llama-cpp-python's own chain
 
     def __init__(
         self, model_path: str, *args: Any, heads: Any = "auto", heads_mode: str = "both", **kwargs: Any
@@ -120,7 +129,7 @@ class Llama(llama_cpp.Llama):
         if kwargs.get("logits_processor") is not None:
             kwargs["logits_processor"] = [self._as_callback(p) for p in kwargs["logits_processor"]]
         if self.autodeco is None:
-            return super()._init_sampler(**kwargs)
+            return super()._init_sampler(**_grammar_as_processor(self, kwargs))
         self.steps = []
         self._requires_eval = True  # an exact cache hit would return the token that the last chain drew
         chain = _Chain(weakref.proxy(self), **kwargs)
@@ -210,7 +219,10 @@ class Llama(llama_cpp.Llama):
                 )
             if self.n_tokens == 0:
                 raise UsageError("sample() needs the logits of an eval(); call that first")
-            return super().sample(*args, **kwargs)
+            token = super().sample(*args, **kwargs)
+            if self._failures:
+                raise self._failures.pop(0)
+            return token
 
     def set_seed(self, seed: int | None) -> None:
         """As inherited; -1 and None = random."""
@@ -360,10 +372,64 @@ def _in_turn(name: str):
     return method
 
 
+def _with_response_format(inherited):
+    """create_chat_completion, with the schema of a response format as a grammar of ours."""
+    signature = inspect.signature(inherited)
+
+    @functools.wraps(inherited)
+    def method(self, *args, **kwargs):
+        given = signature.bind(self, *args, **kwargs).arguments
+        grammar = grammar_of_format(given.get("response_format"))
+        if grammar is not None:
+            if given.get("grammar") is not None:
+                raise UsageError("grammar and response_format exclude each other; give one")
+            extra = given.pop("kwargs", {})
+            return inherited(**{**given, **extra, "response_format": None, "grammar": grammar})
+        return inherited(self, *args, **kwargs)
+
+    return method
+
+
 for _name in ("__call__", "create_completion", "create_chat_completion", "generate"):
     setattr(Llama, _name, _with_neutral_defaults(_name))
 for _name in ("reset", "embed", "save_state", "load_state"):
     setattr(Llama, _name, _in_turn(_name))
+Llama.create_chat_completion = _with_response_format(Llama.create_chat_completion)
+
+
+def grammar_of_format(form: Any) -> Grammar | None:
+    """The grammar of a ``response_format``; None for text. Raises UsageError for another form, FormatError for its schema."""
+    kind = form.get("type") if isinstance(form, dict) else None
+    if form is None or kind == "text":
+        return None
+    if kind == "json_object":
+        return Grammar.from_schema(_schema(form, "schema", {"type": "object"}))
+    inner = form.get("json_schema") if kind == "json_schema" else None
+    if isinstance(inner, dict) and "schema" in inner:
+        return Grammar.from_schema(_schema(inner, "schema", None))
+    raise UsageError(
+        'response_format: allowed {"type": "text"}, {"type": "json_object", "schema": ...} and '
+        f'{{"type": "json_schema", "json_schema": {{"schema": ...}}}}; got {str(form)[:80]!r}'
+    )
+
+
+def _schema(form: dict[str, Any], key: str, default: Any) -> Any:
+    schema = form.get(key)
+    schema = default if schema is None else schema
+    if isinstance(schema, dict | bool):
+        return schema
+    raise UsageError(f"response_format: the schema is an object; got {str(schema)[:80]!r}")
+
+
+def grammar_of(given: Any) -> Grammar:
+    """What a caller may pass as ``grammar``. Raises UsageError for anything else, FormatError for one that is refused."""
+    if isinstance(given, Grammar):
+        return given
+    if isinstance(given, str):
+        return Grammar.from_text(given)
+    if isinstance(given, llama_cpp.LlamaGrammar):
+        return Grammar.from_text(given._grammar, given._root)
+    raise UsageError(f"grammar: a LlamaGrammar, GBNF or Lark text, or a Grammar; got {type(given).__name__}")
 
 
 class _Chain(internals.LlamaSampler):
@@ -424,10 +490,8 @@ def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]
     filters = []
     if kwargs.get("logits_processor") is not None:
         filters.append(_processors(llama, kwargs["logits_processor"], failures))
-    grammar = kwargs.get("grammar")
-    if grammar is not None:
-        source = grammar._grammar.encode(), grammar._root.encode()
-        filters.append(_adder(lambda: llama_cpp.llama_sampler_init_grammar(llama._model.vocab, *source)))
+    if kwargs.get("grammar") is not None:
+        filters.append(GrammarMask(grammar_of(kwargs["grammar"]), llama, llama._model.vocab))
     penalties = (
         kwargs.get("repeat_penalty", 1.0),
         kwargs.get("frequency_penalty", 0.0),
@@ -445,10 +509,35 @@ def _adder(make):
     def add(chain) -> None:
         smpl = make()
         if not smpl:
-            raise UsageError("the grammar or a penalty was refused by llama.cpp; check its syntax and range")
+            raise UsageError("a penalty was refused by llama.cpp; check its range")
         llama_cpp.llama_sampler_chain_add(chain, smpl)
 
     return add
+
+
+def _grammar_as_processor(llama: Llama, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments for llama-cpp-python's own chain, where the mask goes in as a logits processor: its chain is not ours to
+    add to. What the mask raises goes into ``llama._failures``, since ctypes would only print it."""
+    llama._failures = []
+    if kwargs.get("grammar") is None:
+        return kwargs
+    if llama.draft_model is not None:
+        raise UsageError("a grammar cannot be combined with draft_model here; leave one of them out")
+    mask = GrammarMask(grammar_of(kwargs["grammar"]), llama, llama._model.vocab)
+    seen: list[int] = []  # how many ids stood there at the last draw
+
+    def process(ids, scores):
+        try:
+            for token in ids[seen[-1] :] if seen else ():
+                mask.accept(int(token))
+            seen.append(len(ids))
+            mask.prepare()
+        except BaseException as error:
+            llama._failures.append(error)
+        return np.where(mask.allowed(len(scores)), scores, np.float32(-np.inf))
+
+    others = kwargs.get("logits_processor") or []
+    return {**kwargs, "grammar": None, "logits_processor": llama_cpp.LogitsProcessorList([*others, process])}
 
 
 def _processors(llama: Llama, processors, failures: list[BaseException]):

@@ -102,14 +102,16 @@ class Model(Owner):
     # ---- vocabulary ----------------------------------------------------------------
 
     def tokenize(self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
-        """Token ids of a text.
+        """Token ids of a text that goes on.
 
-        add_special    add what the tokenizer's own rule adds (BOS for some models)
+        add_special    BOS in front where the tokenizer's own rule adds one; never the EOS or SEP that some rules add
+                       behind, after which a model has nothing more to say
         parse_special  read control tokens written out in the text
 
         Raises UsageError for what is not text, and for a run of characters that the tokenizer would not survive.
         """
-        return self._tokenizer.encode(text, add_special, parse_special)
+        opening = [self.bos] if add_special and llama_cpp.llama_vocab_get_add_bos(self.vocab) and self.bos >= 0 else []
+        return opening + self._tokenizer.encode(text, False, parse_special)
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """Bytes of one token; control tokens are empty unless ``special``. Raises UsageError for an id outside

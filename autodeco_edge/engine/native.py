@@ -26,6 +26,8 @@ class Status(IntEnum):
     NOT_ATTACHED = 10
     NO_LOGIT = 11
     BYPASSED = 12
+    ARGUMENT = 13
+    IO = 14
 
 
 class HeadsMode(IntEnum):
@@ -105,6 +107,8 @@ _SIGNATURES = {
     "autodeco_sampler_set_seed": (None, [c_void_p, c_uint64]),
     "autodeco_sampler_get_position": (c_uint64, [c_void_p]),
     "autodeco_sampler_set_position": (None, [c_void_p, c_uint64]),
+    "autodeco_mask_init": (c_void_p, []),
+    "autodeco_mask_set": (None, [c_void_p, c_void_p, c_int32]),
     "autodeco_ref_uniform": (c_double, [c_uint64, c_uint64]),
     "autodeco_ref_stats": (c_bool, [_FLOATS, c_int32, c_float, POINTER(Stats)]),
     "autodeco_ref_forward": (c_bool, [c_void_p, _FLOATS, _FLOATS, c_int32, _FLOATS, _FLOATS, POINTER(Stats)]),

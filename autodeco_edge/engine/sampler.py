@@ -23,6 +23,7 @@ from ..errors import (
     MissingInputError,
     NoHeadsError,
     OutOfMemoryError,
+    StorageError,
     UsageError,
     check_range,
 )
@@ -39,6 +40,7 @@ _EXCEPTIONS = {
     Status.N_VOCAB: MismatchError,
     Status.MEMORY: OutOfMemoryError,
     Status.NO_NORM: MismatchError,
+    Status.IO: StorageError,
 }
 
 HEADS_MODES = {"both": HeadsMode.BOTH, "temp": HeadsMode.TEMP, "top-p": HeadsMode.TOP_P, "none": HeadsMode.NONE}
@@ -230,7 +232,8 @@ class Sampler(Owner):
     heads     Heads, or None: plain sampling with the same reports
     filters   callables ``add(chain_pointer)`` that append CPU samplers (grammar, penalties, ...);
               with any of them, or with cpu_draw, the heads run in the graph and the cut and the
-              draw on the CPU, behind the filters.
+              draw on the CPU, behind the filters. One with ``prepare``, ``accept`` and ``reset``
+              (GrammarMask) is called around each draw.
 
     A chain attaches once. A context that borrows it takes ``native`` among its needs: ``close`` then waits for it.
     """
@@ -254,6 +257,8 @@ class Sampler(Owner):
         needs = [heads.native] if heads else []
         self.native = Handle("the sampler", chain, llama_cpp.llama_sampler_free, needs=needs)
         self._add(self._smpl)  # first: only there can it read the logits' row
+        self._filters = filters  # kept alive: what they appended may point into them
+        self._guides = tuple(f for f in filters if hasattr(f, "prepare"))
         for add in filters:
             add(self.chain)
         if self.cpu_draw:
@@ -276,6 +281,8 @@ class Sampler(Owner):
         """Back to the first random number; filters forget what they accepted."""
         with self.native.call() as chain:
             llama_cpp.llama_sampler_reset(chain)
+        for guide in self._guides:
+            guide.reset()
 
     @property
     def position(self) -> int:
@@ -310,11 +317,15 @@ class Sampler(Owner):
         """
         if not ctx:
             raise UsageError("sampler: allowed a llama_context pointer; got none")
+        for guide in self._guides:
+            guide.prepare()
         with self.native.call() as chain:
             status = lib.autodeco_sampler_sample(self._smpl, chain, ctx, i_batch, self._raw, self._err, len(self._err))
             if status != Status.OK:
                 _check(status, self._err)
-            return _step(index, self._raw)
+        for guide in self._guides:
+            guide.accept(self._raw.token)
+        return _step(index, self._raw)
 
 
 def _row(name: str, values: np.ndarray, n: int | None) -> np.ndarray:

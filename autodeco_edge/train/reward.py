@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,9 +22,11 @@ import torch
 from ..engine.generation import Request
 from ..engine.sampler import SamplingParams
 from ..errors import AutodecoError, UsageError, check_range
+from ..io.folder import output_folder
+from ..io.printing import say as _say
 from ..tasks import NAMES, Problem, Verifier, load_task
 from ..text.chat import render
-from .checkpoint import autodeco_config, load_heads, output_folder, save_heads
+from .checkpoint import autodeco_config, load_heads, save_heads
 from .credit import advantages, n_distinct
 from .data import Sample
 from .gguf_backbone import GgufBackbone
@@ -106,8 +107,8 @@ class RewardRecord:
 def train_on_reward(config: RewardConfig) -> RewardRecord:
     """Train heads and save them to ``config.output``.
 
-    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError; AutodecoError when a
-    gradient is not finite, in which case nothing is saved and the last state stays.
+    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError; BusyError where
+    another run has the folder; AutodecoError when a gradient is not finite, in which case nothing is saved and the last state stays.
     """
     config.check()
     with output_folder(config.output), Verifier(math_verify=False) as verifier:
@@ -124,7 +125,7 @@ class RewardTrainer:
         split = {"split": "train", "count": N_PROBLEMS} if config.problems in NAMES else {}
         self.problems = load_task(config.problems, **split).problems
         self.file = StateFile(config.output, self._fingerprint(), RewardRecord)
-        (self.file.check if config.resume else self.file.refuse_unfinished)()
+        self._goes_on = self.file.goes_on(config.resume)
         self.backbone = GgufBackbone(config.model, config.threads)
         prompt = self._prompt(self.problems[0])
         self.backbone.load(torch.device("cpu"), [Sample(list(prompt), 1)])
@@ -142,7 +143,7 @@ class RewardTrainer:
 
     def run(self) -> RewardRecord:
         first, clock = 0, time.monotonic()
-        if self.config.resume:
+        if self._goes_on:
             state = self.file.load(self.heads, self.optimizer)
             first, self.record = state.step, state.record
             _say(f"resumed after step {first} of {self.config.steps}")
@@ -292,7 +293,3 @@ class RewardTrainer:
     def close(self) -> None:
         self._close_engine()
         self.backbone.close()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -85,7 +85,7 @@ SET = {
     "repeat-penalty": ("1.1", "1.1"), "frequency-penalty": ("0.1", "0.1"), "presence-penalty": ("0.1", "0.1"),
     "repeat-last-n": ("-1", "-1"), "heads-mode": ("temp", "temp"), "seed": ("7", "7"), "max-tokens": ("2", "2"),
     "stop": ("zz", "['zz']"), "grammar": ('root ::= "yes" | "no"', 'root ::= "yes" | "no"'),
-    "json-schema": ('{"enum": ["yes"]}', '{"enum": ["yes"]}'), "color-by": ("t", "t"), "hide-thinking": ("true", "true"),
+    "json-schema": ('{"enum": ["yes"]}', '{"enum": ["yes"]}'), "regex": ("[ab]{3}", "[ab]{3}"), "color-by": ("t", "t"), "hide-thinking": ("true", "true"),
 }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_set_takes_every_name(chat):
     terminal = chat("-n", "1")
     for name, (value, answer) in SET.items():
         terminal.command(f"/set {name} {value}", f"[{name}: {answer}]")
-    terminal.command("/set json-schema -", "[json-schema: -]")
+    terminal.command("/set regex -", "[regex: -]")
     assert terminal.say("hello")[2] == 7
     terminal.command("/set temp warm", "got 'warm'")
     terminal.command("/set temp -1", "temperature: allowed 0 to 100")
@@ -113,7 +113,7 @@ def test_commands_that_cannot_be_done(chat, tmp_path):
     terminal.command(f"/save {tmp_path}/nowhere/c.json", "cannot be created")
     terminal.command(f"/load {tmp_path}/nowhere.json", "cannot be read")
     (tmp_path / "text").write_text("text")
-    terminal.command(f"/load {tmp_path}/text", "not JSON")
+    terminal.command(f"/load {tmp_path}/text", "not valid JSON")
     assert terminal.say("hello")[0] > 0
     assert terminal.leave() == 0
 

@@ -1,4 +1,5 @@
-"""Grammar, schema, bias, penalties and top-k between the logits and the learned cut."""
+"""Grammar, schema, bias, penalties and top-k between the logits and the learned cut. What a schema or a grammar means is
+the business of tests/engine/test_grammar.py; here they are at work on a model."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ import pytest
 
 from autodeco_edge.engine.engine import Engine
 from autodeco_edge.engine.filters import FilterParams, read_grammar
+from autodeco_edge.engine.grammar import Grammar
 from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.engine.sampler import SamplingParams
-from autodeco_edge.engine.schema import schema_grammar
 from autodeco_edge.errors import FormatError, MissingInputError, UsageError
 
-N_SCHEMAS = 200
+N_SCHEMAS = 60
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +28,14 @@ def engine(letters):
 
 @pytest.fixture(scope="module")
 def demo():
-    """Trained, so that what it writes is UTF-8: a grammar is about characters, and random bytes are none."""
+    """Trained, so that its replies come to an end."""
     with Engine(demo_model(), n_ctx=4096, n_threads=1) as engine:
         yield engine
 
 
 def reply(engine: Engine, filters: FilterParams, *, seed: int = 1, n: int = 4000, **params) -> tuple[str, list]:
-    params, filters = SamplingParams(seed=seed, **params), filters.build(engine.model)
-    generation = engine.generate(engine.model.tokenize("hello"), params, max_tokens=n, filters=filters)
+    ids, params = engine.model.tokenize("hello"), SamplingParams(seed=seed, **params)
+    generation = engine.generate(ids, params, max_tokens=n, filters=filters.build(engine.model))
     steps = list(generation)
     engine.last_finish_reason = generation.finish_reason
     return engine.model.detokenize([s.id for s in steps]).decode("utf-8", "replace"), steps
@@ -86,40 +87,18 @@ def test_random_schemas_are_always_obeyed_and_the_heads_report(demo):
     for seed in range(N_SCHEMAS):
         schema = random_schema(rng)
         kinds.update(key for key in ("enum", "const", "anyOf", "array", "pattern") if key in json.dumps(schema))
-        text, steps = reply(demo, FilterParams(grammar=schema_grammar(json.dumps(schema))), seed=seed)
+        text, steps = reply(demo, FilterParams(grammar=Grammar.from_schema(schema)), seed=seed)
         assert demo.last_finish_reason == "stop", schema
         jsonschema.validate(json.loads(text), schema)
         assert all(0 < s.temperature < 2 and 0 < s.top_p < 1 for s in steps)
         assert all(s.temperature_eff == s.temperature and s.top_p_eff == s.top_p for s in steps)
-    assert min(kinds.values()) >= 10, "the generator makes every kind"
+    assert min(kinds.values()) >= 5, "the generator makes every kind"
 
 
 def test_without_the_grammar_it_is_no_json(engine):
     """The test above could fail: random letters are no JSON."""
     with pytest.raises(ValueError):
         json.loads(reply(engine, FilterParams(), n=50)[0])
-
-
-REFUSED = {
-    "": "not JSON", "[]": "a schema is an object", "3": "a schema is an object", '{"type": "nothing"}': "nothing",
-    '{"$ref": "#/nowhere"}': "points nowhere", '{"$ref": "http://x/y"}': "only references into",
-    '{"$ref": "#"}': "points at itself", '{"oneOf": [{}]}': "oneOf", '{"not": {}}': "not", '{"allOf": [{}, {}]}': "allOf",
-    '{"type": "number", "maximum": 3}': "maximum", '{"type": "integer", "minimum": 7}': "from 7 to None",
-    '{"type": "integer", "minimum": 5, "maximum": 4}': "from 5 to 4", '{"type": "integer", "multipleOf": 3}': "multipleOf",
-    '{"type": "string", "pattern": "a"}': "must begin", '{"type": "string", "pattern": "^.$"}': "any",
-    '{"type": "string", "pattern": "^(?=a)$"}': "assert", '{"type": "string", "pattern": "^[ -~]$"}': "includes a quote",
-    '{"type": "string", "pattern": "^\\\\n$"}': "needs an escape", '{"type": "string", "pattern": "^($"}': "pattern",
-    '{"type": "string", "minLength": 3, "maxLength": 2}': "at least 3", '{"type": "array", "uniqueItems": true}': "uniqueItems",
-    '{"type": "object", "required": ["a"]}': "without a schema", '{"type": "object", "patternProperties": {}}': "pattern",
-    '{"type": "string", "enum": [3]}': "no value", '{"anyOf": [], "type": "null"}': "type beside anyOf",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("schema, says", REFUSED.items())
-def test_schema_that_cannot_be_enforced_is_refused(schema, says):
-    with pytest.raises(FormatError, match="^the JSON schema (is not JSON|cannot be enforced)") as error:
-        schema_grammar(schema)
-    assert says in str(error.value) and "\n" not in str(error.value)
 
 
 OTHERS = [
@@ -135,15 +114,18 @@ OTHERS = [
 ]  # fmt: skip
 
 
+HAS_END = {"date", "date-time", "uuid", "integer", "enum", "maxItems"}
+
+
 @pytest.mark.parametrize("schema", OTHERS, ids=lambda s: json.dumps(s)[:40])
 def test_other_schemas_are_obeyed(demo, schema):
     checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
-    for seed in range(5):
-        text, _ = reply(demo, FilterParams(grammar=schema_grammar(json.dumps(schema))), seed=seed, n=300)
+    for seed in range(3):
+        text, _ = reply(demo, FilterParams(grammar=Grammar.from_schema(schema)), seed=seed, n=200)
         if demo.last_finish_reason == "stop":
             checker.validate(json.loads(text))
         else:
-            assert schema in (True, {}) or "object" in json.dumps(schema), "only these have no largest length"
+            assert not HAS_END.intersection(json.dumps(schema).split('"')), "only the others have no largest length"
 
 
 # ---- grammars ----------------------------------------------------------------------------------------
@@ -155,22 +137,65 @@ def test_grammar_is_enforced_anew_in_every_reply(engine):
     assert replies <= {"yes!", "no!"} and replies
 
 
-@pytest.mark.parametrize("grammar", ["root", "rot ::= [a]", "root ::= (", "root ::= nowhere"])
+@pytest.mark.parametrize("grammar", ["root", "rot ::= [a]", "root ::= (", "root ::= nowhere", "root ::= root"])
 def test_grammar_that_is_none(engine, grammar):
-    with pytest.raises(FormatError, match="^the grammar was refused"):
+    with pytest.raises(FormatError, match="^the grammar"):
         FilterParams(grammar=grammar).build(engine.model)
 
 
 def test_grammar_and_schema_as_text_or_file(tmp_path):
     (tmp_path / "g.gbnf").write_text('root ::= "a"')
     (tmp_path / "s.json").write_text('{"type": "null"}')
-    assert read_grammar('root ::= "a"', None) == read_grammar(str(tmp_path / "g.gbnf"), None) == 'root ::= "a"'
-    assert read_grammar(None, '{"type": "null"}') == read_grammar(None, str(tmp_path / "s.json"))
-    assert read_grammar(None, None) is None
+    assert read_grammar('root ::= "a"', None) == read_grammar(str(tmp_path / "g.gbnf"), None)
+    assert read_grammar(None, '{"type": "null"}').lark == read_grammar(None, str(tmp_path / "s.json")).lark
+    assert read_grammar(None, None) is None and read_grammar(None, None, "a").kind == "regular expression"
+    assert read_grammar('start: "a"', None).lark.endswith('start: "a"')
+    with pytest.raises(UsageError, match="exclude each other"):
+        read_grammar(None, "{}", "b")
     with pytest.raises(UsageError, match="exclude each other"):
         read_grammar("a", "b")
     with pytest.raises(MissingInputError, match="nowhere.gbnf: cannot be read"):
         read_grammar("nowhere.gbnf", None)
+
+
+def test_byte_tokens_make_whole_characters(engine, demo):
+    """Every reply of a model that writes bytes is UTF-8 and one of the two; with llama.cpp's sampler 14 of 60 were overlong."""
+    for one in (engine, demo):
+        params = FilterParams(grammar=Grammar.from_schema({"enum": ["🎉", "日本"]}))
+        one.set_filters(params.build(one.model))
+        for seed in range(60):
+            steps = list(one.generate(one.model.tokenize("x"), SamplingParams(seed=seed, temperature=3.0), max_tokens=60))
+            data = one.model.detokenize([s.id for s in steps])
+            assert data in ('"🎉"'.encode(), '"日本"'.encode()), seed
+
+
+def test_any_text_of_a_byte_model_is_utf8(engine):
+    """Random weights, four planes of Unicode."""
+    params = FilterParams(grammar=Grammar.from_regex("[^a-z]{40}"))
+    filters = params.build(engine.model)
+    for seed in range(20):
+        hot = SamplingParams(seed=seed, temperature=100.0)
+        steps = list(engine.generate(engine.model.tokenize("x"), hot, max_tokens=400, filters=filters))
+        assert len(engine.model.detokenize([s.id for s in steps]).decode()) == 40
+
+
+def test_heads_see_no_grammar(engine):
+    """T and P of the first token are those without one, to the bit; and what is drawn lies in the mask."""
+    _, free = reply(engine, FilterParams(top_k=10**6), n=1)
+    params = FilterParams(grammar='root ::= "zq" [xyz]')
+    text, bound = reply(engine, params, n=9)
+    assert (free[0].temperature, free[0].top_p) == (bound[0].temperature, bound[0].top_p)
+    assert text[:2] == "zq" and text[2] in "xyz" and len(text) == 3
+    assert bound[0].n_kept <= 2 and engine.last_finish_reason == "stop"
+
+
+def test_a_reply_that_was_left_in_the_middle(engine):
+    filters = FilterParams(grammar='root ::= "abcdef"').build(engine.model)
+    ids = engine.model.tokenize("x")
+    first = engine.generate(ids, SamplingParams(seed=1), max_tokens=3, filters=filters)
+    next(first), next(first)
+    first.close()
+    assert engine.model.detokenize([s.id for s in engine.generate(ids, SamplingParams(seed=2), filters=filters)]) == b"abcdef"
 
 
 # ---- bias, penalties, top-k --------------------------------------------------------------------------

@@ -91,6 +91,9 @@ def test_schema_grammar_and_bias(run):
     assert json.loads(whole["text"])["a"] in (1, 2)
     assert all(r["temperature"] and r["top_p"] for r in whole["tokens"])
     assert run("--grammar", 'root ::= "ok"').stdout == b"ok\n"
+    assert run("--regex", "^[0-4]{3}$").stdout.strip().decode().translate({ord(c): None for c in "01234"}) == ""
+    cut = run("--json-schema", schema, "--stop", "a").stderr
+    assert b"does not satisfy --json-schema: it is not JSON" in cut
     assert b"before its grammar did" in run("--grammar", 'root ::= "ok"', "-n", "1").stderr
     assert {r["id"] for r in steps(run("--logit-bias", "65=100", "-n", "5", "--jsonl"))[:-1]} == {65}
 
@@ -98,10 +101,14 @@ def test_schema_grammar_and_bias(run):
 @pytest.mark.parametrize(
     "args, code, says",
     [
-        (["--grammar", "root ::= ("], 65, "the grammar was refused (parse: error"),
+        (["--grammar", "root ::= ("], 65, 'the grammar was refused: line 1: expected ); got the end'),
         (["--grammar", "nowhere.gbnf"], 66, "cannot be read"),
         (["--json-schema", '{"not": {}}'], 65, "cannot be enforced"),
+        (["--json-schema", '{"required": true}'], 65, "required: True is not of type 'array'"),
+        (["--json-schema", '{"title": "\\ud83d"}'], 65, "surrogate"),
+        (["--regex", "(a"], 65, "the regular expression was refused"),
         (["--grammar", "root ::= x", "--json-schema", "{}"], 2, "exclude each other"),
+        (["--grammar", "root ::= x", "--regex", "a"], 2, "exclude each other"),
         (["--temp-range", "1"], 2, "expected LO:HI"),
         (["--temp-range", "2:1"], 2, "must not exceed"),
         (["--top-p-range", "0:2"], 2, "allowed 0 to 1"),

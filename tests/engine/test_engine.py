@@ -24,6 +24,7 @@ from autodeco_edge.errors import BusyError, ContextOverflowError, MismatchError,
 from autodeco_edge.gguf.reader import GGUFFile
 from autodeco_edge.spec import sampling
 from tests.support.letters import make_letters
+from tests.support.stock import StockLlama, open_stock
 
 PROMPT = "Once upon a time there was a fox who wanted to count all the stars."
 N_CTX = 256
@@ -56,11 +57,9 @@ def draw(engine: Engine, n: int = 48, prompt: str = PROMPT, **params) -> list[St
     return list(engine.generate(ids, SamplingParams(**params), max_tokens=n, stop_at_end=False))
 
 
-def stock(path, **options) -> llama_cpp.Llama:
+def stock(path, **options) -> StockLlama:
     """flash_attn: the kernel that the engine gets by default; another one differs in the last bits."""
-    return llama_cpp.Llama(
-        str(path), n_ctx=N_CTX, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False, **options
-    )
+    return open_stock(path, n_ctx=N_CTX, flash_attn=True, **options)
 
 
 def greedy_ids(llm: llama_cpp.Llama, prompt: list[int], n: int) -> list[int]:

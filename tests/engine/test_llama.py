@@ -10,15 +10,19 @@ import gc
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import llama_cpp
 import numpy as np
 import pytest
 
 import autodeco_edge
-from autodeco_edge.errors import AutodecoError, MismatchError, MissingInputError, UsageError
+from autodeco_edge.engine.grammar import Grammar
+from autodeco_edge.errors import AutodecoError, FormatError, MismatchError, MissingInputError, UsageError
 from tests.support.letters import make_letters
+from tests.support.stock import open_stock
 
+ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {"n_ctx": 256, "n_threads": 1, "n_threads_batch": 1, "verbose": False}
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
 
@@ -61,7 +65,7 @@ def ids_of(llm, **arguments) -> list[int]:
 # ---- one changed import line ----------------------------------------------------------------
 
 PROGRAM = """
-from {package} import Llama
+{line}
 import json, sys
 
 llm = Llama(model_path=sys.argv[1], n_ctx=256, n_threads=1, n_threads_batch=1, verbose=False)
@@ -73,9 +77,9 @@ print(json.dumps({{"shape": shape, "steps": len(getattr(llm, "steps", [])), "n":
 """
 
 
-def run_program(package: str, *args: str) -> dict:
+def run_program(line: str, *args: str) -> dict:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(package=package), *args], capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM.format(line=line), *args], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -83,7 +87,8 @@ def run_program(package: str, *args: str) -> dict:
 
 
 def test_one_changed_import_line(single):
-    before, after = run_program("llama_cpp", str(single)), run_program("autodeco_edge", str(single))
+    stock = f"import sys; sys.path.append({str(ROOT)!r}); from tests.support.stock import StockLlama as Llama"
+    before, after = run_program(stock, str(single)), run_program("from autodeco_edge import Llama", str(single))
     assert after["shape"] == before["shape"]
     assert (before["steps"], after["steps"], after["n"]) == (0, 8, 8)
 
@@ -182,7 +187,7 @@ def test_named_temperature_and_top_p_multiply(llm, how):
 
 
 def test_temperature_zero_is_stock_greedy(letters, llm):
-    stock = llama_cpp.Llama(str(letters.gguf), **OPTIONS)
+    stock = open_stock(letters.gguf, **OPTIONS)
     assert text_of(llm, temperature=0.0) == text_of(stock, temperature=0.0)
     assert {s.n_kept for s in llm.steps} == {1}
 
@@ -262,11 +267,34 @@ def test_grammar(llm, first_values):
     assert (llm.steps[0].temperature, llm.steps[0].top_p) == first_values
 
 
-def test_grammar_that_llama_cpp_refuses(llm):
-    grammar = llama_cpp.LlamaGrammar.from_string("root ::= (", verbose=False)
-    with pytest.raises(UsageError, match="grammar"):
-        llm("hello", max_tokens=2, grammar=grammar)
-    assert len(ids_of(llm)) == 24
+@pytest.mark.parametrize("grammar", ["root ::= (", "start: (", "root ::= nowhere", 5])
+def test_grammar_that_is_refused(llm, letters, grammar):
+    objects = [grammar]
+    if isinstance(grammar, str):
+        objects.append(llama_cpp.LlamaGrammar.from_string(grammar, verbose=False))
+    stock = open_llama(letters, heads=None)
+    for one in (llm, stock):
+        for given in objects:
+            with pytest.raises(AutodecoError, match="grammar") as error:
+                one("hello", max_tokens=2, grammar=given)
+            assert error.value.exit_code == (2 if grammar == 5 else 65)
+        assert text_of(one), "and the next call is as before"
+    stock.close()
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_grammars_of_every_kind(letters, heads):
+    """Text, a LlamaGrammar, Lark and an object of ours; with heads and in llama-cpp-python's own chain."""
+    llm = open_llama(letters) if heads else open_llama(letters, heads=None)
+    gbnf = 'root ::= ("yes" | "no") "!"'
+    for grammar in (gbnf, llama_cpp.LlamaGrammar.from_string(gbnf, verbose=False), 'start: ("yes" | "no") "!"',
+                    Grammar.from_regex("(yes|no)!")):  # fmt: skip
+        replies = {text_of(llm, grammar=grammar, seed=seed, temperature=2.0) for seed in range(12)}
+        assert replies and replies <= {"yes!", "no!"}
+        parts = llm("hello", max_tokens=24, seed=1, grammar=grammar, stream=True)
+        assert "".join(part["choices"][0]["text"] for part in parts) in ("yes!", "no!")
+    assert not set(text_of(llm, seed=1)) <= set("yesno!"), "and the next call is free"
+    llm.close()
 
 
 SCHEMA = {
@@ -288,11 +316,53 @@ def test_json_schema_on_a_real_vocabulary(qwen2):
     llm.close()
 
 
+FORMATS = [
+    {"type": "json_object", "schema": SCHEMA},
+    {"type": "json_schema", "json_schema": {"name": "person", "strict": True, "schema": SCHEMA}},
+]
+
+
+@pytest.mark.parametrize("heads", [True, False])
+@pytest.mark.parametrize("form", FORMATS, ids=lambda f: f["type"])
+def test_response_formats_of_both_apis(letters, form, heads):
+    llm = open_llama(letters, n_ctx=512, **({} if heads else {"heads": None}))
+    reply = llm.create_chat_completion(MESSAGES, max_tokens=300, seed=3, response_format=form, temperature=0.5)
+    value = json.loads(reply["choices"][0]["message"]["content"])
+    assert value["name"] in ("ann", "bob") and isinstance(value["adult"], bool)
+    assert reply["choices"][0]["finish_reason"] == "stop" and bool(llm.steps) == heads
+    assert all(0 < s.temperature < 2 and s.temperature_eff == np.float32(0.5) * np.float32(s.temperature) for s in llm.steps)
+    llm.close()
+
+
+def test_response_format_of_text_is_none(llm):
+    free = llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3)["choices"]
+    assert llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3, response_format={"type": "text"})["choices"] == free
+
+
+@pytest.mark.parametrize(
+    "form, error",
+    [
+        ({"type": "json_schema"}, UsageError), ({"type": "json_schema", "json_schema": {"name": "x"}}, UsageError),
+        ({"type": "json_schema", "json_schema": {"schema": 5}}, UsageError), ({"type": "xml"}, UsageError), ({}, UsageError),
+        ("json", UsageError), ({"type": ["text"]}, UsageError), ({"type": "json_object", "schema": "{}"}, UsageError),
+        ({"type": "json_object", "schema": {"not": {}}}, FormatError), ({"type": "json_object", "schema": {"type": 5}}, FormatError),
+        ({"type": "json_object", "schema": {"enum": [float("nan")]}}, FormatError),
+        ({"type": "json_object", "schema": {"enum": [{1, 2}]}}, FormatError),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_response_format_that_is_refused(llm, form, error):
+    with pytest.raises(error, match="response_format|schema"):
+        llm.create_chat_completion(MESSAGES, max_tokens=8, response_format=form)
+    with pytest.raises(UsageError, match="exclude each other"):
+        llm.create_chat_completion(MESSAGES, grammar='root ::= "a"', response_format=FORMATS[0])
+
+
 # ---- without heads ------------------------------------------------------------------------------
 
 
 def test_without_heads_it_is_stock(letters):
-    ours, stock = open_llama(letters, heads=None), llama_cpp.Llama(str(letters.gguf), **OPTIONS)
+    ours, stock = open_llama(letters, heads=None), open_stock(letters.gguf, **OPTIONS)
     for arguments in ({}, {"temperature": 1.5, "top_k": 100}, {"repeat_penalty": 1.3}, {"mirostat_mode": 2}):
         assert text_of(ours, **arguments) == text_of(stock, **arguments)
     assert (

@@ -1,0 +1,230 @@
+"""llama.cpp's GBNF to the Lark of llguidance, with the same sentences.
+
+Owns the reading of GBNF and its bounds. llguidance comes with a converter too: it makes a token of every rule that
+is a regular expression, and since tokens are greedy, `root ::= word "b"`, `word ::= [a-z]+` then has no sentence at
+all; it loses `\\u` escapes, and takes `&&` and `~~` in a class for operators. Here every token is one character, so
+that greed has nothing to choose from. Differences from llama.cpp: left recursion is allowed, and `!<token>` is not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from ..errors import FormatError
+
+MAX_TEXT = 2**18  # characters
+MAX_DEPTH = 100  # of parentheses
+MAX_RULES = 5000
+MAX_SYMBOLS = 20000  # characters, classes, references and groups
+MAX_REPEAT = 2000  # llama.cpp's own limit
+
+_ANY = r"/[\u{0}-\u{10FFFF}]/"
+_SPACE, _SPACES = re.compile(r"(?:[ \t]|#[^\r\n]*)*"), re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
+_NAME = re.compile(r"[a-zA-Z0-9-]+")
+_TOKEN = re.compile(r"<\[\d{1,9}\]>|<[^<>\[\]\s]+>")
+_TIMES = re.compile(r"\{\s*(\d{1,9})\s*(,?)\s*(\d{1,9})?\s*\}")
+_HEX = {"x": 2, "u": 4, "U": 8}
+_ESCAPES = {"t": "\t", "r": "\r", "n": "\n", **{c: c for c in '\\"[]-'}}
+
+
+def gbnf_to_lark(text: str, root: str = "root") -> str:
+    """Lark with the rule start for ``root``. Raises FormatError for what is no GBNF, or too large."""
+    if len(text) > MAX_TEXT:
+        raise FormatError(f"the grammar has {len(text)} characters; allowed {MAX_TEXT}")
+    reader = _Reader(text)
+    rules = reader.rules()
+    if root not in rules:
+        raise FormatError(f"the grammar has no rule named {root}; it needs GBNF with one (name ::= ...)")
+    missing = [name for name in reader.names if name not in rules]
+    if missing:
+        raise FormatError(f"the grammar names a rule that it does not have: {missing[0]}")
+    lines = [f"start: {reader.names[root]}", *(f"{reader.names[name]}: {body}" for name, body in rules.items())]
+    return "\n".join(lines) + "\n"
+
+
+class _Reader:
+    """One pass over the text. ``names``: every rule named so far, to its name in Lark."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._at, self._depth, self._symbols = text, 0, 0, 0
+        self.names: dict[str, str] = {}
+
+    def rules(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        self._skip(_SPACES)
+        while self._at < len(self._text):
+            name = self._match(_NAME, "the name of a rule")[0]
+            self._skip(_SPACE)
+            self._expect("::=")
+            self._skip(_SPACES)
+            self._lark_name(name)
+            found[name] = self._alternatives()
+            if self._peek() not in ("", "\r", "\n"):
+                raise self._error("the end of the rule")
+            self._skip(_SPACES)
+        return found
+
+    def _alternatives(self) -> str:
+        parts = [self._sequence()]
+        while self._peek() == "|":
+            self._at += 1
+            self._skip(_SPACES)
+            parts.append(self._sequence())
+        return " | ".join(parts)
+
+    def _sequence(self) -> str:
+        items: list[str] = []
+        while (item := self._item()) is not None:
+            self._skip(_SPACES if self._depth else _SPACE)
+            while times := self._repetition():
+                item = f"({item}){times}"
+                self._skip(_SPACES if self._depth else _SPACE)
+            items.append(item)
+        return " ".join(items) or '""'
+
+    def _item(self) -> str | None:
+        c = self._peek()
+        read = {'"': self._literal, "[": self._class, "(": self._group, ".": self._any, "<": self._token}.get(c)
+        if read is None and not _NAME.match(c):
+            return None
+        self._count(1)
+        return read() if read else self._lark_name(self._match(_NAME, "a name")[0])
+
+    # ---- items -------------------------------------------------------------------------------
+
+    def _literal(self) -> str:
+        self._at += 1
+        chars = []
+        while self._peek() != '"':
+            chars.append(self._char())
+        self._at += 1
+        self._count(len(chars))
+        return f"({' '.join(_literal(c) for c in chars)})" if chars else '""'
+
+    def _class(self) -> str:
+        self._at += 1
+        negated = self._take("^")
+        members = []
+        while self._peek() != "]":
+            low = high = self._char()
+            if self._peek() == "-" and self._text[self._at + 1 : self._at + 2] != "]":
+                self._at += 1
+                high = self._char()
+            if low > high:
+                raise self._error(f"a range upwards; it goes from U+{ord(low):04X} to U+{ord(high):04X}")
+            members.append(f"{_point(low)}-{_point(high)}")
+        self._at += 1
+        self._count(len(members))
+        if not members:
+            if negated:
+                return _ANY
+            raise self._error("characters between [ and ]")
+        return f"/[{'^' * negated}{''.join(members)}]/"
+
+    def _group(self) -> str:
+        self._at += 1
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise FormatError(f"the grammar nests parentheses deeper than {MAX_DEPTH}")
+        self._skip(_SPACES)
+        inside = self._alternatives()
+        self._expect(")")
+        self._depth -= 1
+        return f"({inside})"
+
+    def _any(self) -> str:
+        self._at += 1
+        return _ANY
+
+    def _token(self) -> str:
+        return self._match(_TOKEN, "a token, <[id]> or <text>")[0]
+
+    def _repetition(self) -> str:
+        c = self._peek()
+        if c in ("*", "+", "?"):
+            self._at += 1
+            return c
+        if c != "{":
+            return ""
+        low, comma, high = self._match(_TIMES, "{m}, {m,} or {m,n}").groups()
+        low, high = int(low), int(high) if high else None if comma else int(low)
+        if max(low, high or 0) > MAX_REPEAT or (high is not None and high < low):
+            raise self._error(f"a number of repetitions up to {MAX_REPEAT}, the smaller one first, before this")
+        return f"{{{low},{'' if high is None else high}}}"
+
+    def _char(self) -> str:
+        c = self._peek()
+        if c != "\\":
+            if not c:
+                raise self._error("a character")
+            self._at += 1
+            return c
+        kind = self._text[self._at + 1 : self._at + 2]
+        if kind in _HEX:
+            digits = self._text[self._at + 2 : self._at + 2 + _HEX[kind]]
+            if not re.fullmatch(f"[0-9a-fA-F]{{{_HEX[kind]}}}", digits) or not _is_character(int(digits, 16)):
+                raise self._error(f"\\{kind} and {_HEX[kind]} hexadecimal digits of a character")
+            self._at += 2 + _HEX[kind]
+            return chr(int(digits, 16))
+        if kind not in _ESCAPES:
+            raise self._error('an escape, one of \\n \\r \\t \\\\ \\" \\[ \\] \\- \\x \\u \\U')
+        self._at += 2
+        return _ESCAPES[kind]
+
+    # ---- the text ----------------------------------------------------------------------------
+
+    def _lark_name(self, name: str) -> str:
+        """Lark's rules are in lower case; the number keeps two names apart that differ in less."""
+        if name not in self.names:
+            if len(self.names) >= MAX_RULES:
+                raise FormatError(f"the grammar has more than {MAX_RULES} rules")
+            self.names[name] = f"r{len(self.names)}_{name.lower().replace('-', '_')}"
+        return self.names[name]
+
+    def _count(self, n: int) -> None:
+        self._symbols += n
+        if self._symbols > MAX_SYMBOLS:
+            raise FormatError(f"the grammar has more than {MAX_SYMBOLS} characters, classes and names in its rules")
+
+    def _peek(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+    def _take(self, c: str) -> bool:
+        found = self._peek() == c
+        self._at += found
+        return found
+
+    def _skip(self, pattern: re.Pattern[str]) -> None:
+        self._at = pattern.match(self._text, self._at).end()
+
+    def _match(self, pattern: re.Pattern[str], what: str) -> re.Match[str]:
+        found = pattern.match(self._text, self._at)
+        if not found:
+            raise self._error(what)
+        self._at = found.end()
+        return found
+
+    def _expect(self, text: str) -> None:
+        if not self._text.startswith(text, self._at):
+            raise self._error(text)
+        self._at += len(text)
+        self._skip(_SPACES if self._depth > 1 else _SPACE)
+
+    def _error(self, wanted: str) -> FormatError:
+        line = self._text.count("\n", 0, self._at) + 1
+        found = self._text[self._at : self._at + 20].split("\n")[0]
+        got = json.dumps(found, ensure_ascii=False) if found else "the end"
+        return FormatError(f"the grammar was refused: line {line}: expected {wanted}; got {got}")
+
+
+def _literal(c: str) -> str:
+    return json.dumps(c) if c.isascii() and c.isprintable() else f"/{_point(c)}/"
+
+
+def _point(c: str) -> str:
+    return f"\\u{{{ord(c):X}}}"
+
+
+def _is_character(code: int) -> bool:
+    return code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF

@@ -1,0 +1,183 @@
+"""What a reply may be: a JSON schema, a regular expression, GBNF or Lark, as one kind of object.
+
+Owns the reading of each kind, their bounds, and llguidance's refusals in one line. Knows no model: ``matcher`` takes
+a tokenizer (mask.py), and the mask over the tokens is made there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FormatError
+from .gbnf import MAX_DEPTH, MAX_TEXT, gbnf_to_lark
+from .json_references import deepest
+from .json_schema import Schema, refuse
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+MAX_REGEX = 2**14  # characters
+MAX_SYMBOLS = 20000  # of Lark
+MAX_CHAIN = 300  # rules within one another: 2,000 overflow the stack
+
+# Any tokenisation of what is allowed may come, and the model chooses: a forced stretch of bytes is not tokenised for it.
+_OPTIONS = '%llguidance {"no_forcing": true}\n'
+_DIRECTIVE = re.compile(r"%(llguidance|json)\s*(?=\{)")
+_LITERALS = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])*/')
+_SYMBOL, _NAME = re.compile(r"\w+|[^\w\s]"), re.compile(r"[A-Za-z_]\w*")
+_RULE = re.compile(r"(?m)^[ \t]*[?!]*([A-Za-z_]\w*)[^:\n|\"]*:")
+# As llama.cpp's own schemas have it: blanks without end are where a small model gets lost.
+_WHITESPACE = {"whitespace_pattern": r" |\n{1,2}[ \t]{0,20}"}
+_LIMITS = {"max_items_in_row": 10_000, "initial_lexer_fuel": 1_000_000, "step_lexer_fuel": 500_000, "max_lexer_states": 50_000, "max_grammar_size": 200_000}
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """lark: for llguidance; kind: as in "the <kind> was refused"; schema: of a JSON schema, for the check of a reply."""
+
+    lark: str
+    kind: str = "grammar"
+    schema: Schema | None = None
+
+    @classmethod
+    def from_text(cls, text: str, root: str = "root") -> Grammar:
+        """GBNF with a rule ``root``, or Lark with a rule start (name: ... in place of name ::= ...). Raises FormatError."""
+        _check_text(text, "the grammar")
+        return cls.from_lark(text) if is_lark(text) else cls(_bounded(gbnf_to_lark(text, root)))
+
+    @classmethod
+    def from_lark(cls, text: str) -> Grammar:
+        """Lark of llguidance. A %json in it is read as any other schema."""
+        if len(text) > MAX_TEXT:
+            raise FormatError(f"the grammar has {len(text)} characters; allowed {MAX_TEXT}")
+        _check_text(text, "the grammar")
+        return cls(_bounded(_directives(text)))
+
+    @classmethod
+    def from_regex(cls, pattern: str) -> Grammar:
+        """A regular expression that the whole reply matches, with or without ^ and $ around it."""
+        if len(pattern) > MAX_REGEX:
+            raise FormatError(f"the regular expression has {len(pattern)} characters; allowed {MAX_REGEX}")
+        _check_text(pattern, "the regular expression")
+        _check_nesting(pattern, "the regular expression")
+        inner = pattern.removeprefix("^")
+        if inner.endswith("$") and (len(inner) - len(inner[:-1].rstrip("\\"))) % 2 == 1:
+            inner = inner[:-1]
+        return cls(f"{_OPTIONS}start: TEXT\nTEXT: /{_one_line(inner)}/\n", "regular expression")
+
+    @classmethod
+    def from_schema(cls, source: str | Mapping[str, Any] | bool) -> Grammar:
+        """A JSON schema, as text or as the value itself."""
+        schema = Schema(source)
+        prepared = schema.prepared
+        if prepared is False:
+            raise refuse("false allows no value")
+        document = {**({} if prepared is True else prepared), "x-guidance": _WHITESPACE}
+        return cls(f"{_OPTIONS}start: %json {json.dumps(document)}\n", "JSON schema", schema)
+
+    def matcher(self, tokenizer: LLTokenizer) -> LLMatcher:
+        """Follows one reply. Raises FormatError with llguidance's own words."""
+        from llguidance import LLMatcher
+
+        matcher = LLMatcher(tokenizer, self.lark, log_level=0, limits=_limits())
+        if matcher.is_error():
+            raise self.refusal(matcher.get_error())
+        return matcher
+
+    def refusal(self, words: str) -> FormatError:
+        """llguidance's words in one line, with the keyword named where it names none."""
+        words = re.split(r"<state>|<backtrace>|<non-verbose/>|\n +1 \| %llguidance|\n  while processing", words)[0]
+        reason = " ".join(words.split())[:300] or "no reason given"
+        if reason.startswith("NoExtension"):
+            reason = "no text can follow here"
+        if self.schema is None:
+            return FormatError(f"the {self.kind} was refused ({reason})")
+        return refuse(_name_keyword(reason.split("failed to compile JSON schema: ")[-1], self.schema.document))
+
+
+def _bounded(lark: str) -> str:
+    """Lark with our options, once it is known that llguidance, which reads it by recursion, will get to its end."""
+    bare = _LITERALS.sub(" _ ", lark)
+    _check_nesting(bare, "the grammar")
+    if (n := len(_SYMBOL.findall(bare))) > MAX_SYMBOLS:
+        raise FormatError(f"the grammar has {n} names, literals and signs; allowed {MAX_SYMBOLS}")
+    heads = list(_RULE.finditer(bare))
+    ends = [head.start() for head in heads[1:]] + [len(bare)]
+    rules = {h[1]: _NAME.findall(bare, h.end(), end) for h, end in zip(heads, ends, strict=True)}
+    if deepest(rules, lambda name: [n for n in rules[name] if n in rules], str) > MAX_CHAIN:
+        raise FormatError(f"the grammar has rules that lead more than {MAX_CHAIN} deep")
+    return _OPTIONS + lark
+
+
+def _directives(text: str) -> str:
+    """Lark with its schemas checked, and without options of its own: forced tokens would need the model's tokenizer."""
+    parts, at = [], 0
+    for found in _DIRECTIVE.finditer(text):
+        if found.start() < at:
+            continue
+        try:
+            value, end = json.JSONDecoder().raw_decode(text, found.end())
+        except (ValueError, RecursionError):
+            raise FormatError(f"the grammar was refused: no JSON after %{found[1]}") from None
+        replacement = "" if found[1] == "llguidance" else f"%json {json.dumps(Schema(value).prepared)}"
+        parts += [text[at : found.start()], replacement]
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def is_lark(text: str) -> bool:
+    return re.search(r"(?m)^\s*(%llguidance\b|start\s*:(?!:))", text) is not None
+
+
+def _one_line(pattern: str) -> str:
+    """As it stands between the slashes of Lark."""
+    return re.sub(r"\\.|/|\n", lambda m: {"/": r"\/", "\n": r"\n"}.get(m[0], m[0]), pattern, flags=re.DOTALL)
+
+
+def _check_text(text: str, what: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise FormatError(f"{what} holds half of a surrogate pair, which no text can hold") from None
+
+
+def _check_nesting(text: str, what: str) -> None:
+    depth = 0
+    for c in text:
+        depth += (c in "([{") - (c in ")]}")
+        if depth > MAX_DEPTH:
+            raise FormatError(f"{what} nests parentheses deeper than {MAX_DEPTH}")
+
+
+@cache
+def _limits() -> Any:
+    from llguidance import LLParserLimits
+
+    return LLParserLimits(verbose_errors=False, **_LIMITS)
+
+
+# Refusals of llguidance that name a value and not its keyword.
+_PHRASES = {
+    "Resource": "$ref", "Pointer": "$ref", "$ref": "$ref", "range": "minimum, maximum", "regex": "pattern", "Unsatisfiable": "",
+}  # fmt: skip
+
+
+def _name_keyword(reason: str, document: Any) -> str:
+    keywords = sorted(_keywords(document))
+    if any(word in reason for word in keywords):
+        return reason
+    named = next((words for phrase, words in _PHRASES.items() if phrase in reason and words), ", ".join(keywords))
+    return f"{reason} [{named}]"
+
+
+def _keywords(value: Any) -> set[str]:
+    if isinstance(value, list):
+        return set().union(*map(_keywords, value))
+    if not isinstance(value, dict):
+        return set()
+    return value.keys() | set().union(*map(_keywords, value.values()))

@@ -1,0 +1,126 @@
+"""Where the `$ref`s of a JSON schema lead: bounds for what follows them with a stack or writes them out.
+
+llguidance follows references by recursion and writes out those that stand beside others (allOf, siblings), without
+a limit of its own: a chain of 1,500 ends the process, 40 doublings do not end. Owns those two limits and the refusal of
+references that lead back to themselves; what a reference means is llguidance's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+MAX_CHAIN = 400  # schemas within one another, references followed once each
+MAX_WRITTEN_OUT = 5000  # schemas that apply to one value at once
+_MAX_UNKNOWN = 20  # references by another document's name, which are not followed here
+
+MAPS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
+SINGLE = (
+    "items", "additionalItems", "additionalProperties", "not", "if", "then", "else", "contains", "propertyNames",
+    "unevaluatedItems", "unevaluatedProperties",
+)  # fmt: skip
+_IN_PLACE = ("allOf", "anyOf", "oneOf")
+
+
+def subschemas(schema: Any) -> Iterator[Any]:
+    """The schemas that stand directly in one, where the standard has them."""
+    if not isinstance(schema, dict):
+        return
+    for key, value in schema.items():
+        if key in MAPS:
+            yield from value.values()
+        elif key in LISTS or key in SINGLE:
+            yield from value if isinstance(value, list) else [value]
+
+
+def deepest(roots: Iterable[Any], inside: Callable[[Any], Sequence[Any]], key: Callable[[Any], Any]) -> int:
+    """How many nodes lie within one another, as far as a walk gets that goes into each once: by recursion, in either order."""
+    depths = [0]
+    for order in (list, lambda nodes: list(nodes)[::-1]):
+        seen, stack = set(), [(root, 1) for root in order(roots)]
+        while stack:
+            node, depth = stack.pop()
+            if key(node) not in seen:
+                seen.add(key(node))
+                depths.append(depth)
+                stack += [(one, depth + 1) for one in order(inside(node))]
+    return max(depths)
+
+
+def check_references(document: Any) -> str | None:
+    """What is wrong with the references of a schema that its metaschema accepts; None where nothing is."""
+    references = _References(document)
+    if references.n_unknown > _MAX_UNKNOWN:
+        return f"more than {_MAX_UNKNOWN} $ref by other names than # and a path in the schema"
+    if references.chain() > MAX_CHAIN:
+        return f"$ref leads more than {MAX_CHAIN} schemas deep"
+    return references.written_out()
+
+
+class _References:
+    def __init__(self, document: Any) -> None:
+        self._document = document
+        self._all = list(walk(document))
+        self._anchors = {f"#{s['$anchor']}": s for s in self._all if isinstance(s.get("$anchor"), str)}
+        self.n_unknown = sum("$ref" in s and self.target(s) is None for s in self._all)
+
+    def target(self, schema: Any) -> Any:
+        """What `$ref` points to; None for what cannot be followed here."""
+        ref = schema.get("$ref") if isinstance(schema, dict) else None
+        if not isinstance(ref, str) or not ref.startswith("#"):
+            return None
+        if ref in self._anchors:
+            return self._anchors[ref]
+        node = self._document
+        for part in unquote(ref[1:]).split("/")[1:]:
+            part = part.replace("~1", "/").replace("~0", "~")
+            if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+                node = node[int(part)]
+            elif isinstance(node, dict) and part in node:
+                node = node[part]
+            else:
+                return None
+        return node
+
+    def chain(self) -> int:
+        """The deepest that a walk gets which goes into each reference once."""
+
+        def inside(schema: Any) -> list[Any]:
+            return [one for one in (*subschemas(schema), self.target(schema)) if isinstance(one, dict)]
+
+        return deepest([self._document], inside, id)
+
+    def written_out(self) -> str | None:
+        sizes: dict[int, int] = {}
+
+        def size(schema: Any, above: tuple[int, ...]) -> int:
+            if not isinstance(schema, dict):
+                return 1
+            if id(schema) in above:
+                raise _Loop
+            if id(schema) not in sizes:
+                parts = [*(one for key in _IN_PLACE for one in schema.get(key, ())), self.target(schema)]
+                sizes[id(schema)] = 1 + sum(size(part, (*above, id(schema))) for part in parts if part is not None)
+            return sizes[id(schema)]
+
+        try:
+            largest = max((size(schema, ()) for schema in self._all), default=1)
+        except _Loop:
+            return "$ref leads back to itself"
+        return None if largest <= MAX_WRITTEN_OUT else f"$ref and allOf put {largest:.3g} schemas on one value; allowed {MAX_WRITTEN_OUT}"
+
+
+class _Loop(Exception):
+    pass
+
+
+def walk(document: Any) -> Iterator[dict[str, Any]]:
+    """Every schema in a schema that is an object, itself first."""
+    stack = [document]
+    while stack:
+        schema = stack.pop()
+        if isinstance(schema, dict):
+            yield schema
+            stack += subschemas(schema)

@@ -1,0 +1,338 @@
+"""A JSON schema that a user gives: read, checked, and made ready for llguidance.
+
+Owns the door in (size, depth, double keys, what is no schema), the refusals that llguidance would not make, and the
+check of a finished reply. llguidance refuses most of what it cannot enforce by its own words; here stands the rest:
+remarks and keywords that hold already are taken out, formats of dates are given as patterns that know the calendar,
+and what llguidance takes more loosely than the standard does is refused. Knows no vocabulary (grammar.py).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from fractions import Fraction
+from typing import Any
+
+from ..errors import FormatError
+from .json_references import LISTS, MAPS, SINGLE, check_references, walk
+
+MAX_TEXT = 2**20  # characters
+MAX_DEPTH = 64
+MAX_VALUES = 20000  # objects, arrays and plain values in a schema
+
+DIALECTS = {
+    "http://json-schema.org/draft-04/schema", "http://json-schema.org/draft-06/schema", "http://json-schema.org/draft-07/schema",
+    "https://json-schema.org/draft/2019-09/schema", "https://json-schema.org/draft/2020-12/schema",
+}  # fmt: skip
+
+# Keywords that say nothing about a value, and look like one that does.
+_REMARKS = {"example", "examples", "deprecated", "$vocabulary", "x-guidance", "contentSchema"}
+
+_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains")
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_EXACT, _SMALL = 2**53, 1e-20  # llguidance computes in doubles and writes decimals
+_APPLICATORS = ("$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas", "contains")
+
+_IN_PLACE = ("$ref", "allOf", "anyOf", "oneOf")
+_OPEN = {"additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties"}
+_ASSERTIONS = {"properties", "required", "additionalProperties", "patternProperties", "$ref", "anyOf", "oneOf", "allOf"} - {"$defs"}
+_KNOWN = {
+    *MAPS, *LISTS, *SINGLE, *_COUNTS, *_BOUNDS, *_APPLICATORS, "type", "const", "enum", "required", "pattern", "format", "uniqueItems",
+    "dependentRequired", "dependencies", "title", "description", "default", "readOnly", "writeOnly", "$schema", "$id", "id", "$anchor",
+    "$comment", "$dynamicAnchor", "$recursiveAnchor", "contentEncoding", "contentMediaType",
+}  # fmt: skip
+
+_YEAR = "([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
+_LEAP = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"
+_DATE = (
+    f"({_YEAR}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|02-(0[1-9]|1[0-9]|2[0-8]))"
+    f"|{_LEAP}-02-29)"
+)
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+# llguidance's own let 30 February and a leap second at noon through.
+_PATTERNS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
+_ENFORCED = {*_PATTERNS, "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"}
+_STANDARD = {
+    *_ENFORCED, "idn-email", "idn-hostname", "uri-reference", "iri", "iri-reference", "uri-template", "json-pointer",
+    "relative-json-pointer", "regex",
+}  # fmt: skip
+
+
+class Schema:
+    """A schema that is one. ``document``: as given; ``prepared``: for llguidance, equal in what it allows.
+
+    source: JSON text, or the value itself. Raises FormatError, naming the keyword, for what is no schema, too large,
+    or not enforced.
+    """
+
+    def __init__(self, source: str | Mapping[str, Any] | bool) -> None:
+        self.document = _parse(source if isinstance(source, str) else _dump(source))
+        _check_size(self.document)
+        _check_dialect(self.document)
+        if problem := check_references(self.document):
+            raise refuse(problem)
+        self.prepared = _prepare(self.document, closes=_closes(self.document))
+        self._validators = [_validator(self.document), _validator(self.prepared)]  # the second knows the formats
+
+    def complaint(self, reply: str) -> str | None:
+        """Why a reply is not what the schema asks for; None where it is."""
+        try:
+            value = json.loads(reply)
+        except (ValueError, RecursionError):
+            return "it is not JSON, or not all of it"
+        from jsonschema.exceptions import best_match
+
+        try:
+            error = next((e for v in self._validators if (e := best_match(v.iter_errors(value)))), None)
+        except Exception as problem:  # a pattern that Python's re takes otherwise, a nesting too deep
+            return f"it could not be checked ({_line(str(problem))})"
+        return None if error is None else _line(f"{error.message} (at {_pointer(error.absolute_path)})")
+
+
+def _line(text: str, limit: int = 200) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def _pointer(path: Iterable[Any]) -> str:
+    return "#" + "".join(f"/{part}" for part in path)
+
+
+def refuse(what: str) -> FormatError:
+    return FormatError(f"the JSON schema cannot be enforced: {_line(what, 400)}")
+
+
+# ---- reading ----------------------------------------------------------------------------------
+
+
+def _dump(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"the JSON schema is not JSON ({_line(str(error))})") from None
+
+
+def _parse(text: str) -> Any:
+    if len(text) > MAX_TEXT:
+        raise FormatError(f"the JSON schema has {len(text)} characters; allowed {MAX_TEXT}")
+    try:
+        document = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise FormatError("the JSON schema holds half of a surrogate pair, which no text can hold") from None
+    except (ValueError, RecursionError) as error:
+        reason = "it nests too deep" if isinstance(error, RecursionError) else _line(str(error))
+        raise FormatError(f"the JSON schema is not JSON ({reason})") from None
+    return document
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands twice in an object")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    if math.isinf(value := float(text)):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
+def _check_size(document: Any) -> None:
+    n, level, depth = 0, [document], 0
+    while level:
+        n += len(level)
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise FormatError(f"the JSON schema nests deeper than {MAX_DEPTH}")
+        if n > MAX_VALUES:
+            raise FormatError(f"the JSON schema has more than {MAX_VALUES} values")
+        level = [
+            child for value in level for child in (value.values() if isinstance(value, dict) else value if isinstance(value, list) else ())
+        ]  # fmt: skip
+
+
+def _check_dialect(document: Any) -> None:
+    """Raises FormatError for what the schema's own dialect does not allow, by its metaschema."""
+    from jsonschema.exceptions import best_match
+
+    name = document.get("$schema") if isinstance(document, dict) else None
+    if name is not None and (not isinstance(name, str) or name.removesuffix("#") not in DIALECTS):
+        raise refuse(f"$schema {json.dumps(name)}: not a known dialect; leave it out for 2020-12")
+    dialect = _dialect(document)
+    meta = dialect(dialect.META_SCHEMA, format_checker=dialect.FORMAT_CHECKER)
+    try:
+        error = best_match(meta.iter_errors(document))
+    except RecursionError:
+        raise refuse("a pattern nests too deep") from None
+    if error is not None:
+        path = list(error.absolute_path)
+        keyword = next((part for part in reversed(path) if isinstance(part, str)), "the schema")
+        raise FormatError(f"the JSON schema is not one: {keyword}: {_line(error.message)} (at {_pointer(path)})")
+
+
+def _dialect(document: Any) -> Any:
+    from jsonschema.validators import Draft202012Validator, validator_for
+
+    return validator_for(document if isinstance(document, dict) else {}, default=Draft202012Validator)
+
+
+def _validator(document: Any) -> Any:
+    """Checks replies; fetches nothing."""
+    from jsonschema.validators import extend
+    from referencing import Registry
+
+    dialect = _dialect(document)
+    exact = extend(dialect, {"multipleOf": _multiple_of, "pattern": _pattern})
+    return exact(document, format_checker=dialect.FORMAT_CHECKER, registry=Registry())
+
+
+def _multiple_of(_validator, factor: Any, value: Any, _schema) -> Iterable[Any]:
+    """0.3 is a multiple of 0.1, in decimals as they are written."""
+    from jsonschema import ValidationError
+
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, float) and not math.isfinite(value):
+            yield ValidationError(f"{value} is too large to be a multiple")
+        elif abs(value) < _EXACT and Fraction(repr(value)) % Fraction(repr(factor)):
+            yield ValidationError(f"{value} is not a multiple of {factor}")
+
+
+def _pattern(_validator, pattern: str, value: Any, _schema) -> Iterable[Any]:
+    """The standard's \\w and \\d are ASCII, Python's are not; both readings are taken for right."""
+    from jsonschema import ValidationError
+
+    if isinstance(value, str) and not (re.search(pattern, value) or re.search(pattern, value, re.ASCII)):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+# ---- preparing ----------------------------------------------------------------------------------
+
+
+def _prepare(schema: Any, closes: bool) -> Any:
+    """Equal in what it allows, in fewer words. Only where a schema stands: constants are left alone.
+
+    closes: an object whose properties are named has no others unless the schema says so, by which a model finds an end.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    new = {key: value for key, value in schema.items() if key not in _REMARKS}
+    _check_spelling(new)
+    for change in _CHANGES:
+        change(new)
+    if closes and "properties" in new and not new.keys() & {*_APPLICATORS, *_OPEN} and {*new.get("required", ())} <= new["properties"].keys():
+        new["additionalProperties"] = False
+    for key in new.keys() & set(MAPS):
+        new[key] = {name: _prepare(one, closes) for name, one in new[key].items()}
+    for key in new.keys() & {*LISTS, *SINGLE}:
+        value = new[key]
+        new[key] = [_prepare(one, closes) for one in value] if isinstance(value, list) else _prepare(value, closes)
+    return new
+
+
+def _closes(document: Any) -> bool:
+    """Not where schemas are laid over one another: each would close out the other's properties."""
+    return not any(len(s.get("allOf", ())) > 1 or (s.keys() & set(_IN_PLACE) and s.keys() & _ASSERTIONS) for s in walk(document))
+
+
+def _check_spelling(schema: dict[str, Any]) -> None:
+    """Words that the standard does not know are remarks to it; one that is nearly a keyword was meant as one."""
+    for key in schema.keys() - _KNOWN:
+        near = [] if key.startswith("x-") else get_close_matches(key, _KNOWN, 1, 0.85)
+        if near:
+            raise refuse(f"{key} is no keyword; did you mean {near[0]}?")
+
+
+def _counts(schema: dict[str, Any]) -> None:
+    for key in schema.keys() & set(_COUNTS):
+        schema[key] = int(schema[key])  # 2.0 is a number of items
+
+
+def _numbers(schema: dict[str, Any]) -> None:
+    for key in schema.keys() & set(_BOUNDS):
+        if not isinstance(schema[key], bool) and not (schema[key] == 0 or _SMALL <= abs(schema[key]) < _EXACT):
+            raise refuse(f"{key} {schema[key]}: allowed are numbers of {_SMALL:g} to 2^53, of either sign, and 0")
+    for key in schema.keys() & {"const", "enum"}:
+        if any(abs(n) >= _EXACT and int(float(n)) != n for n in _integers(schema[key])):
+            raise refuse(f"{key}: an integer beyond 2^53 that no double holds")
+
+
+def _digits(schema: dict[str, Any]) -> None:
+    """Integers that a double holds, where the schema sets no limit: a small model may write digits without end."""
+    if schema.get("type") == "integer" and not schema.keys() & {"const", "enum"}:
+        if not schema.keys() & {"minimum", "exclusiveMinimum"}:
+            schema["minimum"] = 1 - _EXACT
+        if not schema.keys() & {"maximum", "exclusiveMaximum"}:
+            schema["maximum"] = _EXACT - 1
+
+
+def _integers(value: Any) -> Iterable[int]:
+    stack = [value]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, int) and abs(value) < 10**300:
+            yield value
+        elif isinstance(value, int):
+            yield 2**53 + 1
+        stack += value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+
+
+def _format(schema: dict[str, Any]) -> None:
+    form = schema.get("format")
+    if form is None:
+        return
+    if form not in _STANDARD:
+        del schema["format"]  # int32, password, binary: remarks
+    elif form not in _ENFORCED:
+        raise refuse(f"format {form}; enforced are {', '.join(sorted(_ENFORCED))}")
+    elif form in _PATTERNS:
+        del schema["format"]
+        schema["allOf"] = [*schema.get("allOf", []), {"pattern": _PATTERNS[form]}]
+
+
+def _without_effect(schema: dict[str, Any]) -> None:
+    for key, holds in _HOLDS.items():
+        if key in schema and holds(schema[key], schema):
+            del schema[key]
+    for key in ("then", "else"):
+        if "if" not in schema:
+            schema.pop(key, None)
+    for key in ("minContains", "maxContains"):
+        if "contains" not in schema:
+            schema.pop(key, None)
+
+
+_HOLDS: dict[str, Callable[[Any, dict[str, Any]], bool]] = {
+    "uniqueItems": lambda value, schema: value is False or schema.get("maxItems", 2) <= 1,
+    "minProperties": lambda value, _: value == 0,
+    "propertyNames": lambda value, _: value in (True, {}),
+    "dependentRequired": lambda value, _: not any(value.values()),
+    "dependentSchemas": lambda value, _: all(one in (True, {}) for one in value.values()),
+    "not": lambda value, _: value is False,
+    "if": lambda _, schema: not schema.keys() & {"then", "else"},
+    "contains": lambda _, schema: schema.get("minContains") == 0 and "maxContains" not in schema,
+    "unevaluatedItems": lambda value, _: value in (True, {}),
+    "unevaluatedProperties": lambda value, _: value in (True, {}),
+}
+
+
+def _unevaluated(schema: dict[str, Any]) -> None:
+    """Beside nothing but plain keywords they are additionalProperties and items by another name."""
+    if schema.keys() & set(_APPLICATORS):
+        return
+    for key, plain in (("unevaluatedProperties", "additionalProperties"), ("unevaluatedItems", "items")):
+        if key in schema:
+            value = schema.pop(key)
+            schema.setdefault(plain, value)
+
+
+_CHANGES = (_counts, _numbers, _digits, _without_effect, _unevaluated, _format)

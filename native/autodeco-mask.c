@@ -1,0 +1,77 @@
+// A mask over the vocabulary as a llama_sampler: what a grammar, a schema or a regular expression allows next.
+//
+// Knows llama.h and a bitmask, and nothing of grammars: the caller writes the words before each draw, one
+// bit a token, and keeps them alive as long as the sampler looks at them.
+
+#include "autodeco.h"
+
+#include "llama.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+_Static_assert(sizeof(struct llama_sampler_i) == 12 * sizeof(void *), "llama_sampler_i has changed: port the stanza below");
+
+struct mask {
+    const uint32_t * words; // [n_words], borrowed; NULL = everything is allowed
+    int32_t          n_words;
+};
+
+static const char * mask_name(const struct llama_sampler * smpl) {
+    (void) smpl;
+    return "autodeco-mask";
+}
+
+// Candidates come in any order, and as many as are left. No branch: what is allowed is as good as random.
+static void mask_apply(struct llama_sampler * smpl, llama_token_data_array * cur_p) {
+    const struct mask * m = smpl->ctx;
+    if (!m->words) {
+        return;
+    }
+    const uint32_t n_ids = (uint32_t) m->n_words * 32;
+    for (size_t i = 0; i < cur_p->size; i++) {
+        llama_token_data * candidate = &cur_p->data[i];
+        const uint32_t     id        = (uint32_t) candidate->id; // a negative one is large, and masked
+        const uint32_t     word      = id < n_ids ? m->words[id / 32] : 0;
+        candidate->logit = (word >> (id % 32)) & 1 ? candidate->logit : -INFINITY;
+    }
+}
+
+static struct llama_sampler * mask_clone(const struct llama_sampler * smpl) {
+    const struct mask * m = smpl->ctx;
+    struct llama_sampler * clone = autodeco_mask_init();
+    if (clone) {
+        autodeco_mask_set(clone, m->words, m->n_words);
+    }
+    return clone;
+}
+
+static void mask_free(struct llama_sampler * smpl) {
+    free(smpl->ctx);
+}
+
+static struct llama_sampler_i mask_i = {
+    .name              = mask_name,
+    .accept            = NULL, // the words are the caller's
+    .apply             = mask_apply,
+    .reset             = NULL,
+    .clone             = mask_clone,
+    .free              = mask_free,
+    .backend_init      = NULL, // never in the graph
+    .backend_accept    = NULL,
+    .backend_apply     = NULL,
+    .backend_set_input = NULL,
+    .backend_reset     = NULL,
+    .copy_state        = NULL,
+};
+
+struct llama_sampler * autodeco_mask_init(void) {
+    struct mask * m = autodeco_check_llama(NULL, 0) == AUTODECO_STATUS_OK ? calloc(1, sizeof *m) : NULL;
+    return m ? llama_sampler_init(&mask_i, m) : NULL;
+}
+
+void autodeco_mask_set(struct llama_sampler * smpl, const uint32_t * words, int32_t n_words) {
+    struct mask * m = smpl->ctx;
+    m->words   = words;
+    m->n_words = n_words;
+}
