@@ -60,7 +60,7 @@ class Model(Owner):
         self.native = Handle("the model", pointer, llama_cpp.llama_model_free)
         self._vocab = llama_cpp.llama_model_get_vocab(pointer)
         self._n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self._tokenizer = Tokenizer(self.native, self._vocab, self.metadata("tokenizer.ggml.pre"))
+        self._tokenizer = Tokenizer(self.native, self._vocab, metadata(pointer, "tokenizer.ggml.pre"))
         self.n_embd = llama_cpp.llama_model_n_embd(pointer)
         self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(pointer)
 
@@ -85,9 +85,8 @@ class Model(Owner):
         """A metadata value as text, or None. Raises UsageError for a key that is not text."""
         if not isinstance(key, str):
             raise UsageError(f"metadata key: allowed str; got {type(key).__name__}")
-        name = as_bytes(key)
         with self.native.call() as model:
-            return _text(lambda buf, n: llama_cpp.llama_model_meta_val_str(model, name, buf, n))
+            return metadata(model, key)
 
     @property
     def description(self) -> str:
@@ -176,6 +175,12 @@ def check_iterable(tokens: Iterable[int]) -> Iterable[int]:
     return tokens
 
 
+def metadata(model: int, key: str) -> str | None:
+    """A metadata value of a llama_model pointer as text, or None."""
+    name = as_bytes(key)
+    return _text(lambda buf, n: llama_cpp.llama_model_meta_val_str(model, name, buf, n))
+
+
 def token_bytes(vocab: int, token: int, special: bool) -> bytes:
     """Bytes of a token that is known to be in the vocabulary."""
     size = 64
@@ -217,16 +222,6 @@ def deferred_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
     if caught:
         signal.raise_signal(signal.SIGINT)
-
-
-def open_context(name: str, model: Model, params, needs: Iterable[Handle], what: str, advice: str) -> Handle:
-    """An exclusive Handle of a llama.cpp context that outlives nothing it uses: ``model``, and the samplers ``needs``.
-
-    name  how messages call it: "the engine". Raises as ``new_context``.
-    """
-    with model.native.call():
-        ctx = new_context(model, params, what, advice)
-        return Handle(name, ctx, llama_cpp.llama_free, needs=[model.native, *needs], exclusive=True)
 
 
 def new_context(model: Model, params, what: str, advice: str):
