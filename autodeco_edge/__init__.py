@@ -13,6 +13,9 @@ Names are imported on first use, so that ``import autodeco_edge`` costs nothing.
 from __future__ import annotations
 
 import importlib
+import sys
+from importlib.machinery import PathFinder
+from pathlib import Path
 
 __version__ = "0.1.0"
 
@@ -23,7 +26,7 @@ _HOMES = {
     "Model": ".engine.model",
     "SamplingParams": ".engine.sampler",
     "Step": ".engine.sampler",
-    "demo_model": ".engine.engine",
+    "demo_model": ".engine.pairing",
 }
 
 __all__ = ["__version__", *_HOMES]
@@ -33,3 +36,22 @@ def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'autodeco_edge' has no attribute '{name}'")
     return getattr(importlib.import_module(_HOMES[name], __name__), name)
+
+
+def _whole() -> bool:
+    return any((Path(folder) / "convert").is_dir() for folder in __path__)
+
+
+def _use_installed() -> None:
+    """Where the working folder is a checkout, Python finds this file in it first, but `convert/` and the native
+    library are put in when the package is installed: the modules then come from the installed package, all of them."""
+    here = Path(__file__).resolve().parent
+    spec = PathFinder.find_spec(__name__, [p for p in sys.path if Path(p or ".").resolve() != here.parent])
+    if spec is not None and spec.submodule_search_locations:
+        __path__[:] = spec.submodule_search_locations
+    else:  # not installed: what needs no native library works, and engine/library.py says what is missing
+        __path__.append(str(here.parent))
+
+
+if not _whole():
+    _use_installed()

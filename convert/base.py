@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..errors import FormatError, MismatchError
 from ..gguf import types as gt
-from ..gguf.reader import GGUFFile
+from ..gguf.model_file import ModelFile
+from ..paths import is_safe_name
 from .checkpoint import Checkpoint
 
 KEY_TOKENS = "tokenizer.ggml.tokens"
 TENSOR_NORM = "output_norm.weight"
 HASH_CHUNK = 1 << 22
+MAX_ARCH = 64  # characters; the longest in llama.cpp has 15
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class BaseInfo:
 
     tokenizer_sha256  over the raw bytes of the items of tokenizer.ggml.tokens
     norm_sha256       over the raw bytes of output_norm.weight, which stays F32 in every quantisation
+    files             all parts of the model
     """
 
     path: Path
@@ -39,6 +44,7 @@ class BaseInfo:
     size_label: str | None
     tokenizer_sha256: str | None
     norm_sha256: str | None
+    files: tuple[Path, ...] = ()
 
     def check(self, checkpoint: Checkpoint) -> None:
         """Raises MismatchError when the heads are for another model."""
@@ -56,9 +62,9 @@ class BaseInfo:
                 )
 
 
-def open_base(path: str | os.PathLike[str]) -> tuple[GGUFFile, BaseInfo]:
-    """Opens a base model; the caller closes the file."""
-    file = GGUFFile(path)
+def open_base(path: str | os.PathLike[str]) -> tuple[ModelFile, BaseInfo]:
+    """Opens a base model, the first part of a split one; the caller closes the file."""
+    file = ModelFile(path)
     try:
         return file, read_base(file)
     except BaseException:
@@ -66,18 +72,16 @@ def open_base(path: str | os.PathLike[str]) -> tuple[GGUFFile, BaseInfo]:
         raise
 
 
-def read_base(file: GGUFFile) -> BaseInfo:
+def read_base(file: ModelFile) -> BaseInfo:
     """Identity of an open base model. Raises FormatError when it is not a whole base model."""
     kind = file.string("general.type")
     if kind not in (None, "model"):
         raise FormatError(f"{file.path}: general.type is {kind!r}, not a model; give the base model's own GGUF")
-    if (file.integer("split.count") or 0) > 1:
-        raise FormatError(
-            f"{file.path}: one part of a split model; join the parts first with `llama-gguf-split --merge`"
-        )
     arch = file.string("general.architecture")
     if not arch:
         raise FormatError(f"{file.path}: key 'general.architecture' is missing; is this a language model?")
+    if not is_safe_name(arch) or len(arch) > MAX_ARCH:
+        raise FormatError(f"{file.path}: general.architecture is {arch[:MAX_ARCH]!r}, not the name of an architecture")
     n_embd = file.integer(f"{arch}.embedding_length")
     if n_embd is None:
         raise FormatError(f"{file.path}: key '{arch}.embedding_length' is missing; is this a language model?")
@@ -92,20 +96,21 @@ def read_base(file: GGUFFile) -> BaseInfo:
         name=file.string("general.name"),
         basename=file.string("general.basename"),
         size_label=file.string("general.size_label"),
-        tokenizer_sha256=_sha256(file, tokens.offset, tokens.nbytes) if tokens else None,
+        tokenizer_sha256=_sha256(file.read, tokens.offset, tokens.nbytes) if tokens else None,
         norm_sha256=_norm_sha256(file),
+        files=file.files,
     )
 
 
-def _norm_sha256(file: GGUFFile) -> str | None:
+def _norm_sha256(file: ModelFile) -> str | None:
     tensor = file.tensors.get(TENSOR_NORM)
     if tensor is None or gt.type_name(tensor.ggml_type) != "F32":
         return None
-    return _sha256(file, file.data_offset + tensor.offset, tensor.nbytes)
+    return _sha256(partial(file.read_tensor, TENSOR_NORM), 0, tensor.nbytes)
 
 
-def _sha256(file: GGUFFile, offset: int, nbytes: int) -> str:
+def _sha256(read: Callable[[int, int], bytes], offset: int, nbytes: int) -> str:
     digest = hashlib.sha256()
     for begin in range(0, nbytes, HASH_CHUNK):
-        digest.update(file.read(offset + begin, min(HASH_CHUNK, nbytes - begin)))
+        digest.update(read(offset + begin, min(HASH_CHUNK, nbytes - begin)))
     return digest.hexdigest()

@@ -10,6 +10,7 @@ know GGUF and does not import torch.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from ..gguf.keys import (
     HeadSpec,
     features_of_width,
 )
-from ..gguf.types import MAX_HEAD_TENSOR_BYTES
+from ..gguf.types import MAX_HEADS_BYTES
 from ..spec.heads import Head, HeadWeights
 from .config import CheckpointConfig, read_config
 from .safetensors_reader import SafetensorsFile
@@ -115,7 +116,7 @@ def read_checkpoint(heads: str | os.PathLike[str], *, n_embd: int | None = None)
     config.check(spec)
     if n_embd is not None and n_embd != spec.n_embd:
         raise MismatchError(f"{heads}: heads for a hidden size of {spec.n_embd}, but the base model has {n_embd}")
-    return Checkpoint(source.label, spec, tensors, config, _license(source.readme), source.files, _notes(config))
+    return Checkpoint(source.label, spec, tensors, config, _license(source.readme), source.read, _notes(config))
 
 
 # ---- which tensors ------------------------------------------------------------------
@@ -133,12 +134,16 @@ def canonical_name(key: str) -> str | None:
 def _collect(source: Source) -> dict[str, RawTensor]:
     """All head tensors of all files; the same tensor twice is an error unless the bits agree."""
     found: dict[str, RawTensor] = {}
+    n_bytes = 0
     for path in source.files:
         with SafetensorsFile(path) as file:
             for key in sorted(file.entries):
                 name = canonical_name(key)
                 if name is None:
                     continue
+                n_bytes += file.entries[key].end - file.entries[key].begin
+                if n_bytes > MAX_HEADS_BYTES:
+                    raise FormatError(f"{path}: heads of {n_bytes} bytes up to {key!r}; allowed: {MAX_HEADS_BYTES} in all")
                 tensor = _read_tensor(file, key, name)
                 if found.setdefault(name, tensor) != tensor:
                     raise FormatError(
@@ -153,10 +158,6 @@ def _read_tensor(file: SafetensorsFile, key: str, name: str) -> RawTensor:
     if part not in CHECKPOINT_PARAMS:
         raise FormatError(f"{file.path}: unknown tensor {key!r}; a head has only {', '.join(CHECKPOINT_PARAMS)}")
     require_float(entry.dtype, f"{file.path}: {key!r}")
-    if entry.end - entry.begin > MAX_HEAD_TENSOR_BYTES:
-        raise FormatError(
-            f"{file.path}: {key!r} has {entry.end - entry.begin} bytes, at most {MAX_HEAD_TENSOR_BYTES} allowed"
-        )
     return RawTensor(entry.dtype, entry.shape, file.tensor_bytes(key))
 
 
@@ -226,10 +227,11 @@ def _check_shape(name: str, tensor: RawTensor, spec: HeadSpec) -> None:
 
 def _license(readme: Path) -> str | None:
     """The ``license:`` line of a model card's front matter."""
-    if not readme.is_file():
+    try:
+        with readme.open("rb") if readme.is_file() else io.BytesIO() as file:
+            lines = file.read(65536).decode("utf-8", "replace").splitlines()
+    except OSError:  # a remark is not worth an error
         return None
-    with readme.open("rb") as file:
-        lines = file.read(65536).decode("utf-8", "replace").splitlines()
     if lines[:1] != ["---"] or "---" not in lines[1:]:
         return None
     for line in lines[1 : lines.index("---", 1)]:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from ..errors import FormatError
 from ..gguf.keys import ARCH_OF_MODEL_TYPE, FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
+from ..io.regular import read_regular
 
-MAX_CONFIG_BYTES = 16_000_000
+MAX_CONFIG_BYTES = 1 << 22  # real ones have kilobytes
 AUTODECO_MODEL_TYPE = "autodeco"
 WIDTH_FIELDS = ("hidden_size", "temperature_hidden_size", "top_p_hidden_size")
 
@@ -62,7 +63,7 @@ class CheckpointConfig:
 
 def read_config(path: Path) -> CheckpointConfig:
     """The config beside a checkpoint; all None when there is no such file."""
-    if not path.is_file():
+    if not path.exists():
         return CheckpointConfig(path)
     raw = _load(path)
     return CheckpointConfig(
@@ -81,10 +82,8 @@ def read_config(path: Path) -> CheckpointConfig:
 def _load(path: Path) -> dict[str, object]:
     """A JSON object; Python's Infinity and NaN are let pass, transformers writes them."""
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise FormatError(f"{path}: larger than {MAX_CONFIG_BYTES} bytes; remove it, it is not needed")
-        raw = json.loads(path.read_bytes().decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        raw = json.loads(read_regular(path, MAX_CONFIG_BYTES).decode("utf-8"))
+    except (ValueError, RecursionError):
         raise FormatError(f"{path}: not valid JSON; mend it or remove it, it is not needed") from None
     if not isinstance(raw, dict):
         raise FormatError(f"{path}: not a JSON object; mend it or remove it, it is not needed")

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from ..gguf import keys as fmt
 from ..gguf import types as gt
-from ..io.atomic import atomic_write, refuse_inputs
+from ..gguf.reader import GGUFFile
+from ..io.atomic import atomic_write, refuse_foreign, refuse_inputs
 from .base import BaseInfo
 from .checkpoint import Checkpoint
 from .layout import HeadsImage, Means, build_image, encode_keys
+from .verify import kind_of
 
 NAME_VERSION = "v1.0"
 _SIZE_LABEL = re.compile(
@@ -51,12 +53,23 @@ def write_heads(
     """Writes the heads file of ``checkpoint`` to ``out_path``, atomically."""
     target = Path(out_path)
     image = build_image(checkpoint, base, outtype, Means(mean_temperature, mean_top_p))
-    refuse_inputs(target, (*checkpoint.files, *([base.path] if base else [])))
+    check_output(target, checkpoint, base)
     content = _encode(image, checkpoint, base)
     if not dry_run:
         with atomic_write(target) as out:
             out.write(content)
     return describe_written(image, checkpoint, target, len(content), not dry_run)
+
+
+def check_output(target: Path, checkpoint: Checkpoint, base: BaseInfo | None) -> None:
+    """Raises UsageError when ``target`` is one of the files that are read, or holds anything but AutoDeco heads."""
+    refuse_inputs(target, (*checkpoint.files, *((base.path, *base.files) if base else ())))
+    refuse_foreign(target, _holds_heads, "a file with AutoDeco heads")
+
+
+def _holds_heads(path: Path) -> bool:
+    with GGUFFile(path) as file:
+        return kind_of(file) is not None
 
 
 def describe_written(image: HeadsImage, checkpoint: Checkpoint, path: Path, n_bytes: int, written: bool) -> Written:

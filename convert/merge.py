@@ -16,11 +16,12 @@ import numpy as np
 from ..errors import FormatError
 from ..gguf import keys as fmt
 from ..gguf import types as gt
+from ..gguf.model_file import ModelFile
 from ..gguf.reader import GGUFFile
-from ..io.atomic import AtomicWriter, atomic_write, refuse_inputs
+from ..io.atomic import AtomicWriter, atomic_write
 from .base import open_base
 from .checkpoint import Checkpoint
-from .export import Written, describe_written
+from .export import Written, check_output, describe_written
 from .layout import HeadsImage, Means, StoredTensor, build_image, encode_keys
 
 COPY_CHUNK = 1 << 22
@@ -40,9 +41,10 @@ def merge_single_file(
     target = Path(out_path)
     file, base = open_base(base_path)
     with file:
+        _refuse_split(file)
         _refuse_merged(file)
         image = build_image(checkpoint, base, outtype, Means(mean_temperature, mean_top_p))
-        refuse_inputs(target, (*checkpoint.files, file.path))
+        check_output(target, checkpoint, base)
         added = encode_keys(image) + _metadata_tensors(image) + _sampling_keys(image, file)
         added.append(gt.encode_kv(fmt.KEY_ARCH, gt.STRING, image.arch))
         size = _data_begin(file, added) + _data_nbytes(file)
@@ -51,6 +53,14 @@ def merge_single_file(
                 _copy_with(file, added, out)
                 file.check_unchanged()
     return describe_written(image, checkpoint, target, size, not dry_run)
+
+
+def _refuse_split(file: ModelFile) -> None:
+    if file.parts:
+        raise FormatError(
+            f"{file.path}: one of the {len(file.files)} parts of a split model, and a single file is one file; join them "
+            "first with `llama-gguf-split --merge`, or put a heads file beside them with `autodeco-edge convert`"
+        )
 
 
 def _refuse_merged(file: GGUFFile) -> None:

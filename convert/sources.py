@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import AutodecoError, FormatError, MissingInputError
+from ..io.regular import read_regular
+from ..paths import hub_endpoint
 from .safetensors_reader import PICKLE_REFUSAL, parse_json_object
 
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 INDEX_SUFFIX = ".safetensors.index.json"
-MAX_JSON_BYTES = 100_000_000
+MAX_JSON_BYTES = 1 << 25  # an index of 90,000 tensors has 9 MB
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HEAD_KEY = re.compile(r"(module\.adapter\.|adapter\.)?(temp_head|top_p_head)\.")
@@ -33,6 +35,11 @@ class Source:
     config: Path
     readme: Path
 
+    @property
+    def read(self) -> tuple[Path, ...]:
+        """Every file that is read, if it is there."""
+        return (*self.files, *self.indexes, self.config, self.readme)
+
 
 def locate(heads: str | os.PathLike[str]) -> Source:
     """The files behind ``heads``. Raises MissingInputError or FormatError when there are none to read."""
@@ -42,6 +49,8 @@ def locate(heads: str | os.PathLike[str]) -> Source:
             return _locate_folder(path, path.resolve().name)
         if path.exists():
             return _locate_file(path)
+    except PermissionError as error:
+        raise MissingInputError(f"{heads}: cannot be read: {error.strerror}") from None
     except (OSError, ValueError):  # a name too long, or with a NUL byte
         raise MissingInputError(f"{str(heads)!r}: not a file name") from None
     if _HUB_ID.fullmatch(str(heads)):
@@ -82,13 +91,7 @@ def _nothing_in(folder: Path, names: list[str]) -> AutodecoError:
 
 def read_json(path: Path) -> dict[str, object]:
     """A JSON object from a small file."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise FormatError(f"{path}: larger than {MAX_JSON_BYTES} bytes")
-        raw = path.read_bytes()
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot be read: {error.strerror}") from None
-    return parse_json_object(raw, str(path))
+    return parse_json_object(read_regular(path, MAX_JSON_BYTES), str(path))
 
 
 def index_of_heads(indexes: tuple[Path, ...]) -> dict[str, str]:
@@ -119,9 +122,11 @@ def _snapshot(repo: str, patterns: list[str]) -> Path:
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(repo, allow_patterns=patterns))
+        return Path(snapshot_download(repo, allow_patterns=patterns, endpoint=hub_endpoint()))
     except ImportError:
         raise MissingInputError(f"{repo}: no such local path, and huggingface_hub is not installed") from None
+    except AutodecoError:
+        raise
     except Exception as error:  # the hub library raises its own, requests' and the system's errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MissingInputError(

@@ -19,7 +19,7 @@ from ..gguf import types as gt
 from ..gguf.keys import HeadSpec
 from ..gguf.reader import GGUFFile
 from ..spec.heads import Head, HeadWeights
-from .base import BaseInfo, read_base
+from .base import BaseInfo, open_base
 from .checkpoint import Checkpoint
 from .layout import Means, split_heads
 from .tensors import RawTensor, cast_bound
@@ -83,8 +83,10 @@ def verify_file(checkpoint: Checkpoint, path: str | os.PathLike[str]) -> list[Co
     """Compares a file with the checkpoint it was made from; raises FormatError at the first difference."""
     with GGUFFile(path) as file:
         loaded = load_heads(file)
-        if loaded.kind == SINGLE_FILE:
-            check_base(loaded, read_base(file))
+    if loaded.kind == SINGLE_FILE:
+        file, base = open_base(path)
+        file.close()
+        check_base(loaded, base)
     if loaded.spec != checkpoint.spec:
         raise FormatError(f"{path}: heads of the shape {loaded.spec}, the checkpoint has {checkpoint.spec}")
     rows = [_compare(path, name, raw, loaded.tensors[name]) for name, raw in split_heads(checkpoint).items()]
@@ -242,13 +244,18 @@ def _check_tensors(file: GGUFFile, spec: HeadSpec, tensors: dict[str, RawTensor]
             raise FormatError(f"{file.path}: tensor {name!r} holds a NaN or an infinity")
 
 
+def _check_size(file: GGUFFile, n_bytes: int) -> None:
+    """Before any is read: a sparse file can promise far more than memory holds."""
+    if n_bytes > gt.MAX_HEADS_BYTES:
+        raise FormatError(f"{file.path}: heads of {n_bytes} bytes; allowed: up to {gt.MAX_HEADS_BYTES}")
+
+
 def _stored_tensors(file: GGUFFile) -> dict[str, RawTensor]:
     """Tensors of a heads file."""
     found = {}
+    _check_size(file, sum(tensor.nbytes for tensor in file.tensors.values()))
     for full, tensor in file.tensors.items():
         name = full.removeprefix(fmt.TENSOR_PREFIX)
-        if tensor.nbytes > gt.MAX_HEAD_TENSOR_BYTES:
-            raise FormatError(f"{file.path}: tensor {name!r} has {tensor.nbytes} bytes, too many for a head")
         found[name] = RawTensor(gt.type_name(tensor.ggml_type), tensor.shape[::-1], file.tensor_bytes(full))
     return found
 
@@ -256,6 +263,7 @@ def _stored_tensors(file: GGUFFile) -> dict[str, RawTensor]:
 def _metadata_tensors(file: GGUFFile) -> dict[str, RawTensor]:
     """Tensors of a single file, kept as three keys each."""
     keys = [key for key in file.kv if key.startswith(fmt.META_TENSOR_PREFIX)]
+    _check_size(file, sum(file.kv[key].nbytes for key in keys))
     names = {}.fromkeys(key.removeprefix(fmt.META_TENSOR_PREFIX).rpartition(".")[0] for key in keys)
     return {name: _metadata_tensor(file, name) for name in names}
 

@@ -49,6 +49,7 @@ def train_heads(out: Path, seed: int) -> None:
             base=str(out / "base"),
             data=str(out / "samples.jsonl"),
             output=str(out / "heads"),
+            recipe="official",
             epochs=HEADS_EPOCHS,
             learning_rate=HEADS_RATE,
             schedule="cosine",

@@ -14,6 +14,7 @@
 
 #define AUTODECO_TEMP_EPS 1e-8f // added to T in the features' softmax and to q in the entropy
 #define AUTODECO_MIN_TEMP 1e-5f // T* below this is argmax
+#define AUTODECO_MAX_TEMP 1e30f // T* is held below: the cut's lowest logit must stay above -INFINITY
 #define AUTODECO_N_TOP    5
 
 // The wide weights of a head in the type of the file, rows padded with zeros to whole vectors.
@@ -64,6 +65,7 @@ struct autodeco_row {
     int32_t                n_vocab;
     int32_t                n_tiles;
     float *                act;     // [2 * n_hidden] first-layer sums before ReLU: temperature, top-p
+    double *               huge;    // [2 * n_hidden] the same, where a float overflows: read only where `act` is not finite
     struct autodeco_tile * tiles;   // [n_tiles]
     float *                maxima;  // [n_tiles, to whole vectors] of the tiles, -INFINITY behind
     double *               guards;  // [n_tiles]
@@ -83,6 +85,7 @@ struct autodeco_row {
 
 // autodeco-math.c
 float autodeco_sigmoid(float z);
+double autodeco_head_unit(const struct autodeco_head * head, int32_t n_embd, int32_t i, const float * hidden); // W0 . h + b0 of hidden unit i
 float autodeco_head_logit(const struct autodeco_head * head, int32_t n_embd, int32_t n_hidden, int32_t n_extra, const float * hidden, const float * extra);
 void  autodeco_combine_params(const struct autodeco_sampler_params * params, struct autodeco_step * step);
 
@@ -107,6 +110,9 @@ const float * autodeco_row_tile(const struct autodeco_row * row, const float * l
 // autodeco-nucleus.c; c = log2(e) / T*, row->max and the row's tiles as they stand for these logits
 void    autodeco_nucleus_find(struct autodeco_row * row, const float * logits, float c, struct autodeco_nucleus * out);
 int32_t autodeco_nucleus_draw(const struct autodeco_row * row, const float * logits, float c, const struct autodeco_nucleus * nucleus, double u);
+
+// autodeco-heads.c; the bytes of a file, for tests and the fuzzer
+enum autodeco_status autodeco_heads_load_from_memory(const void * data, size_t n, struct autodeco_heads ** out, char * err, size_t n_err);
 
 // Error text: printf into err, returns status.
 enum autodeco_status autodeco_fail(enum autodeco_status status, char * err, size_t n_err, const char * fmt, ...);

@@ -51,14 +51,19 @@ static float weight_at(const struct autodeco_matrix * m, int32_t i, int32_t j) {
     }
 }
 
+double autodeco_head_unit(const struct autodeco_head * head, int32_t n_embd, int32_t i, const float * hidden) {
+    double a = head->fc1_bias[i];
+    for (int32_t j = 0; j < n_embd; j++) {
+        a += (double) weight_at(&head->fc1, i, j) * hidden[j];
+    }
+    return a;
+}
+
 // z = W2 . relu(W0 . [hidden, extra] + b0) + b2
 float autodeco_head_logit(const struct autodeco_head * head, int32_t n_embd, int32_t n_hidden, int32_t n_extra, const float * hidden, const float * extra) {
     double z = head->fc2_bias;
     for (int32_t i = 0; i < n_hidden; i++) {
-        double a = head->fc1_bias[i];
-        for (int32_t j = 0; j < n_embd; j++) {
-            a += (double) weight_at(&head->fc1, i, j) * hidden[j];
-        }
+        double a = autodeco_head_unit(head, n_embd, i, hidden);
         for (int32_t k = 0; k < n_extra; k++) {
             a += (double) head->fc1_extra[(size_t) i * n_extra + k] * extra[k];
         }
@@ -80,7 +85,8 @@ void autodeco_combine_params(const struct autodeco_sampler_params * params, stru
     const bool use_top_p = params->heads_mode == AUTODECO_HEADS_BOTH || params->heads_mode == AUTODECO_HEADS_TOP_P;
     const float t = use_temp  && !isnan(step->temp)  ? step->temp  : 1.0f;
     const float p = use_top_p && !isnan(step->top_p) ? step->top_p : 1.0f;
-    step->temp_eff  = params->temp == 0.0f ? 0.0f : within(t * params->temp, params->temp_min, params->temp_max);
+    const float t_eff = within(t * params->temp, params->temp_min, params->temp_max);
+    step->temp_eff  = params->temp == 0.0f ? 0.0f : t_eff > AUTODECO_MAX_TEMP ? AUTODECO_MAX_TEMP : t_eff;
     step->top_p_eff = within(fminf(fmaxf(p * params->top_p, 0.0f), 1.0f), params->top_p_min, params->top_p_max);
 }
 
@@ -142,8 +148,8 @@ static void top_insert(double top[AUTODECO_N_TOP], double w) {
 }
 
 bool autodeco_ref_stats(const float * logits, int32_t n_vocab, float temp, struct autodeco_stats * out) {
-    const double m = clean_max(logits, n_vocab);
-    if (m == -INFINITY) {
+    const double m = logits && out ? clean_max(logits, n_vocab) : -INFINITY;
+    if (m == -INFINITY) { // no finite logit, or none at all
         return false;
     }
     const double t = (double) temp + AUTODECO_TEMP_EPS;
@@ -176,6 +182,9 @@ static float finite_or_one(float x) {
 bool autodeco_ref_forward(
         const struct autodeco_heads * heads, const float * hidden, const float * logits, int32_t n_vocab,
         float * temp, float * top_p, struct autodeco_stats * stats) {
+    if (!heads || !hidden || !temp || !top_p || (heads->n_vocab != 0 && heads->n_vocab != n_vocab)) {
+        return false;
+    }
     *temp = *top_p = NAN;
     if (heads->temp.present) {
         const float z = autodeco_head_logit(&heads->temp, heads->n_embd, heads->n_hidden, 0, hidden, NULL);
@@ -226,7 +235,7 @@ static int32_t count_kept(const struct candidate * sorted, int32_t n, double tot
 
 int32_t autodeco_ref_draw(
         const float * logits, int32_t n_vocab, float temp_eff, float top_p_eff, double u, bool * kept, int32_t * n_kept) {
-    const double m = clean_max(logits, n_vocab);
+    const double m = logits ? clean_max(logits, n_vocab) : -INFINITY;
     if (m == -INFINITY) {
         return -1;
     }

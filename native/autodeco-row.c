@@ -24,8 +24,9 @@
 // ---- a row ------------------------------------------------------------------------------
 
 static void * take(struct autodeco_row * row, size_t n, size_t size) {
-    row->size += n * size;
-    return calloc(n, size);
+    void * taken = calloc(n, size);
+    row->size += taken ? n * size : 0;
+    return taken;
 }
 
 bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab) {
@@ -36,13 +37,15 @@ bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * 
     row->n_tiles = (n_vocab + AUTODECO_N_TILE - 1) / AUTODECO_N_TILE;
     const size_t n_tiles  = (size_t) row->n_tiles;
     const size_t n_padded = AUTODECO_PAD((size_t) row->n_tiles);
-    row->act    = take(row, heads ? 2 * (size_t) heads->n_hidden : 1, sizeof *row->act);
+    const size_t n_units  = heads ? 2 * (size_t) heads->n_hidden : 1;
+    row->act    = take(row, n_units, sizeof *row->act);
+    row->huge   = take(row, n_units, sizeof *row->huge);
     row->tiles  = take(row, n_tiles, sizeof *row->tiles);
     row->maxima = take(row, n_padded, sizeof *row->maxima);
     row->guards = take(row, n_tiles, sizeof *row->guards);
     row->kept   = take(row, n_tiles, sizeof *row->kept);
     row->ids    = take(row, (size_t) n_vocab + AUTODECO_N_VECTOR, sizeof *row->ids);
-    if (!row->act || !row->tiles || !row->maxima || !row->guards || !row->kept || !row->ids) {
+    if (!row->act || !row->huge || !row->tiles || !row->maxima || !row->guards || !row->kept || !row->ids) {
         autodeco_row_free(row);
         return false;
     }
@@ -54,6 +57,7 @@ bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * 
 
 void autodeco_row_free(struct autodeco_row * row) {
     free(row->act);
+    free(row->huge);
     free(row->tiles);
     free(row->maxima);
     free(row->guards);
@@ -80,12 +84,18 @@ static void slice(int32_t n, int32_t ith, int32_t nth, int32_t * begin, int32_t 
 
 // ---- stage 1 ----------------------------------------------------------------------------
 
-static void first_layer_of(const struct autodeco_row * row, const struct autodeco_head * head, const float * hidden, float * act, int32_t begin, int32_t end) {
+// A float that overflows stays so, as infinity or NaN: such a unit is summed again in double.
+static void first_layer_of(struct autodeco_row * row, const struct autodeco_head * head, const float * hidden, int32_t first, int32_t begin, int32_t end) {
     const struct autodeco_matrix * m = &head->fc1;
-    const char * rows = (const char *) m->data + (size_t) begin * m->stride;
-    row->kernels->dot[m->type](rows, m->stride, end - begin, row->heads->n_embd, hidden, act + begin);
+    const int32_t n_embd = row->heads->n_embd;
+    const char *  rows   = (const char *) m->data + (size_t) begin * m->stride;
+    float * act = row->act + first;
+    row->kernels->dot[m->type](rows, m->stride, end - begin, n_embd, hidden, act + begin);
     for (int32_t i = begin; i < end; i++) {
         act[i] += head->fc1_bias[i];
+        if (!isfinite(act[i])) {
+            row->huge[first + i] = autodeco_head_unit(head, n_embd, i, hidden);
+        }
     }
 }
 
@@ -98,28 +108,33 @@ void autodeco_row_first_layer(struct autodeco_row * row, const float * hidden, i
     int32_t end;
     slice(row->heads->n_hidden, ith, nth, &begin, &end);
     if (needs_temp(row)) {
-        first_layer_of(row, &row->heads->temp, hidden, row->act, begin, end);
+        first_layer_of(row, &row->heads->temp, hidden, 0, begin, end);
     }
     if (needs_top_p(row)) {
-        first_layer_of(row, &row->heads->top_p, hidden, row->act + row->heads->n_hidden, begin, end);
+        first_layer_of(row, &row->heads->top_p, hidden, row->heads->n_hidden, begin, end);
     }
 }
 
 // ---- stage 2 ----------------------------------------------------------------------------
 
-static float relu(float x) {
-    return x < 0.0f ? 0.0f : x; // NaN passes, to be seen at the output
+// Of a sum that is rounded to float, unless that overflows. NaN passes, to be seen at the output.
+static double relu(double a) {
+    const double x = isfinite((float) a) ? (float) a : a;
+    return x < 0.0 ? 0.0 : x;
 }
 
-// z = W2 . relu(a + E . extra) + b2
-static float second_layer(const struct autodeco_head * head, int32_t n_hidden, int32_t n_extra, const float * act, const float * extra) {
+// z = W2 . relu(a + E . extra) + b2. first: the head's first unit in row->act
+static float second_layer(const struct autodeco_row * row, const struct autodeco_head * head, int32_t first, int32_t n_extra, const float * extra) {
     double z = head->fc2_bias;
-    for (int32_t i = 0; i < n_hidden; i++) {
-        double a = act[i];
+    for (int32_t i = 0; i < row->heads->n_hidden; i++) {
+        double a = row->act[first + i];
+        if (!isfinite(a)) {
+            a = row->huge[first + i];
+        }
         for (int32_t k = 0; k < n_extra; k++) {
             a += (double) head->fc1_extra[(size_t) i * n_extra + k] * extra[k];
         }
-        z += (double) head->fc2_weight[i] * relu((float) a);
+        z += (double) head->fc2_weight[i] * relu(a);
     }
     return (float) z;
 }
@@ -131,7 +146,7 @@ static float predict_temp(const struct autodeco_row * row, bool * fell_back) {
         return 1.0f;
     }
     const struct autodeco_heads * heads = row->heads;
-    const float t = heads->temp_scale * autodeco_sigmoid(second_layer(&heads->temp, heads->n_hidden, 0, row->act, NULL));
+    const float t = heads->temp_scale * autodeco_sigmoid(second_layer(row, &heads->temp, 0, 0, NULL));
     *fell_back = !isfinite(t);
     return *fell_back ? 1.0f : t;
 }
@@ -338,7 +353,7 @@ static float predict_top_p(struct autodeco_row * row, const float * logits, cons
         (float) ((var > 0.0 ? var : 0.0) / (n - 1.0)),
         heads->n_extra == 5 ? (float) (top5_weight(row, logits, c) / row->sum) : 0.0f,
     };
-    const float z = second_layer(&heads->top_p, heads->n_hidden, heads->n_extra, row->act + heads->n_hidden, extra);
+    const float z = second_layer(row, &heads->top_p, heads->n_hidden, heads->n_extra, extra);
     const float p = autodeco_sigmoid(z);
     row->n_fallbacks += !isfinite(p);
     return isfinite(p) ? p : 1.0f;
@@ -434,9 +449,22 @@ void autodeco_row_logprob(struct autodeco_row * row, float logit) {
 
 // ---- all stages -------------------------------------------------------------------------
 
+#define MAX_VOCAB (INT32_MAX - AUTODECO_N_TILE) // tiles are counted in int32_t
+
+static enum autodeco_status check_step(const struct autodeco_heads * heads, const float * hidden, const float * logits, int32_t n_vocab, int32_t n_threads, const struct autodeco_step * out) {
+    if (!logits || !out || n_vocab < 1 || n_vocab > MAX_VOCAB || n_threads < 1 || (heads && !hidden)) {
+        return AUTODECO_STATUS_ARGUMENT;
+    }
+    return heads && heads->n_vocab != 0 && heads->n_vocab != n_vocab ? AUTODECO_STATUS_N_VOCAB : AUTODECO_STATUS_OK;
+}
+
 enum autodeco_status autodeco_step_once(
         const struct autodeco_heads * heads, struct autodeco_sampler_params params, const char * kernels, const float * hidden,
         const float * logits, int32_t n_vocab, uint64_t index, int32_t n_threads, struct autodeco_step * out) {
+    const enum autodeco_status checked = check_step(heads, hidden, logits, n_vocab, n_threads, out);
+    if (checked != AUTODECO_STATUS_OK) {
+        return checked;
+    }
     struct autodeco_row row;
     if (!autodeco_row_init(&row, heads, n_vocab)) {
         return AUTODECO_STATUS_MEMORY;

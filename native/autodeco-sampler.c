@@ -31,7 +31,8 @@ struct state {
     int32_t                n_nodes;
     int32_t                n_built;
     struct autodeco_node * nodes;   // [n_nodes]
-    bool                   no_norm; // a graph without a usable result_norm was built
+    enum autodeco_status   graph;   // NO_NORM or N_VOCAB where one was built that the heads do not fit
+    int64_t                n_logits; // of that graph
 
     // the last decode
     int32_t              n_steps;
@@ -123,6 +124,9 @@ static bool sampler_backend_init(struct llama_sampler * smpl, ggml_backend_buffe
 
 // Buffers are made when the width of the logits is known: at the first real graph.
 static struct autodeco_node * prepare_node(struct state * s, int64_t n_vocab, bool probe) {
+    if (s->n_nodes == 0) { // llama.cpp builds its probe even where backend_init has failed
+        return NULL;
+    }
     const int32_t index = s->n_built < s->n_nodes ? s->n_built++ : s->n_nodes - 1;
     struct autodeco_node * node = &s->nodes[index];
     if (!probe && node->row.n_vocab != n_vocab) {
@@ -158,7 +162,12 @@ static struct ggml_tensor * find_hidden(struct state * s, struct ggml_context * 
     }
     struct ggml_tensor * norm = ggml_graph_get_tensor(gf, "result_norm");
     if (!norm || norm->type != GGML_TYPE_F32 || norm->ne[0] != s->heads->n_embd || norm->ne[2] != 1) {
-        s->no_norm = true;
+        s->graph = AUTODECO_STATUS_NO_NORM;
+        return NULL;
+    }
+    if (s->heads->n_vocab != 0 && data->logits->ne[0] != s->heads->n_vocab) {
+        s->graph    = AUTODECO_STATUS_N_VOCAB;
+        s->n_logits = data->logits->ne[0];
         return NULL;
     }
     const int64_t row = (int64_t) (data->logits->view_offs / data->logits->view_src->nb[1]);
@@ -229,20 +238,25 @@ static void sampler_accept(struct llama_sampler * smpl, llama_token token) {
     s->n_accepted++;
 }
 
-// A chain skips this when the nodes ran. Reached without a graph there is no hidden state: with a draw
-// sampler behind, leave the candidates alone; else pick the likeliest, so that llama_sampler_sample does
-// not abort, and report.
-static void sampler_apply(struct llama_sampler * smpl, llama_token_data_array * cur_p) {
-    struct state * s = smpl->ctx;
-    s->status = AUTODECO_STATUS_NOT_ATTACHED;
-    if (s->params.cpu_draw) {
-        return;
-    }
+static void select_largest(llama_token_data_array * cur_p) {
     cur_p->selected = 0;
     for (size_t i = 1; i < cur_p->size; i++) {
         if (cur_p->data[i].logit > cur_p->data[cur_p->selected].logit) {
             cur_p->selected = (int64_t) i;
         }
+    }
+}
+
+// A chain skips this when the nodes ran. Reached without a graph there is no hidden state: with a draw
+// sampler behind, leave the candidates alone; else pick the likeliest, so that llama_sampler_sample does
+// not abort, and report.
+static void sampler_apply(struct llama_sampler * smpl, llama_token_data_array * cur_p) {
+    struct state * s = smpl->ctx;
+    if (s->status == AUTODECO_STATUS_OK) {
+        s->status = AUTODECO_STATUS_NOT_ATTACHED;
+    }
+    if (!s->params.cpu_draw) {
+        select_largest(cur_p);
     }
 }
 
@@ -261,6 +275,28 @@ static void sampler_free(struct llama_sampler * smpl) {
 static void sampler_copy_state(const struct llama_sampler * src, struct llama_sampler * dst) {
     copy_mutable(src->ctx, dst->ctx);
 }
+
+// ---- a clone without memory -------------------------------------------------------------
+
+// llama.cpp's chain takes what a clone gives it, and NULL would crash it later. So a clone for which there was no
+// memory is a sampler without a state: it reports that, and picks the likeliest token so that nothing aborts.
+
+static const char * broken_name(const struct llama_sampler * smpl) {
+    (void) smpl;
+    return "autodeco-no-memory";
+}
+
+static void broken_apply(struct llama_sampler * smpl, llama_token_data_array * cur_p) {
+    (void) smpl;
+    select_largest(cur_p);
+}
+
+static struct llama_sampler_i broken_i = {
+    .name  = broken_name,
+    .apply = broken_apply, // no clone: llama.cpp copies what has no state
+};
+
+// ---- cloning ----------------------------------------------------------------------------
 
 static struct llama_sampler * sampler_clone(const struct llama_sampler * smpl);
 
@@ -285,7 +321,7 @@ static struct llama_sampler * sampler_clone(const struct llama_sampler * smpl) {
     struct state * s = smpl->ctx;
     struct state * c = new_state(s->heads, s->params);
     if (!c) {
-        return NULL;
+        return llama_sampler_init(&broken_i, NULL);
     }
     copy_mutable(s, c);
     if (s->params.cpu_draw) {
@@ -386,10 +422,15 @@ static struct llama_sampler * draw_clone(const struct llama_sampler * smpl) {
     if (!c) {
         c = new_state(s->heads, s->params); // cloned alone: reports NOT_ATTACHED when used
     }
-    return c ? llama_sampler_init(&draw_i, c) : NULL;
+    return c ? llama_sampler_init(&draw_i, c) : llama_sampler_init(&broken_i, NULL);
 }
 
 // ---- public -----------------------------------------------------------------------------
+
+// NULL where smpl is NULL, a sampler of somebody else, or a clone without memory.
+static struct state * state_of(const struct llama_sampler * smpl) {
+    return smpl && (smpl->iface == &sampler_i || smpl->iface == &draw_i) ? smpl->ctx : NULL;
+}
 
 const char * autodeco_kernels_name(int32_t i) {
     const struct autodeco_kernels * kernels = autodeco_kernels_get(i);
@@ -412,6 +453,9 @@ enum autodeco_status autodeco_check_llama(char * err, size_t n_err) {
 
 enum autodeco_status autodeco_heads_check_model(const struct autodeco_heads * heads, const struct llama_model * model, char * err, size_t n_err) {
     char arch[64] = "";
+    if (!heads || !model) {
+        return autodeco_fail(AUTODECO_STATUS_ARGUMENT, err, n_err, "autodeco_heads_check_model: heads and model must not be NULL");
+    }
     llama_model_meta_val_str(model, "general.architecture", arch, sizeof arch);
     if (strcmp(arch, heads->arch) != 0) {
         return autodeco_fail(AUTODECO_STATUS_ARCH, err, n_err,
@@ -440,24 +484,51 @@ struct llama_sampler * autodeco_sampler_init(const struct autodeco_heads * heads
 }
 
 struct llama_sampler * autodeco_sampler_init_draw(struct llama_sampler * smpl) {
-    struct state * s = smpl->ctx;
+    struct state * s = state_of(smpl);
+    if (!s) {
+        return NULL;
+    }
     s->n_refs++;
     return llama_sampler_init(&draw_i, s);
 }
 
 int32_t autodeco_sampler_get_steps(const struct llama_sampler * smpl, struct autodeco_step * out, int32_t n_max) {
-    const struct state * s = smpl->ctx;
+    const struct state * s = state_of(smpl);
+    if (!s || (!out && n_max > 0)) {
+        return 0;
+    }
     for (int32_t i = 0; i < s->n_steps && i < n_max; i++) {
         out[i] = s->steps[i];
     }
     return s->n_steps;
 }
 
-enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, char * err, size_t n_err) {
-    const struct state * s = smpl->ctx;
-    if (s->no_norm) {
-        return autodeco_fail(AUTODECO_STATUS_NO_NORM, err, n_err,
+static enum autodeco_status graph_status(const struct state * s, char * err, size_t n_err) {
+    if (s->graph == AUTODECO_STATUS_NO_NORM) {
+        return autodeco_fail(s->graph, err, n_err,
                 "llama.cpp's graph of this architecture has no post-norm hidden state (result_norm) of width %d; AutoDeco cannot run on it", s->heads->n_embd);
+    }
+    if (s->graph == AUTODECO_STATUS_N_VOCAB) {
+        return autodeco_fail(s->graph, err, n_err,
+                "the heads were made for a vocabulary of %d, the graph's logits have %lld; use the heads of this model", s->heads->n_vocab, (long long) s->n_logits);
+    }
+    return AUTODECO_STATUS_OK;
+}
+
+static enum autodeco_status no_state(const struct llama_sampler * smpl, char * err, size_t n_err) {
+    if (smpl && smpl->iface == &broken_i) {
+        return autodeco_fail(AUTODECO_STATUS_MEMORY, err, n_err, "no memory for the clone of a sampler");
+    }
+    return autodeco_fail(AUTODECO_STATUS_ARGUMENT, err, n_err, "this is no sampler of autodeco_sampler_init");
+}
+
+enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, char * err, size_t n_err) {
+    const struct state * s = state_of(smpl);
+    if (!s) {
+        return no_state(smpl, err, n_err);
+    }
+    if (s->graph != AUTODECO_STATUS_OK) {
+        return graph_status(s, err, n_err);
     }
     switch (s->status) {
         case AUTODECO_STATUS_OK:
@@ -471,14 +542,25 @@ enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, 
     }
 }
 
+// llama_sampler_sample would abort without.
+static bool has_output(struct llama_context * ctx, int32_t i_batch) {
+    return llama_get_sampled_token_ith(ctx, i_batch) != LLAMA_TOKEN_NULL || llama_get_sampled_logits_ith(ctx, i_batch) || llama_get_logits_ith(ctx, i_batch);
+}
+
 enum autodeco_status autodeco_sampler_sample(
-        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx,
+        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx, int32_t i_batch,
         struct autodeco_step * out, char * err, size_t n_err) {
     enum autodeco_status status = autodeco_sampler_status(smpl, err, n_err);
     if (status != AUTODECO_STATUS_OK) {
         return status;
     }
-    const llama_token token = llama_sampler_sample(chain, ctx, -1);
+    if (!chain || !ctx || !out) {
+        return autodeco_fail(AUTODECO_STATUS_ARGUMENT, err, n_err, "autodeco_sampler_sample: chain, ctx and out must not be NULL");
+    }
+    if (!has_output(ctx, i_batch)) {
+        return autodeco_fail(AUTODECO_STATUS_NOT_ATTACHED, err, n_err, "the last batch has no output to sample; set its logits flag");
+    }
+    const llama_token token = llama_sampler_sample(chain, ctx, i_batch);
     status = autodeco_sampler_status(smpl, err, n_err);
     if (status != AUTODECO_STATUS_OK) {
         return status;
@@ -493,16 +575,19 @@ enum autodeco_status autodeco_sampler_sample(
 }
 
 int64_t autodeco_sampler_n_fallbacks(const struct llama_sampler * smpl) {
-    const struct state * s = smpl->ctx;
+    const struct state * s = state_of(smpl);
     int64_t n = 0;
-    for (int32_t i = 0; i < s->n_nodes; i++) {
+    for (int32_t i = 0; s && i < s->n_nodes; i++) {
         n += s->nodes[i].row.n_fallbacks;
     }
     return n;
 }
 
 size_t autodeco_sampler_memory(const struct llama_sampler * smpl) {
-    const struct state * s = smpl->ctx;
+    const struct state * s = state_of(smpl);
+    if (!s) {
+        return 0;
+    }
     size_t size = (size_t) s->n_scratch * sizeof *s->scratch;
     for (int32_t i = 0; i < s->n_nodes; i++) {
         size += s->nodes[i].row.size;
@@ -511,23 +596,33 @@ size_t autodeco_sampler_memory(const struct llama_sampler * smpl) {
 }
 
 void autodeco_sampler_set_params(struct llama_sampler * smpl, struct autodeco_sampler_params params) {
-    struct state * s = smpl->ctx;
-    params.cpu_draw = s->params.cpu_draw; // the graph was built for it
-    s->params = params;
+    struct state * s = state_of(smpl);
+    if (s) {
+        params.cpu_draw = s->params.cpu_draw; // the graph was built for it
+        s->params = params;
+    }
 }
 
 struct autodeco_sampler_params autodeco_sampler_get_params(const struct llama_sampler * smpl) {
-    return ((const struct state *) smpl->ctx)->params;
+    const struct state * s = state_of(smpl);
+    return s ? s->params : autodeco_sampler_default_params();
 }
 
 void autodeco_sampler_set_seed(struct llama_sampler * smpl, uint64_t seed) {
-    ((struct state *) smpl->ctx)->params.seed = seed;
+    struct state * s = state_of(smpl);
+    if (s) {
+        s->params.seed = seed;
+    }
 }
 
 uint64_t autodeco_sampler_get_position(const struct llama_sampler * smpl) {
-    return ((const struct state *) smpl->ctx)->n_accepted;
+    const struct state * s = state_of(smpl);
+    return s ? s->n_accepted : 0;
 }
 
 void autodeco_sampler_set_position(struct llama_sampler * smpl, uint64_t n_accepted) {
-    ((struct state *) smpl->ctx)->n_accepted = n_accepted;
+    struct state * s = state_of(smpl);
+    if (s) {
+        s->n_accepted = n_accepted;
+    }
 }

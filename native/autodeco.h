@@ -30,6 +30,9 @@
 // after the last sampler and its clones. A context borrows its chains: free the context
 // first, then the chains, then the heads. A chain can be attached to a context once.
 //
+// A NULL pointer, a sampler that is not of this library, or a number out of range is refused: with ARGUMENT, or
+// where there is no status with 0, NAN, false or NULL. Samplers and heads must not have been freed.
+//
 // Every function that takes `err` writes at most n_err bytes, zero-terminated; err may be
 // NULL. The library never exits, never prints (unless the log is verbose) and keeps no global state
 // but the log's.
@@ -74,6 +77,8 @@ enum autodeco_status {
     AUTODECO_STATUS_NOT_ATTACHED = 10, // sampled without having run in a context's graph
     AUTODECO_STATUS_NO_LOGIT     = 11, // no finite logit: nothing can be drawn
     AUTODECO_STATUS_BYPASSED     = 12, // llama.cpp returned another token than was drawn
+    AUTODECO_STATUS_ARGUMENT     = 13, // a pointer is NULL, a sampler is not of this library, a number is out of range
+    AUTODECO_STATUS_IO           = 14, // the file could be opened but not read to its end
 };
 
 // Which heads are applied. A head that is off counts as 1; TOP_P still evaluates the
@@ -184,10 +189,11 @@ AUTODECO_API int32_t autodeco_sampler_get_steps(
 // context (NO_NORM) and after each decode, before llama_sampler_sample.
 AUTODECO_API enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, char * err, size_t n_err);
 
-// llama_sampler_sample of the last output on the chain that holds smpl, with the status before and after
-// and the step: what a decode loop of one sequence with one output calls after llama_decode.
+// llama_sampler_sample on the chain that holds smpl, with the status before and after and the step: what a decode
+// loop calls after llama_decode for each sequence with an output. i_batch: index of the output's token in the
+// batch, -1 = the last output; it must belong to the sequence that the chain is attached to.
 AUTODECO_API enum autodeco_status autodeco_sampler_sample(
-        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx,
+        const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx, int32_t i_batch,
         struct autodeco_step * out, char * err, size_t n_err);
 
 // Head outputs that were not finite and fell back to 1, since init.
@@ -229,7 +235,8 @@ AUTODECO_API double autodeco_ref_uniform(uint64_t seed, uint64_t index);
 // Statistics of softmax(logits / (temp + 1e-8)); false when no logit is finite.
 AUTODECO_API bool autodeco_ref_stats(const float * logits, int32_t n_vocab, float temp, struct autodeco_stats * out);
 
-// T and P from hidden[n_embd] and logits[n_vocab]; NAN for a missing head.
+// T and P from hidden[n_embd] and logits[n_vocab]; NAN for a missing head. False when no logit is finite, or
+// n_vocab is not the heads'.
 AUTODECO_API bool autodeco_ref_forward(
         const struct autodeco_heads * heads, const float * hidden, const float * logits, int32_t n_vocab,
         float * temp, float * top_p, struct autodeco_stats * stats);
@@ -241,7 +248,7 @@ AUTODECO_API int32_t autodeco_ref_draw(
 
 // The whole step of the sampler outside any graph, by the code the graph nodes run, in n_threads
 // slices one after the other: what the tests compare with the reference. kernels: a name, NULL = the
-// fastest.
+// fastest. hidden may be NULL without heads. N_VOCAB where n_vocab is not the heads'.
 AUTODECO_API enum autodeco_status autodeco_step_once(
         const struct autodeco_heads * heads, struct autodeco_sampler_params params, const char * kernels, const float * hidden,
         const float * logits, int32_t n_vocab, uint64_t index, int32_t n_threads, struct autodeco_step * out);

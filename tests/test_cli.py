@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from autodeco_edge.engine.engine import demo_model
 from autodeco_edge.engine.model import Model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.text.chat import render
 from tests.support.letters import make_letters
 
@@ -161,7 +161,7 @@ def test_trace_is_what_jsonl_prints(single, tmp_path):
 
 def test_trace_beside_text(single, tmp_path):
     trace = tmp_path / "trace.jsonl"
-    trace.write_text("an older trace is replaced")
+    trace.write_text('{"done": true, "an older trace": "is replaced"}\n')
     run(single, "-n", "12", "--trace", trace)
     *steps, done = objects(trace.read_bytes())
     *expected, summary = run_jsonl(single, "-n", "12")
@@ -399,11 +399,11 @@ BAD = {
     "trace is a folder": (["hi", "-m", "{single}", "--trace", "."], 2, "is a folder"),
     "heads mode": (["hi", "-m", "{single}", "--heads-mode", "nonsense"], 2, "allowed both, temp, top-p, none"),
     "temperature below 0": (["hi", "-m", "{single}", "--temp", "-0.1"], 2, "allowed 0 to 100"),
-    "temperature nan": (["hi", "-m", "{single}", "--temp", "nan"], 2, "allowed 0 to 100"),
+    "temperature nan": (["hi", "-m", "{single}", "--temp", "nan"], 2, "--temp: expected a finite number; got nan"),
     "temperature no number": (["hi", "-m", "{single}", "--temp", "warm"], 2, "--temp"),
     "top-p above 1": (["hi", "-m", "{single}", "--top-p", "1.5"], 2, "allowed 0 to 1"),
     "seed below 0": (["hi", "-m", "{single}", "--seed", "-1"], 2, "allowed 0 to 2^64 - 1"),
-    "seed too large": (["hi", "-m", "{single}", "--seed", str(2**64)], 2, "allowed 0 to 2^64 - 1"),
+    "seed too large": (["hi", "-m", "{single}", "--seed", str(2**64)], 2, "--seed: expected an integer of at most 64 bits"),
     "context of 1": (["hi", "-m", "{single}", "-c", "1"], 2, "context: allowed"),
     "context beyond 32 bits": (["hi", "-m", "{single}", "-c", str(2**32 + 64)], 2, "context: allowed"),
     "threads below 0": (["hi", "-m", "{single}", "-t", "-1"], 2, "threads: allowed"),
@@ -440,7 +440,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path, arguments, co
 def test_stdin_that_is_no_utf8(single):
     done = cli("run", "-m", single, stdin=b"gr\xf6\xdfer")
     assert done.returncode == 2
-    assert done.stderr == b"autodeco-edge: error: the text on stdin is not UTF-8; convert it first\n"
+    says = b"autodeco-edge: error: the text on stdin: not UTF-8 text (byte 0xF6 at 2); convert it first\n"
+    assert done.stderr == says
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")

@@ -13,6 +13,7 @@ import pytest
 from autodeco_edge import Engine, SamplingParams, demo_model
 from autodeco_edge.tasks.demo import families
 from autodeco_edge.tasks.demo.problem import chat_prompt
+from tests.support.stock import open_stock
 
 N_PROBLEMS = 60
 MAX_ASSET_BYTES = 10_000_000
@@ -89,9 +90,7 @@ def test_temperature_differs_between_choice_and_computation(engine):
 
 
 def test_stock_llama_cpp_loads_the_demo_model():
-    import llama_cpp
-
-    llama = llama_cpp.Llama(str(demo_model()), n_ctx=256, verbose=False)
+    llama = open_stock(demo_model(), n_ctx=256)
     out = llama.create_chat_completion(
         [{"role": "user", "content": "Find two numbers that make 83."}], max_tokens=60, temperature=0
     )

@@ -82,7 +82,7 @@ print(*(dyld._dyld_get_image_name(i).decode() for i in range(dyld._dyld_image_co
 def test_one_libllama_in_the_process():
     """A second copy would have a log and a list of backends of its own. The wheel of llama-cpp-python holds
     copies where its build had links, so two names of one library are two files to a linker that looks at files."""
-    code = "from autodeco_edge import _lib; _lib.library()\n" + LOADED[sys.platform]
+    code = "from autodeco_edge.engine import library; library.library()\n" + LOADED[sys.platform]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     for library in ("llama", "ggml-base"):
         found = [path for path in done.stdout.splitlines() if re.search(rf"/lib{library}\.", path)]

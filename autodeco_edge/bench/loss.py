@@ -18,6 +18,7 @@ from time import perf_counter
 import numpy as np
 
 from ..errors import AutodecoError, check_range
+from ..io.interpreter import interpreter
 from .machine import describe_machine
 from .stats import paired_ratio, summarise
 from .step import flat_logits, peaked_logits
@@ -160,8 +161,8 @@ def relative_errors(setup: LossSetup, inputs: LossInputs) -> tuple[float, float]
 
 def extra_memory(form: str, name: str, setup: LossSetup) -> int:
     """Bytes by which one evaluation raises the peak resident set of a fresh process that holds the inputs."""
-    command = [sys.executable, "-m", __name__, form, name, json.dumps(asdict(setup))]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = interpreter("-m", __name__, form, name, json.dumps(asdict(setup)))
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
         raise AutodecoError(f"memory of the {form} form: {done.stderr.strip().splitlines()[-1:]}")
     return int(done.stdout)

@@ -13,7 +13,9 @@ import sys
 import typer
 
 from ..errors import AutodecoError
+from ..io.printing import close_stdout, one_line, open_streams, say
 from . import bench, collect, config, convert, doctor, eval, models, plot, run, train
+from .settings import Command, Group
 
 app = typer.Typer(
     name="autodeco-edge",
@@ -39,7 +41,10 @@ app.command()(plot.plot)
 app.command()(config.config)
 app.command()(doctor.doctor)
 app.add_typer(bench.app)
-app.add_typer(eval.app)
+app.add_typer(eval.app, cls=Group)
+for _typer in (app, bench.app, eval.app):
+    for _command in _typer.registered_commands:
+        _command.cls = Command
 
 
 def _version(value: bool) -> None:
@@ -59,8 +64,10 @@ def _root(
 
 def main() -> None:
     """Entry point: one line an error, the exit code of its class, no traceback."""
+    open_streams()
     code = _guarded()
-    sys.exit(_close_stdout() or code)
+    failure = close_stdout()
+    sys.exit(_complain(str(failure), failure.exit_code) if failure and not code else code)
 
 
 def _guarded() -> int:
@@ -70,7 +77,9 @@ def _guarded() -> int:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
         return 130
-    except SystemExit as stop:  # click's answer to `| head`, which has seen enough
+    except BrokenPipeError:  # `| head`, which has seen enough
+        return 0
+    except SystemExit as stop:  # click's answer to the same
         return 0 if isinstance(stop.__context__, BrokenPipeError) else stop.code
     except MemoryError:
         return _complain("out of memory; use a smaller model or a smaller -c", 71)
@@ -91,18 +100,5 @@ def _unexpected(error: Exception) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print("autodeco-edge: error: " + " ".join(message.split()), file=sys.stderr)
+    say("autodeco-edge: error: " + one_line(message))
     return code
-
-
-def _close_stdout() -> int:
-    """Flush now: a reader that has gone or a full disk must not become a traceback at exit."""
-    try:
-        sys.stdout.flush()
-        return 0
-    except (BrokenPipeError, ValueError):
-        failure = 0
-    except OSError as error:
-        failure = _complain(f"stdout: writing failed ({error.strerror})", 74)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return failure

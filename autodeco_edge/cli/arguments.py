@@ -1,6 +1,6 @@
 """From the words of a command line to files and a prompt.
 
-Owns which word is a model and which the prompt, what is piped in, and when a name has to be looked up
+Owns which word is a model and which the prompt, and when a name has to be looked up
 (hub): an existing path never is.
 """
 
@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MissingInputError, UsageError
+from ..io.reading import user_path
 from .options import RunOptions
+from .piped import piped_text
+
+STDIN = "-"
 
 
 @dataclass(frozen=True)
@@ -29,12 +33,12 @@ def split_words(options: RunOptions) -> tuple[str | None, str | None]:
     One word is the prompt, unless no option names a model and it is itself a .gguf file that is there, a
     name of the registry or user/repo.
     """
-    words = list(options.words or ())
+    words = [word for word in options.words or () if word != STDIN]
     named = [m for m in (options.model, options.hf) if m is not None]
     if len(named) > 1:
         raise UsageError("-m and -hf exclude each other; choose one")
     if not named and words and (is_model(words[0]) or len(words) == 2):
-        named.append(words.pop(0))
+        named.append(_home(words.pop(0)))
     if len(words) > 1:
         raise UsageError(f"one prompt only, got '{words[1]}' as well; put the prompt in quotes")
     return (named or [None])[0], (words or [None])[0]
@@ -45,7 +49,7 @@ def is_model(word: str) -> bool:
     if not word or any(c.isspace() for c in word):
         return False
     if word.endswith(".gguf"):
-        return Path(word).is_file()
+        return _is_file(_home(word))
     from ..hub.resolve import find_entry
 
     try:
@@ -55,9 +59,21 @@ def is_model(word: str) -> bool:
     return True
 
 
+def _home(word: str) -> str:
+    """A word that begins with ~ is a path."""
+    return str(user_path(word)) if word.startswith("~") else word
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):  # too long for a name, say
+        return False
+
+
 def find_files(model: str | None, options: RunOptions) -> Files:
     """The files behind the names, downloaded where needed. Raises what hub.resolve raises."""
-    from ..engine.engine import demo_model
+    from ..engine.pairing import demo_model
 
     if model is None:
         return Files(demo_model(), _local_heads(options))
@@ -85,21 +101,12 @@ def _is_path(text: str) -> bool:
         return True
 
 
-def read_prompt(prompt: str | None) -> str | None:
-    """PROMPT with piped stdin before it; None = a conversation on a terminal."""
-    piped = "" if sys.stdin is None or sys.stdin.isatty() else _read_stdin()
-    if prompt is None and not piped and sys.stdin is not None and sys.stdin.isatty():
+def read_prompt(prompt: str | None, from_stdin: bool = False) -> str | None:
+    """PROMPT with piped stdin before it; None = a conversation on a terminal. ``from_stdin``: a lone - was given."""
+    piped = piped_text(prompt is not None, from_stdin)
+    if prompt is None and not piped and sys.stdin.isatty() and not from_stdin:
         return None
     text = "\n".join(part for part in (piped.rstrip("\n"), prompt or "") if part)
     if not text.strip():
         raise UsageError("the prompt is empty; give one as an argument or on stdin")
-    if any("\ud800" <= c <= "\udfff" for c in text):  # how Python carries bytes of an argument that are no UTF-8
-        raise UsageError("the prompt is not UTF-8 text; convert it first")
     return text
-
-
-def _read_stdin() -> str:
-    try:
-        return sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError:
-        raise UsageError("the text on stdin is not UTF-8; convert it first") from None

@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from ..io.printing import put
+
 app = typer.Typer(
     name="bench", help="Time AutoDeco against stock llama.cpp, and its training losses.", no_args_is_help=True
 )
@@ -39,7 +41,7 @@ def step(
 
     setup = StepSetup(n_vocab=n_vocab, n_embd=n_embd, n_threads=threads, outtype=type_, n_rows=rows, n_rounds=rounds)
     report = run_step(setup)
-    print(json.dumps(report, indent=2) if as_json else _step_table(report))
+    put(json.dumps(report, indent=2) if as_json else _step_table(report))
 
 
 @app.command()
@@ -52,17 +54,35 @@ def decode(
     prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", help="Random tokens of the prompt.")] = 64,
     tokens: Annotated[int, typer.Option("--tokens", help="Tokens decoded behind it.")] = 64,
     rounds: Annotated[int, typer.Option("--rounds", help="Repetitions of both.")] = 3,
+    busy: Annotated[
+        bool, typer.Option("--busy", help="How threads wait, on a quiet and on a busy machine; needs no heads.")
+    ] = False,
+    waits: Annotated[
+        str, typer.Option("--wait", help="With --busy: ways to wait (short, spin, sleep, spins), comma between.")
+    ] = "spin,short",
+    seconds: Annotated[float, typer.Option("--seconds", help="With --busy: of one turn.")] = 2.0,
     as_json: JsonOption = False,
 ) -> None:
     """Prompt and tokens on a model: a context a sampler, one token each in turn; and the Python engine against C.
 
+    With --busy: tokens a second as llama.cpp's threads wait by themselves (spin), and as they wait here (short),
+    alone on the machine and beside a busy loop on every other core.
+
     Example: autodeco-edge bench decode -m model.gguf --heads heads.gguf
     """
+    if busy:
+        from ..bench.busy import BusySetup, run_busy
+
+        ways = tuple(wait.strip() for wait in waits.split(","))
+        timing = BusySetup(waits=ways, seconds=seconds, n_rounds=rounds, n_threads=threads)
+        report = run_busy(model, str(heads or "auto"), timing)
+        print(json.dumps(report, indent=2) if as_json else _busy_table(report))
+        return
     from ..bench.decode import DecodeSetup, run_decode
 
     setup = DecodeSetup(n_prompt=prompt_tokens, n_tokens=tokens, n_rounds=rounds, n_threads=threads)
     report = run_decode(model, heads or "auto", setup)
-    print(json.dumps(report, indent=2) if as_json else _decode_table(report))
+    put(json.dumps(report, indent=2) if as_json else _decode_table(report))
 
 
 @app.command()
@@ -82,7 +102,7 @@ def loss(
 
     setup = LossSetup(n_vocab=n_vocab, n_tokens=tokens, n_threads=threads, n_rounds=rounds, nemo=nemo)
     report = run_loss(setup)
-    print(json.dumps(report, indent=2) if as_json else _loss_table(report))
+    put(json.dumps(report, indent=2) if as_json else _loss_table(report))
 
 
 # ---- tables --------------------------------------------------------------------------------------
@@ -155,6 +175,27 @@ def _decode_table(report: dict) -> str:
     for name, paired in report["paired"].items():
         lines.append(f"{name:<26}{paired['median']:>10.4f}  [{paired['low']:.4f}, {paired['high']:.4f}]")
     return "\n".join([*lines, "", _memory_line(report["memory_bytes"])])
+
+
+def _busy_table(report: dict) -> str:
+    from ..bench.machine import one_line
+
+    setup = report["setup"]
+    lines = [
+        one_line(report["machine"]),
+        f"{report['model']['description']}, threads {setup['n_threads']} ({report['thread_pool']}), rounds "
+        f"{setup['n_rounds']} of {setup['seconds']:g} s, busy: {setup['n_loops']} loop(s) beside it",
+        "tokens a second: median, [quartiles]; ratio: to llama.cpp's own way (spin), median of the rounds, [95 % interval]",
+        "",
+        f"{'machine':<10}{'threads':<12}{'tokens/s':>10}  {'[quartiles]':<22}{'ratio':>8}",
+    ]
+    for condition, rates in report["tokens_per_second"].items():
+        for wait, rate in rates.items():
+            ratio = report["paired"][condition].get(wait)
+            known = f"{ratio['median']:>8.3f}  [{ratio['low']:.3f}, {ratio['high']:.3f}]" if ratio else ""
+            quartiles = f"[{rate['q1']:.1f}, {rate['q3']:.1f}]"
+            lines.append(f"{condition:<10}{wait:<12}{rate['median']:>10.1f}  {quartiles:<22}{known}".rstrip())
+    return "\n".join(lines)
 
 
 LOSS_COLUMNS = ("speedup", "mem_ratio", "max_rel_err_loss", "max_rel_err_grad")

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UsageError
+from ..errors import FormatError, UsageError
+from ..io.printing import put
+from ..io.reading import parse_json
 
 if TYPE_CHECKING:
     from ..collect.run import Endpoint, LocalModel
@@ -141,9 +143,9 @@ def collect(
         )
     )
     if as_json:
-        print(json.dumps(summary))
+        put(json.dumps(summary))
     elif "kinds" in summary:
-        print(_table(summary))
+        put(_table(summary))
 
 
 def _refuse(given: dict[str, Any], belongs_to: str) -> None:
@@ -162,9 +164,9 @@ def _local(model: str, heads: str | Path | None, n_ctx: int, threads: int) -> Lo
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UsageError(f"--body: not JSON ({error}); got {text!r}") from None
+        found = parse_json(text, "--body")
+    except FormatError as error:
+        raise UsageError(f"{error}; got {text!r}") from None
     if not isinstance(found, dict):
         raise UsageError(f"--body: allowed one JSON object; got {text!r}")
     return found

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
+from ..io.atomic import refuse_foreign
+from ..io.printing import say
+from ..io.reading import user_path
 from .options import FORMS, RunOptions
-from .screen import say
 from .session import Session
 
 if TYPE_CHECKING:
@@ -79,8 +82,8 @@ class Commands:
 
     def _help(self, _: str) -> None:
         width = max(len(c.usage) for c in COMMANDS)
-        say("\n".join(f"{c.usage:<{width}}  {c.help}" for c in COMMANDS))
-        say(f"/set takes: {', '.join(SETTABLE)}\n{_KEYS}")
+        say(*(f"{c.usage:<{width}}  {c.help}" for c in COMMANDS))
+        say(f"/set takes: {', '.join(SETTABLE)}", _KEYS)
 
     def _clear(self, _: str) -> None:
         self._chat.conversation.clear()
@@ -123,14 +126,15 @@ class Commands:
 
     def _save(self, path: str) -> None:
         _need(path, "/save FILE")
-        self._chat.conversation.save(path)
+        refuse_foreign(user_path(path), _is_conversation, "a saved conversation")
+        self._chat.conversation.save(user_path(path))
         say(f"[saved {len(self._chat.conversation.messages)} messages to {path}]")
 
     def _load(self, path: str) -> None:
         from ..text.chat import Conversation
 
         _need(path, "/load FILE")
-        self._chat.conversation = Conversation.load(path)
+        self._chat.conversation = Conversation.load(user_path(path))
         say(f"[loaded {len(self._chat.conversation.messages)} messages from {path}]")
 
     def _stats(self, _: str) -> None:
@@ -152,6 +156,13 @@ class Commands:
             raise UsageError(f"/heads: allowed {', '.join(HEADS)}; got '{mode}'")
         self._session.set_options(replace(self._session.options, heads_mode=HEADS[mode]))
         say(f"[heads: {HEADS[mode]}]")
+
+
+def _is_conversation(path: Path) -> bool:
+    from ..text.chat import Conversation
+
+    Conversation.load(path)
+    return True
 
 
 def _need(argument: str, usage: str) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import OutputError
+from ..io.printing import put, put_path
 from .config_file import config_path, example_path, read_config
 from .settings import env_name, parameters, run_command, sources
 
@@ -22,12 +24,20 @@ def config(
     Example: autodeco-edge config --example > "$(autodeco-edge config --path)"
     """
     if path:
-        config_path().parent.mkdir(parents=True, exist_ok=True)
-        print(config_path())
+        _make_folder(config_path().parent)
+        put_path(config_path())
     elif example:
         print(example_path().read_text(encoding="utf-8"), end="")
     else:
-        print("\n".join(_rows(preset, variables)))
+        for row in _rows(preset, variables):
+            put(row.replace("\n", "\\n"))
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be created ({error.strerror}); AUTODECO_CONFIG moves it") from None
 
 
 def _rows(preset: str | None, variables: bool) -> list[str]:

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import os
 import sys
-import tomllib
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ..errors import FormatError, MissingInputError, UsageError
+from ..errors import FormatError, UsageError
+from ..io.reading import parse_toml, read_text
 from ..paths import APP, config_dir
 
 PRESETS = "presets"
+_MAX_BYTES = 2**20
 
 
 def config_path() -> Path:
@@ -62,14 +63,9 @@ class Config:
 def read_config(path: Path | None = None) -> Config:
     """The file's contents; empty where there is no file. Raises FormatError, MissingInputError."""
     path = path or config_path()
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return Config(path)
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError
-        raise FormatError(f"{path}: not TOML ({error})") from None
+    data = parse_toml(read_text(path, limit=_MAX_BYTES), str(path))
     presets = data.pop(PRESETS, {})
     if not isinstance(presets, dict) or not all(isinstance(p, dict) for p in presets.values()):
         raise FormatError(f"{path}: {PRESETS} holds tables, such as [{PRESETS}.support]")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from prompt_toolkit import PromptSession
@@ -18,11 +19,12 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings
 
 from ..errors import AutodecoError, ContextOverflowError, MissingInputError
+from ..io.printing import StdoutError, one_line, say
+from ..io.reading import check_text
 from ..text.chat import Conversation
 from .commands import Commands
 from .completion import SlashCompleter
 from .config_file import state_dir
-from .screen import say
 from .session import Session
 
 HINT = "/help lists the commands. /exit or Ctrl-D ends, Ctrl-C stops a reply."
@@ -32,7 +34,7 @@ QUOTES = '"""'
 def converse(session: Session) -> None:
     """Read, reply, repeat, until /exit or Ctrl-D. An interrupt at the empty prompt goes on upwards."""
     chat = Chat(session)
-    say(f"{session.engine.model.description} · {session.heads_line()}\n{HINT}")
+    say(f"{session.engine.model.description} · {session.heads_line()}", HINT)
     while (line := chat.read()) is not None:
         if line:
             chat.handle(line)
@@ -71,17 +73,25 @@ class Chat:
     # ---- doing -------------------------------------------------------------------------------
 
     def handle(self, line: str) -> None:
-        """A command or a turn. What goes wrong is one line, and the conversation goes on."""
+        """A command or a turn. What goes wrong is one line, and the conversation goes on: whatever it is, unless
+        nobody can see the reply any more."""
         try:
             with self.session.interrupts.working():
+                line = check_text(line, "the line")
                 if line.startswith("/"):
                     self.commands.run(line)
                 else:
                     self.turn(line)
         except KeyboardInterrupt:
-            say("\n[stopped]")
+            say("", "[stopped]")
+        except (StdoutError, BrokenPipeError):
+            raise
         except AutodecoError as error:
-            say(f"{error} (or /clear)" if isinstance(error, ContextOverflowError) else str(error))
+            say(one_line(error) + (" (or /clear)" if isinstance(error, ContextOverflowError) else ""))
+        except MemoryError:
+            say("out of memory; the conversation goes on, try a shorter message or /clear")
+        except Exception as error:
+            say(f"internal error: {type(error).__name__}: {one_line(error)}; the conversation goes on")
 
     def turn(self, text: str) -> None:
         """A reply to one more message; a reply that was stopped leaves no trace in the conversation."""
@@ -96,7 +106,7 @@ class Chat:
         except BaseException:
             self.conversation.messages = before
             raise
-        self.conversation.add("assistant", trace.text)
+        self.conversation.add("assistant", *session.answer(trace))
         session.next_seed()
         self.keep()
 
@@ -107,7 +117,9 @@ class Chat:
         try:
             _private_folder()
             self.conversation.save(_last_path())
-        except (AutodecoError, OSError) as error:
+        except StdoutError:
+            raise
+        except (AutodecoError, OSError, ValueError) as error:
             self._remember = False
             say(f"note: the conversation is not kept for --continue ({error})")
 
@@ -169,14 +181,23 @@ def _history(remember: bool) -> History:
     except OSError as error:
         say(f"note: no history is kept ({path}: {error.strerror})")
         return InMemoryHistory()
-    return FileHistory(path)
+    return _Lines(path)
+
+
+class _Lines(FileHistory):
+    """The history on disk; a line that cannot be written there must not end the conversation."""
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string)
 
 
 def _toolbar(session: Session) -> str:
     params, engine = session.params, session.engine
+    by = "" if session.plain else "x"  # factors of what the heads say
     return (
         f" context {session.n_used}/{engine.n_ctx} · heads {params.heads_mode if engine.heads else 'none'}"
-        f" · temp x{params.temperature:g} · top-p x{params.top_p:g} · seed {params.seed}"
+        f" · temp {by}{params.temperature:g} · top-p {by}{params.top_p:g} · seed {params.seed}"
     )
 
 

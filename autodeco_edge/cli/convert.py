@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from ..io.printing import put, say
+
 HeadsArgument = Annotated[
     str,
     typer.Argument(
@@ -118,11 +120,9 @@ def verify(heads: HeadsArgument, file: FileArgument) -> None:
     rows = verify_file(read_checkpoint(heads), file)
     for row in rows:
         cast = row.stored_type if row.source_type == row.stored_type else f"{row.source_type} to {row.stored_type}"
-        typer.echo(
-            f"{row.name}: {cast}, largest difference {row.max_error:.3g} (allowed {row.max_bound:.3g})", err=True
-        )
+        say(f"{row.name}: {cast}, largest difference {row.max_error:.3g} (allowed {row.max_bound:.3g})")
     exact = all(row.max_error == 0 for row in rows)
-    typer.echo(
+    put(
         f"{file}: {len(rows)} tensors agree with {heads}, {'exactly' if exact else 'within the bounds of their types'}"
     )
 
@@ -140,16 +140,16 @@ def _base_info(base: Path | None):
 
 def _remark(notes) -> None:
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}")
 
 
 def _report(written) -> None:
     """Tensors to stderr, the result line to stdout."""
     for name, type_name, shape in written.tensors:
-        typer.echo(f"{name}: {type_name} {list(reversed(shape))}", err=True)
+        say(f"{name}: {type_name} {list(reversed(shape))}")
     means = (("mean T", written.means.temperature), ("mean P", written.means.top_p))
     known = "".join(f", {what} {value:g}" for what, value in means if value is not None)
     verb = "wrote" if written.written else "would write"
-    typer.echo(
+    put(
         f"{verb} {written.path}: {written.n_params} parameters for {written.arch}, {written.n_bytes} bytes{known}"
     )

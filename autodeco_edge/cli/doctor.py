@@ -69,16 +69,22 @@ def _threads() -> str:
     return f"{physical_cores()} (physical performance cores) of {os.cpu_count()} logical ones"
 
 
+def _waiting() -> str:
+    from ..engine.waiting import describe
+
+    return describe()
+
+
 def _amx() -> str:
-    from ..engine.cpu import amx_advertised, extra_buffers_safe
+    from ..engine.cpu import amx_advertised, amx_fate
 
     if not amx_advertised():
         return "not advertised"
-    return (
-        "works"
-        if extra_buffers_safe()
-        else "advertised, but the probe did not survive it: repacked weights are switched off"
-    )
+    fate = amx_fate()
+    if fate == "ok":
+        return "works"
+    why = "the probe could not be finished" if fate == "failed" else f"the probe ended with {fate}"
+    return f"advertised, but {why}: repacked weights are switched off"
 
 
 def _gpu() -> str:
@@ -113,15 +119,16 @@ def _memory() -> str:
 
 
 def _folders() -> str:
-    from ..engine.cpu import cache_dir
     from ..hub.cache import hub_cache
+    from ..paths import cache_dir
     from .config_file import config_path, state_dir
 
     return f"cache {cache_dir()}, models {hub_cache()}, history {state_dir()}, settings {config_path()}"
 
 
 def _demo() -> str:
-    from ..engine.engine import Engine, demo_model
+    from ..engine.engine import Engine
+    from ..engine.pairing import demo_model
 
     with Engine(demo_model(), n_ctx=256) as engine:
         prompt = engine.model.tokenize("one two three four five six seven eight nine ten " * 8)[:64]
@@ -137,6 +144,7 @@ _CHECKS = (
     ("native library", _library),
     ("sampler kernels", _kernels),
     ("threads", _threads),
+    ("thread pool", _waiting),
     ("AMX", _amx),
     ("GPU offload", _gpu),
     ("devices", _devices),

@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from ..io.printing import put
+from ..io.reading import user_path
 
 app = typer.Typer(
     name="eval",
@@ -96,7 +98,7 @@ def evaluate(
     if not task:
         raise UsageError("eval: give --task FILE.jsonl, --task demo or --task demo:FAMILY (eval --help)")
 
-    from ..engine.engine import demo_model
+    from ..engine.pairing import demo_model
     from ..eval.run import EvalConfig, evaluate
     from ..eval.samples import Limits
 
@@ -126,7 +128,7 @@ def evaluate(
         from ..eval.figures import draw
 
         draw(report, config.output / "figures")
-    print(json.dumps(report, indent=1) if as_json else _tables(report))
+    put(json.dumps(report, indent=1) if as_json else _tables(report))
 
 
 @app.command()
@@ -149,7 +151,7 @@ def drift(
 
     variants = [parse_variant(text) for text in variant]
     report = compare(variants, read_texts(data, variants[0], limit, max_length), n_threads=threads)
-    print(json.dumps(report, indent=1) if as_json else _drift_tables(report))
+    put(json.dumps(report, indent=1) if as_json else _drift_tables(report))
 
 
 @app.command()
@@ -178,7 +180,7 @@ def steering(
 
     Example: autodeco-edge eval steering -m model.gguf --heads heads.gguf --task demo --count 100 --samples 4
     """
-    from ..engine.engine import demo_model
+    from ..engine.pairing import demo_model
     from ..eval.samples import Limits
     from ..eval.steering import SteeringConfig, evaluate, table
 
@@ -195,7 +197,7 @@ def steering(
         limits=Limits(max_tokens=max_tokens, n_ctx=n_ctx, n_parallel=parallel, n_threads=threads),
     )
     report = evaluate(config)
-    print(json.dumps(report, indent=1) if as_json else table(report))
+    put(json.dumps(report, indent=1) if as_json else table(report))
 
 
 def _drift_tables(report: dict) -> str:
@@ -221,7 +223,7 @@ def _named_heads(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not (name and equals and path):
         raise UsageError(f"--with: expected NAME=HEADS.gguf; got {text!r}")
-    return name, Path(path)
+    return name, user_path(path)
 
 
 def _tables(report: dict) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from . import colour
-from .screen import say
 
 if TYPE_CHECKING:
     from ..text.trace import Trace
@@ -37,4 +36,5 @@ def draw_on_terminal(trace: Trace | None) -> None:
     plotext.ylim(0, 1, yside="right")
     plotext.xlabel("token")
     picture = plotext.build()
-    say(picture if colour.allowed(sys.stderr) else plotext.uncolorize(picture))
+    picture = picture if colour.allowed(sys.stderr) else plotext.uncolorize(picture)
+    print(picture, file=sys.stderr, flush=True)  # numbers and our own words: nothing foreign is in it

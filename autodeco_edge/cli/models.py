@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from ..io.printing import put, put_path, safe_line, say
 
 ModelArgument = Annotated[
     str,
@@ -37,10 +38,10 @@ def pull(
 
     found = resolve(model, heads, progress=not quiet, refresh=True)
     if found.note:
-        typer.echo(f"note: {found.note}", err=True)
-    print(found.model)
+        say(f"note: {found.note}")
+    put_path(found.model)
     if found.heads:
-        print(found.heads)
+        put_path(found.heads)
 
 
 def list_models(as_json: JsonOption = False) -> None:
@@ -51,7 +52,7 @@ def list_models(as_json: JsonOption = False) -> None:
     from ..hub.inventory import inventory
 
     items = inventory()
-    print(json.dumps([item.as_dict() for item in items], indent=2) if as_json else _table(items))
+    put(json.dumps([item.as_dict() for item in items], indent=2) if as_json else _table(items))
 
 
 def rm(
@@ -69,7 +70,7 @@ def rm(
     if not yes:
         _confirm(model)
     n_bytes = plan.run()
-    print(f"removed {model}: {n_bytes} bytes freed ({size_text(n_bytes)})")
+    put(f"removed {model}: {n_bytes} bytes freed ({size_text(n_bytes)})")
 
 
 def show(
@@ -89,15 +90,15 @@ def show(
     path, heads = find_file(file)
     facts = inspect.inspect(path, heads)
     if as_json:
-        print(json.dumps(facts, indent=2))
+        put(json.dumps(facts, indent=2))
     else:
-        print(format_rows(describe_file(path) + inspect.extra_rows(facts)))
+        put(format_rows(describe_file(path) + inspect.extra_rows(facts)))
 
 
 def _confirm(model: str) -> None:
     if sys.stdin is None or not sys.stdin.isatty():
         raise UsageError(f"rm {model}: nobody to ask on stdin; give --yes")
-    typer.confirm(f"Delete {model} from this disk?", abort=True, err=True)
+    typer.confirm(f"Delete {safe_line(model)} from this disk?", abort=True, err=True)
 
 
 def _table(items: list) -> str:

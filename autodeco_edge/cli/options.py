@@ -7,19 +7,24 @@ configuration file, `/set` and `autodeco-edge config` all read this class.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..errors import UsageError, check_range
 from .settings import option, read_settings
 
 if TYPE_CHECKING:
     from ..engine.filters import FilterParams
     from ..engine.sampler import SamplingParams
 
+# What changes nothing of what the heads say. Left to themselves these options are None: a model without heads is sampled
+# by its own values instead (engine/plain.py).
+NEUTRAL = {"temp": 1.0, "top_p": 1.0, "min_p": 0.0, "top_k": 0, "repeat_penalty": 1.0, "repeat_last_n": 64}
 FORMS = ("t", "p", "entropy", "logprob", "off")
 
 
@@ -64,22 +69,44 @@ class RunOptions:
     heads_mode: Annotated[str, option("--heads-mode", help="Which heads apply: both, temp, top-p or none.")] = "both"
     n: Annotated[int, option("-n", "--max-tokens", help="Tokens to generate; -1 = until the end.")] = -1
     seed: Annotated[int | None, option("--seed", help="Seed of the draw. [default: random]", show_default=False)] = None
-    temp: Annotated[float, option("--temp", help="Multiplies the predicted temperature; 0 = greedy.")] = 1.0
-    top_p: Annotated[float, option("--top-p", help="Multiplies the predicted top-p.")] = 1.0
+    temp: Annotated[
+        float | None,
+        option(
+            "--temp",
+            help="Multiplies the predicted temperature; 0 = greedy. Without heads: the temperature.",
+            show_default=False,
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        option("--top-p", help="Multiplies the predicted top-p. Without heads: the top-p.", show_default=False),
+    ] = None
     temp_range: Annotated[
         str, option("--temp-range", metavar="LO:HI", help="Keeps the temperature within; 0 = no limit.")
     ] = "0:0"
     top_p_range: Annotated[
         str, option("--top-p-range", metavar="LO:HI", help="Keeps the top-p within; 0 = no limit.")
     ] = "0:0"
-    min_p: Annotated[float, option("--min-p", help="Drops tokens below this share of the likeliest; 0 = off.")] = 0.0
-    top_k: Annotated[int, option("--top-k", help="Keeps the likeliest tokens only; 0 = off.")] = 0
-    repeat_penalty: Annotated[float, option("--repeat-penalty", help="Above 1: against repetition.")] = 1.0
+    min_p: Annotated[
+        float | None,
+        option("--min-p", help="Drops tokens below this share of the likeliest; 0 = off.", show_default=False),
+    ] = None
+    top_k: Annotated[
+        int | None, option("--top-k", help="Keeps the likeliest tokens only; 0 = off.", show_default=False)
+    ] = None
+    repeat_penalty: Annotated[
+        float | None, option("--repeat-penalty", help="Above 1: against repetition.", show_default=False)
+    ] = None
     frequency_penalty: Annotated[float, option("--frequency-penalty", help="Against frequent tokens.")] = 0.0
     presence_penalty: Annotated[float, option("--presence-penalty", help="Against tokens used once.")] = 0.0
     repeat_last_n: Annotated[
-        int, option("--repeat-last-n", help="Tokens of the reply the penalties see; -1 = all.")
-    ] = 64
+        int | None,
+        option(
+            "--repeat-last-n",
+            help="Tokens of the reply the penalties see; -1 = all. [default: 64]",
+            show_default=False,
+        ),
+    ] = None
     logit_bias: Annotated[
         list[str] | None,
         option("--logit-bias", metavar="ID=BIAS", help="Added to a token's logit; repeatable.", show_default=False),
@@ -132,7 +159,9 @@ class RunOptions:
         """Raises UsageError for what cannot be meant, before anything is loaded."""
         if self.as_json and self.as_jsonl:
             raise UsageError("--json and --jsonl exclude each other; choose one")
-        if self.trace is not None and self.trace.is_dir():
+        check_range("-n", self.n, -1, 2**31 - 1, "-1 = until the end")
+        check_range("-ngl", self.gpu_layers, -1, 2**31 - 1, "-1 = all")
+        if self.trace is not None and _is_folder(self.trace):
             raise UsageError(f"--trace {self.trace}: is a folder; give a file name")
         if self.color_by not in FORMS:
             raise UsageError(f"--color-by: allowed {', '.join(FORMS)}; got '{self.color_by}'")
@@ -141,10 +170,19 @@ class RunOptions:
         if "" in (self.stop or ()):
             raise UsageError("--stop: an empty text would stop at once; give at least one character")
 
+    def given(self, name: str) -> bool:
+        """Whether the user gave one of NEUTRAL."""
+        return getattr(self, name) is not None
+
+    def filled(self, values: Mapping[str, float] = MappingProxyType(NEUTRAL)) -> RunOptions:
+        """With ``values`` in the place of those of NEUTRAL that were not given."""
+        return replace(self, **{name: value for name, value in values.items() if not self.given(name)})
+
     def sampling(self) -> SamplingParams:
-        """Raises UsageError for a value out of its range."""
+        """For options that are ``filled``, by themselves neutrally. Raises UsageError for a value out of its range."""
         from ..engine.sampler import SamplingParams
 
+        self = self.filled()
         return SamplingParams(
             seed=secrets.randbits(32) if self.seed is None else self.seed,
             temperature=self.temp,
@@ -160,6 +198,7 @@ class RunOptions:
         """Raises UsageError for a value out of its range, FormatError for a grammar."""
         from ..engine.filters import FilterParams, read_grammar
 
+        self = self.filled()
         return FilterParams(
             grammar=read_grammar(self.grammar, self.json_schema, self.regex),
             logit_bias=dict(_bias(text) for text in self.logit_bias or ()),
@@ -169,6 +208,13 @@ class RunOptions:
             repeat_last_n=self.repeat_last_n,
             top_k=self.top_k,
         )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # too long for a name: writing it will say so
+        return False
 
 
 def _limits(name: str, text: str) -> tuple[float, float]:

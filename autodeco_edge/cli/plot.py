@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from ..io.printing import put
+
 
 def plot(
     traces: Annotated[list[Path], typer.Argument(help="Files of `run --trace` or `run --jsonl`, first reply each.")],
@@ -16,9 +18,11 @@ def plot(
 
     Example: autodeco-edge plot baseline.jsonl diverse.jsonl -o figure.png
     """
+    from ..io.atomic import refuse_inputs
     from ..text.plot import draw, read_trace
 
+    refuse_inputs(output, traces)
     found = [read_trace(path) for path in traces]
     draw(found, output)
     for trace in found:
-        print(trace.caption())
+        put(trace.caption())

@@ -9,10 +9,11 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
-from .arguments import Files, find_files, read_prompt, split_words
+from ..io.printing import say
+from .arguments import STDIN, Files, find_files, read_prompt, split_words
+from .config_file import config_path
 from .interrupts import Interrupts
 from .options import RunOptions
-from .screen import say
 from .session import Session
 from .settings import takes
 
@@ -29,10 +30,12 @@ def run(ctx: Any, **values: Any) -> None:
     options = RunOptions(**values)
     options.check()
     model, prompt = split_words(options)
-    text = read_prompt(prompt)
     options.sampling()  # out of range is said before the model is loaded
     options.filters()
-    engine = _load(find_files(model, options), options)
+    text = read_prompt(prompt, STDIN in (options.words or ()))
+    files = find_files(model, options)
+    _spare_inputs(files, options)
+    engine = _load(files, options)
     with engine, Interrupts() as interrupts, closing(Session(engine, options, interrupts)) as session:
         if text is None:
             from .conversation import converse
@@ -43,19 +46,31 @@ def run(ctx: Any, **values: Any) -> None:
             session.reply(session.prompt_ids(text, options.system))
 
 
+def _spare_inputs(files: Files, options: RunOptions) -> None:
+    """Raises UsageError for a --trace that would take the place of a file it is made from, or of no trace."""
+    from ..io.atomic import refuse_foreign, refuse_inputs
+    from ..text.trace import is_trace
+
+    if options.trace is not None:
+        own = (files.model, files.heads, options.grammar, options.json_schema, options.chat_template, config_path())
+        refuse_inputs(options.trace, own)
+        refuse_foreign(options.trace, is_trace, "a trace")
+
+
 def _load(files: Files, options: RunOptions) -> Any:
-    from ..engine import engine as runtime
+    from ..engine.context import check_limits
+    from ..engine.engine import DEFAULT_CONTEXT, Engine
     from ..engine.library import log
     from ..engine.memory import fit_context
 
     log.set_verbose(options.verbose)
-    runtime.check_limits(options.n_ctx, options.threads)
+    check_limits(options.n_ctx, options.threads)
     if files.note:
         say(f"note: {files.note}")
-    n_ctx, remark = fit_context(files.model, options.n_ctx, runtime.DEFAULT_CONTEXT, _gpu_share(options))
+    n_ctx, remark = fit_context(files.model, options.n_ctx, DEFAULT_CONTEXT, _gpu_share(options))
     if remark:
         say(f"note: {remark}")
-    engine = runtime.Engine(
+    engine = Engine(
         files.model,
         files.heads,
         n_ctx=n_ctx,

@@ -10,9 +10,8 @@ import shutil
 import sys
 from typing import Any
 
+from ..io.printing import safe_text, shows_unicode
 from . import colour
-
-_SHOWN = {c: 0x2400 + c for c in range(32) if chr(c) not in "\n\t"} | {0x7F: 0x2421} | dict.fromkeys(range(0x80, 0xA0))
 
 
 class Screen:
@@ -36,7 +35,7 @@ class Screen:
             text = "" if thought else text.lstrip() if self._fresh else text
         self._fresh = self._fresh and not text
         if self._terminal:
-            text = text.translate(_SHOWN)
+            text = safe_text(text)
         if not self._codes or not text:
             return text
         x = colour.share(self._by, record) if self._by != "off" and record else None
@@ -53,15 +52,9 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
-def say(line: str) -> None:
-    """Chatter: stderr, so that stdout stays the reply."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def spark(records: list[dict[str, Any]]) -> str | None:
     """T and P of a reply as bars, for a terminal; None elsewhere and where there is nothing to see."""
-    encoding = (sys.stderr.encoding or "").lower()
-    if not records or not sys.stderr.isatty() or "utf" not in encoding:
+    if not records or not sys.stderr.isatty() or not shows_unicode(sys.stderr):
         return None
     width = max((shutil.get_terminal_size().columns - 20) // 2, 4)
     t, p = (colour.sparkline(by, records, width) for by in ("t", "p"))

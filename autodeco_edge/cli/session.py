@@ -6,17 +6,22 @@ stderr. Knows nothing of lines typed (conversation.py).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import MissingInputError
-from ..text.stream import THINK_OPEN, StopStrings, Thinking
+from ..io.printing import say, shows_unicode
+from ..io.reading import read_text
+from ..text.stream import StopStrings
 from .interrupts import Interrupts
-from .screen import Screen, say, spark, write
+from .options import NEUTRAL
+from .screen import Screen, spark, write
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
+    from ..engine.generation import Generation
+    from ..engine.plain import PlainSampling
     from ..text.chat import Conversation
     from ..text.trace import Trace
     from .options import RunOptions
@@ -30,12 +35,17 @@ class Session:
     """
 
     def __init__(self, engine: Engine, options: RunOptions, interrupts: Interrupts) -> None:
+        from ..text.chat import template_of
+        from ..text.reasoning import Reasoning
         from ..text.trace import TraceFile
 
         self.engine = engine
         self.interrupts = interrupts
         self.template = _read_template(options)
+        self.reasoning = Reasoning.of(engine.model, template_of(engine.model, self.template))
+        self._remarks: set[str] = set()
         self.last: Trace | None = None
+        self.generation: Generation | None = None
         self.last_summary: dict[str, Any] | None = None
         self.options: RunOptions | None = None
         self.set_options(options)
@@ -46,14 +56,28 @@ class Session:
     def set_options(self, options: RunOptions) -> None:
         """Takes effect with the next reply; nothing changes where one of them is refused."""
         options.check()
-        params = options.sampling()
-        filters = options.filters()
-        self.engine.set_filters(filters.build(self.engine.model))
+        plain = self._plain_sampling(options)
+        in_force = options.filled(plain.values) if plain else options.filled()
+        params = in_force.sampling()
+        filters = in_force.filters()
+        self.filters = filters.build(self.engine.model)
         if self.options is not None and options.seed == self.options.seed:
             params = replace(params, seed=self.params.seed)  # the turns go on counting
         self.options = options
+        self.in_force, self.plain = in_force, plain
         self.params = params
         self.grammar = filters.grammar
+
+    def _plain_sampling(self, options: RunOptions) -> PlainSampling | None:
+        """Where no head is in force: what the model, or else llama.cpp, wants."""
+        from ..engine.plain import recommended
+
+        if self.engine.heads is not None and options.heads_mode != "none":
+            return None
+        plain = recommended(self.engine.model)
+        if plain.not_followed and self.options is None:
+            say(f"note: this model asks for {', '.join(plain.not_followed)} as well, which is not applied here")
+        return plain
 
     def next_seed(self) -> None:
         """A reply's random numbers start at 0, so each turn takes the next seed."""
@@ -73,9 +97,13 @@ class Session:
         return self.conversation_ids(conversation)
 
     def conversation_ids(self, conversation: Conversation) -> list[int]:
-        from ..text.chat import render
+        from ..text.chat import prompt_of
 
-        return render(self.engine.model, conversation.messages, self.template)
+        prompt = prompt_of(self.engine.model, conversation.messages, self.template)
+        if prompt.remark and prompt.remark not in self._remarks:
+            self._remarks.add(prompt.remark)
+            say(f"note: {prompt.remark}")
+        return prompt.ids
 
     # ---- a reply -----------------------------------------------------------------------------
 
@@ -88,13 +116,18 @@ class Session:
         try:
             self._stream(trace, stops, ids, reuse_prefix)
         except (KeyboardInterrupt, BrokenPipeError):
-            self._record(trace.summary("interrupt", self.engine.timings.as_dict()))
+            if self.generation:
+                self.generation.cancel()
+            self._record(trace.summary("interrupt", self._timings()))
             raise
-        reason = "stop" if stops.found is not None else self.engine.finish_reason
-        summary = trace.summary(reason, self.engine.timings.as_dict())
+        reason = "stop" if stops.found is not None else self.generation.finish_reason
+        summary = trace.summary(reason, self._timings())
         self._record(summary)
         self._finish(trace, summary)
         return trace
+
+    def _timings(self) -> dict[str, Any]:
+        return self.generation.timings.as_dict() if self.generation else {}
 
     def _record(self, summary: dict[str, Any]) -> None:
         self.last_summary = summary
@@ -108,8 +141,10 @@ class Session:
             self._trace_file.close(keep=self._has_reply)
 
     def _stream(self, trace: Trace, stops: StopStrings, ids: list[int], reuse_prefix: bool) -> None:
+        from ..text.reasoning import prompt_end
+
         screen = Screen(self.options.color_by, self.options.hide_thinking)
-        thinking = Thinking(open_already=self._opens_thinking(ids))
+        thinking = self.reasoning.stream(prompt_end(self.engine.model, ids), self.options.raw)
         for record, pieces in self._tokens(trace, stops, ids, reuse_prefix):
             if record is not None and self._trace_file:
                 self._trace_file.write(record)  # first: the reader of stdout may have gone
@@ -129,10 +164,12 @@ class Session:
 
         decoder = TextStream()
         record = None
-        steps = self.engine.generate(ids, self.params, max_tokens=self.options.n, reuse_prefix=reuse_prefix)
+        steps = self.generation = self.engine.generate(
+            ids, self.params, max_tokens=self.options.n, reuse_prefix=reuse_prefix, filters=self.filters
+        )
         for step in steps:
             self.interrupts.check()
-            data = self.engine.model.token_bytes(step.id)
+            data = self.reasoning.token_bytes(self.engine.model, step.id)
             record = trace.add(step, data, "")
             pieces = stops.feed(decoder.feed(data), record)
             record["text"] = "".join(text for text, _ in pieces)
@@ -144,10 +181,13 @@ class Session:
         trace.rest = "".join(text for text, _ in rest)
         yield None, rest
 
-    def _opens_thinking(self, ids: list[int]) -> bool:
-        """Whether the template has begun a thinking block for the model."""
-        tail = self.engine.model.detokenize(ids[-8:], special=True).decode("utf-8", "replace")
-        return not self.options.raw and tail.rstrip().endswith(THINK_OPEN)
+    def answer(self, trace: Trace) -> tuple[str, str]:
+        """(answer, thought) of a reply, as a conversation keeps them: without the model's marks."""
+        from ..text.reasoning import prompt_end
+
+        if self.options.raw:
+            return trace.text, ""
+        return self.reasoning.split(trace.text, prompt_end(self.engine.model, trace.prompt_ids))
 
     def _finish(self, trace: Trace, summary: dict[str, Any]) -> None:
         if self.options.form == "text":
@@ -162,7 +202,7 @@ class Session:
         self._warn(trace, summary)
 
     def _warn(self, trace: Trace, summary: dict[str, Any]) -> None:
-        if self.engine.sampler.n_fallbacks and not self._warned:
+        if self.engine.n_fallbacks and not self._warned:
             self._warned = True
             say(
                 "warning: a head gave a value that is not finite; T = 1 or P = 1 was used instead (are the heads damaged?)"
@@ -195,8 +235,17 @@ class Session:
             parts.append(f"mean T {summary['mean_temperature']:.2f}")
         if summary["mean_top_p"] is not None:
             parts.append(f"mean P {summary['mean_top_p']:.2f}")
+        parts += self._without_heads(summary)
         parts.append(f"seed {summary['seed']}")
         return "[" + " · ".join(parts) + "]"
+
+    def _without_heads(self, summary: dict[str, Any]) -> list[str]:
+        """What was sampled with where a head is missing or switched off."""
+        if self.plain:
+            return [f"plain: {plain_words(self.in_force, self.options, self.plain)}"]
+        missing = {"T": summary["mean_temperature"], "P": summary["mean_top_p"]}
+        values = {"T": self.params.temperature, "P": self.params.top_p}
+        return [f"{n} {values[n]:.4g} (no head applied)" for n, mean in missing.items() if mean is None and self.last.records]
 
     @property
     def n_used(self) -> int:
@@ -207,18 +256,23 @@ class Session:
         return f"heads: {self.engine.heads.description}" if self.engine.heads else "no heads"
 
 
+def plain_words(in_force: RunOptions, asked: RunOptions, plain: PlainSampling) -> str:
+    """ "temp 0.5 (yours), top-k 40, top-p 0.95 (llama.cpp's defaults)": what does something, and who said so."""
+    by = {"yours": [], "the model's own": [], "llama.cpp's defaults": []}
+    for name, value in plain.values.items():
+        value = getattr(in_force, name)
+        if name == "temp" or (value != NEUTRAL[name] and in_force.temp > 0 and name != "repeat_last_n"):
+            who = "yours" if asked.given(name) else "the model's own" if name in plain.own else "llama.cpp's defaults"
+            by[who].append(f"{name.replace('_', '-')} {value:.4g}")
+    return ", ".join(f"{', '.join(words)} ({who})" for who, words in by.items() if words)
+
+
 def _line(record: dict[str, Any]) -> str:
     from ..text.trace import dumps
 
-    return dumps(record) + "\n"
+    return dumps(record, ascii_only=not shows_unicode(sys.stdout)) + "\n"
 
 
 def _read_template(options: RunOptions) -> str | None:
     path = options.chat_template
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise MissingInputError(f"--chat-template-file {path}: cannot be read ({reason})") from None
+    return None if path is None else read_text(path, "give a Jinja template to --chat-template-file", streams=True)

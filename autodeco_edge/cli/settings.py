@@ -2,23 +2,68 @@
 
 Owns the joint between the configuration file and the parser: the file's values become the parser's
 default map, which ranks below flags and environment variables. The precedence is therefore the parser's
-own, for every option at once.
+own, for every option at once. Owns also the door that every value of every command passes, wherever it came from: ``~``
+in a path, text that is none, numbers that no option means.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from ..errors import UsageError
+from ..io.reading import check_text, user_path
 from .config_file import Config, read_config
 
 _SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "file", "DEFAULT": "default"}
+
+
+PATHS = frozenset(
+    ("base", "calibration", "chat_template", "data", "file", "grammar", "heads", "init", "json_schema", "model", "output")
+    + ("problems", "task", "template_from", "tokenizer", "trace", "traces")
+)  # parameters, of whichever command, that hold a path, or may hold one
+
+
+class _Checked:
+    """A command whose values have passed the door when it is called."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            flags = {p.name: max(p.opts, key=len) if p.opts[0].startswith("-") else p.name for p in self.params}
+            ctx.params = {name: checked(name, value, flags.get(name, name)) for name, value in ctx.params.items()}
+        return rest
+
+
+class Command(_Checked, TyperCommand):
+    """Of every command."""
+
+
+class Group(_Checked, TyperGroup):
+    """Of a command that has others under it."""
+
+
+def checked(name: str, value: Any, where: str) -> Any:
+    """A parameter's value as it may go in. Raises UsageError."""
+    if isinstance(value, list | tuple):
+        return type(value)(checked(name, each, where) for each in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where}: expected a finite number; got {value}")
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise UsageError(f"{where}: expected an integer of at most 64 bits; got one of {value.bit_length()}")
+    if isinstance(value, Path):
+        return user_path(value)
+    if isinstance(value, str):
+        return str(user_path(value)) if name in PATHS and value.startswith("~") else check_text(value, where)
+    return value
 
 
 def option(*flags: str, help: str, **more: Any) -> Any:
@@ -98,13 +143,24 @@ def convert(ctx: typer.Context, parameter: Any, value: Any, where: str) -> Any:
     if parameter.multiple and not isinstance(value, list):
         value = [value]
     if parameter.callback is not None:  # --preset, which is what reads the file
-        return str(value)
+        return check_text(str(value), where)
     try:
-        return parameter.process_value(ctx, value)
+        found = parameter.process_value(ctx, _as_typed(parameter, value, where))
     except Exception as error:
         if not hasattr(error, "format_message"):  # the parser's own, whose class lies in a private module
             raise
         raise UsageError(f"{where}: {error.message}; got {value!r}") from None
+    return checked(parameter.name, found, where)
+
+
+def _as_typed(parameter: Any, value: Any, where: str) -> Any:
+    """A value of the file as somebody would have typed it: the parser itself would make 1 of true and of 1.5."""
+    if isinstance(value, list) and parameter.multiple:
+        return [_as_typed(parameter, each, where) for each in value]
+    is_flag = getattr(parameter, "is_flag", False)
+    if not isinstance(value, str | int | float) or (isinstance(value, bool) and not is_flag):
+        raise UsageError(f"{where}: expected {'true or false' if is_flag else 'text or a number'}; got {value!r}")
+    return value if is_flag else str(value)
 
 
 def sources(ctx: typer.Context, config: Config) -> dict[str, str]:

@@ -36,9 +36,26 @@ def train(
     ] = "official",
     loss: Annotated[str, typer.Option(help="Form of the official objective: hf (Hugging Face code) or nemo.")] = "hf",
     basic: Annotated[bool, typer.Option("--basic", help="Fresh top-p head without the four statistics.")] = False,
-    epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 1,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="Settings that are left open: auto (for any base; keeps the heads of the lowest held-out loss) or "
+            "official (rate 5e-6, one epoch of 32 samples a step)."
+        ),
+    ] = "auto",
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Passes over the data. [default: auto: what 300 steps take, at most 30]", show_default=False),
+    ] = None,
     max_steps: Annotated[int, typer.Option(help="Optimiser steps; 0: as many as the epochs give.")] = 0,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate; small bases want more, such as 1e-3.")] = 5e-6,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            "--lr",
+            help="Peak learning rate. [default: auto: by the size of the base's hidden states; reward: 3e-4]",
+            show_default=False,
+        ),
+    ] = None,
     problems: Annotated[
         str | None, typer.Option(help="reward: problems as JSONL, demo or demo:FAMILY (training split).")
     ] = None,
@@ -48,16 +65,25 @@ def train(
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", help="reward: tokens of a reply.")] = 512,
     ctx_size: Annotated[int, typer.Option("--ctx-size", "-c", help="reward: tokens of prompt and reply.")] = 0,
     parallel: Annotated[int, typer.Option("--parallel", help="reward: replies side by side.")] = 32,
-    schedule: Annotated[str, typer.Option(help="linear or cosine to 0, or constant.")] = "linear",
-    warmup_steps: Annotated[int, typer.Option(help="Linear warm-up.")] = 0,
+    schedule: Annotated[
+        str | None,
+        typer.Option(help="linear or cosine to 0, or constant. [default: auto: cosine]", show_default=False),
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option(help="Linear warm-up. [default: auto: 5 % of the steps]", show_default=False)
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Samples in a batch.")] = 8,
-    accumulation: Annotated[int, typer.Option(help="Batches averaged in one step.")] = 4,
+    accumulation: Annotated[
+        int | None, typer.Option(help="Batches averaged in one step. [default: auto: 1]", show_default=False)
+    ] = None,
     max_length: Annotated[int, typer.Option(help="Tokens of a sample; the first ones are kept.")] = 2048,
     clip_norm: Annotated[float, typer.Option(help="Largest gradient norm.")] = 1.0,
     drop_probability: Annotated[
         float | None, typer.Option(help="Share of easy tokens left out; default: 0.6 for official, else 0.")
     ] = None,
-    validation: Annotated[float, typer.Option(help="Share of the samples held out.")] = 0.05,
+    validation: Annotated[
+        float | None, typer.Option(help="Share of the samples held out. [default: auto: 0.1]", show_default=False)
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes initialisation, order, split and drop mask.")] = 42,
     precision: Annotated[str, typer.Option(help="fp32, or bf16 for the forward pass of --base.")] = "fp32",
     base_dtype: Annotated[str, typer.Option(help="How --base is loaded: auto, float32, bfloat16.")] = "float32",
@@ -65,7 +91,12 @@ def train(
     threads: Annotated[int, typer.Option("--threads", "-t", help="Of llama.cpp, with -m; 0: one a core.")] = 0,
     cache_mb: Annotated[int, typer.Option(help="Memory for hidden states seen before (MiB).")] = 1024,
     log_every: Annotated[int, typer.Option(help="Steps between progress lines; 0: silent.")] = 10,
-    eval_every: Annotated[int, typer.Option(help="Steps between validations; 0: before and after only.")] = 0,
+    eval_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps between validations; 0: before and after only. [default: auto: 10 in a run]", show_default=False
+        ),
+    ] = None,
     save_every: Annotated[int, typer.Option(help="Steps between states to resume from; 0: none.")] = 0,
     steer: Annotated[
         bool,
@@ -92,7 +123,6 @@ def train(
             diversity=diversity,
             problems_per_step=per_step,
             samples=samples,
-            learning_rate=lr,
             clip_norm=clip_norm,
             max_tokens=max_tokens,
             n_ctx=ctx_size,
@@ -103,6 +133,7 @@ def train(
             save_every=save_every,
             resume=resume,
             log_every=log_every,
+            **({} if lr is None else {"learning_rate": lr}),
         )
     if data is None or problems is not None:
         raise UsageError(f"--objective {objective} learns from --data FILE.jsonl; --problems is for --objective reward")
@@ -147,6 +178,7 @@ def train(
             tracker=tracker,
             steer=steer,
             steer_weight=steer_weight,
+            recipe=recipe,
         )
     )
 

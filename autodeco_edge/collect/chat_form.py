@@ -6,13 +6,13 @@ read. Knows no tokens.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..engine.model import Model
-from ..errors import FormatError, MissingInputError
+from ..errors import FormatError
+from ..io.reading import read_json, read_text
 from ..tasks import Problem
 from ..text.chat import CHATML, render_text
 
@@ -38,7 +38,7 @@ class ChatForm:
         path = Path(folder) / CONFIG
         config = _config(path)
         file = Path(folder) / TEMPLATE
-        template = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
+        template = read_text(file) if file.is_file() else config.get("chat_template")
         if isinstance(template, list):  # several by name
             named = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
             template = named[0].get("template") if named else None
@@ -52,12 +52,7 @@ class ChatForm:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_bytes())
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot be read ({error.strerror}); give a Hugging Face folder") from None
-    except ValueError as error:
-        raise FormatError(f"{path}: not JSON ({error}); give a Hugging Face folder") from None
+    config = read_json(path, "give a Hugging Face folder", lenient=True)
     if not isinstance(config, dict):
         raise FormatError(f"{path}: expected a JSON object, got {type(config).__name__}")
     return config

@@ -34,6 +34,8 @@ class EndpointSource:
     form        chat template for {"prompt", "completion"} records; None: {"messages"} records
     """
 
+    n_together = 0  # nothing is known of the server's batches, and a reply is paid for: none is asked for twice
+
     def __init__(
         self,
         client: ChatClient,

@@ -7,12 +7,13 @@ in the air; the rule favours neither.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
+from ..eval.schedule import Job, groups
 from ..tasks import Problem
 from .judge import CUT, EMPTY, RIGHT, UNREADABLE, Draw
-from .source import Job
 
 
 class Ledger:
@@ -45,9 +46,44 @@ class Ledger:
 
     def _wanted(self, problem: str, sample: int) -> bool:
         draws = self._draws[problem]
-        if sample in draws:
-            return False
-        return not self.stop or sum(k < sample for k, draw in draws.items() if draw.verdict == RIGHT) < self.keep
+        return sample not in draws and (not self.stop or self._needed(draws.values(), sample))
+
+    def _needed(self, draws: Iterable[Draw], sample: int) -> bool:
+        return sum(draw.sample < sample for draw in draws if draw.verdict == RIGHT) < self.keep
+
+    def has(self, problem: Problem, sample: int) -> bool:
+        return sample in self._draws[problem.id]
+
+    def groups(self, size: int, least: int) -> Iterator[list[Job]]:
+        """All jobs of each group that has one missing: for replies that depend on their neighbours (eval/schedule.py).
+
+        size, least: jobs of a group, and of one that has to take several of a problem without knowing the first.
+        Every draw of a group has to be added before the next one is asked for.
+        """
+        found = self._stopping(size, least) if self.stop else groups(self.problems, self.n, size)
+        return (group for group in found if not all(self.has(*job) for job in group))
+
+    def _stopping(self, size: int, least: int) -> Iterator[list[Job]]:
+        """What a group holds is decided by the draws of the groups before it alone: a kill changes nothing there."""
+        told: dict[str, list[Draw]] = {problem.id: [] for problem in self.problems}
+        while group := list(islice(self._open(told, size, least), size)):
+            yield group
+            for problem, k in group:
+                told[problem.id].append(self._draws[problem.id][k])
+
+    def _open(self, told: dict[str, list[Draw]], size: int, least: int) -> Iterator[Job]:
+        seen = {(problem, draw.sample) for problem, draws in told.items() for draw in draws}
+        taken: set[str] = set()
+        n_taken = 0
+        for k in range(self.n):
+            for problem in self.problems:
+                if (problem.id, k) in seen or not self._needed(told[problem.id], k):
+                    continue
+                if problem.id in taken and n_taken >= least:
+                    return
+                taken.add(problem.id)
+                n_taken += 1
+                yield problem, k
 
     def kept_of(self, problem: str) -> list[Draw]:
         right = [draw for _, draw in sorted(self._draws[problem].items()) if draw.verdict == RIGHT]

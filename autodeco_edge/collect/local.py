@@ -7,17 +7,18 @@ control tokens, as it has to be tokenised again, less the end marker.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..engine.batch import BatchEngine, Reply, Request
-from ..engine.engine import check_heads, open_heads
+from ..engine.engine import Engine
+from ..engine.generation import Reply, Request
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import SamplingParams
 from ..errors import ContextOverflowError, NoHeadsError
 from ..eval.run import identity
 from ..eval.samples import seed_of
+from ..eval.schedule import group_size
 from ..tasks import Problem
 from ..text.chat import render
 from .chat_form import ChatForm
@@ -45,6 +46,8 @@ class LocalSource:
         n_threads: int = 0,
     ) -> None:
         self._settings, self._n_threads = settings, n_threads
+        self.n_together = group_size(settings.n_parallel)
+        self._engine: Engine | None = None
         self._model = Model(path)
         self._heads = open_heads(heads, path)
         if self._heads:
@@ -74,26 +77,27 @@ class LocalSource:
         }
 
     def answers(self, jobs: Iterator[Job]) -> Generator[Answer, None, None]:
-        first = next(jobs, None)
-        if first is None:  # nothing is missing: no engine
-            return
         taken: list[Job] = []
-        with BatchEngine(
+        self._engine = self._engine or self._make_engine()
+        for number, reply in self._engine.run(self._requests(jobs, taken)):
+            yield self._answer(*taken[number], reply)
+
+    def _make_engine(self) -> Engine:
+        return Engine(
             self._model,
             self._heads,
-            n_parallel=self._settings.n_parallel,
+            n_slots=self._settings.n_parallel,
             n_ctx=self._n_ctx,
             n_threads=self._n_threads,
-        ) as engine:
-            for number, reply in engine.run(self._requests(chain([first], jobs), taken)):
-                yield self._answer(*taken[number], reply)
+            share_prompts=True,
+        )
 
     def _requests(self, jobs: Iterator[Job], taken: list[Job]) -> Iterator[Request]:
         """Requests in their order; ``taken`` gets the job of each."""
         for problem, sample in jobs:
             taken.append((problem, sample))
             params = self._params(seed_of(self._settings.seed, problem.id, sample))
-            yield Request(self._prompts[problem.id], params, self._settings.max_tokens)
+            yield Request(self._prompts[problem.id], params, self._settings.max_tokens, share_prompt=True)
 
     def _params(self, seed: int) -> SamplingParams:
         mode = "both" if self._heads else "none"
@@ -113,4 +117,6 @@ class LocalSource:
         return {"prompt": self._form.prompt(problem), "completion": text}
 
     def close(self) -> None:
+        if self._engine:
+            self._engine.close()
         self._model.close()

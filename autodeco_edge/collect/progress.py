@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import time
 
+from ..io.printing import say
 from .judge import RIGHT, Draw
 
 PROBLEMS_A_LINE = 50
@@ -61,7 +62,3 @@ def _bar(n_total: int, n_before: int):
     bar = Progress(*columns, console=Console(stderr=True, highlight=False))
     bar.start()
     return bar, bar.add_task("", total=n_total, completed=n_before)
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import AutodecoError, OutputError, StorageError, UsageError, check_range
+from ..errors import AutodecoError, OutputError, UsageError, check_range
 from ..io.atomic import atomic_write
+from ..io.folder import remove_remains
 from ..records import RecordFile
 from ..tasks import DEMO, NAMES, Task, load_task
 from .chat_form import ChatForm
@@ -24,7 +26,7 @@ from .judge import CUT, Draw, Judge
 from .ledger import Ledger
 from .local import LocalSource
 from .progress import PROBLEMS_A_LINE, CollectProgress, say
-from .source import DrawSettings, Source
+from .source import Answer, DrawSettings, Source
 
 SPLITS = ("train", "calibration")
 
@@ -107,8 +109,7 @@ def collect(config: CollectConfig) -> dict[str, Any]:
     """
     config.check()
     if config.output.exists() and not config.part.exists():
-        say(f"{config.output} is complete; nothing to resume")
-        return {"output": str(config.output), "complete": True}
+        return _complete(config)
     task = load_task(config.problems, limit=config.limit, count=config.count, split=config.split)
     _refuse_unknown_split(config.problems, task)
     ledger = Ledger(task.problems, config.samples, config.keep or config.samples, config.stop)
@@ -117,12 +118,22 @@ def collect(config: CollectConfig) -> dict[str, Any]:
         closing(make_source(config, task)) as source,
         RecordFile(config.part, _header(config, task, source), resume=config.resume) as file,
     ):
+        if config.output.exists() and not file.rows:  # another run has ended it since check()
+            file.remove()
+            config.check()
+            return _complete(config)
+        remove_remains(config.output.parent, (config.output.name,))
         rate = _draw(config, ledger, source, judge, file)
         summary = ledger.summary()
         _refuse_nothing(config, summary["all"])
         _write(config.output, ledger, source)
-    _remove(config.part)
+        file.remove()
     return {"output": str(config.output), "tokens_per_second": rate, "kinds": summary}
+
+
+def _complete(config: CollectConfig) -> dict[str, Any]:
+    say(f"{config.output} is complete; nothing to resume")
+    return {"output": str(config.output), "complete": True}
 
 
 def make_source(config: CollectConfig, task: Task) -> Source:
@@ -156,7 +167,7 @@ def _draw(config: CollectConfig, ledger: Ledger, source: Source, judge: Judge, f
     try:
         with (
             CollectProgress(n_total, n_before, PROBLEMS_A_LINE * config.samples) as progress,
-            closing(source.answers(ledger.jobs())) as answers,
+            closing(_answers(config, ledger, source)) as answers,
         ):
             for answer in answers:
                 draw = judge(answer)
@@ -167,10 +178,19 @@ def _draw(config: CollectConfig, ledger: Ledger, source: Source, judge: Judge, f
         if file.rows:
             say(f"{len(file.rows)} draws are in {config.part}; run the same command with --resume to go on")
         else:  # nothing to go on with: the next try needs no --resume
-            file.close()
-            _remove(config.part)
+            file.remove()
         raise
     return round(progress.rate(), 1)
+
+
+def _answers(config: CollectConfig, ledger: Ledger, source: Source) -> Generator[Answer, None, None]:
+    """Answers that are not recorded yet; each is in the ledger before the next one is asked for."""
+    if not source.n_together:
+        yield from source.answers(ledger.jobs())
+        return
+    for group in ledger.groups(source.n_together, config.draws.n_parallel):
+        with closing(source.answers(iter(group))) as answers:
+            yield from (answer for answer in answers if not ledger.has(answer.problem, answer.sample))
 
 
 def _write(path: Path, ledger: Ledger, source: Source) -> None:
@@ -216,12 +236,3 @@ def _refuse_nothing(config: CollectConfig, figures: dict[str, Any]) -> None:
             f"no reply of {figures['drawn']} was right ({figures[CUT]} were cut at {config.draws.max_tokens} tokens); "
             "nothing to train on: raise -n with --resume, or take another model, easier problems or more --max-tokens"
         )
-
-
-def _remove(part: Path) -> None:
-    try:
-        part.unlink()
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise StorageError(f"{part}: cannot be removed ({error.strerror}); it is no longer needed") from None

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..errors import UsageError, check_range
+from ..eval.schedule import Job
 from ..tasks import Problem
-
-Job = tuple[Problem, int]  # a problem and the number of the draw, from 0
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,10 @@ class Answer:
 
 
 class Source(Protocol):
+    """n_together: jobs of one call of ``answers`` whose replies depend on one another (eval/schedule.py); 0: none do."""
+
+    n_together: int
+
     def header(self) -> dict[str, Any]:
         """What tells this source from another: draws of two sources never go into one file."""
 

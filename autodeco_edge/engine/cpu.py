@@ -1,11 +1,12 @@
 """Facts of this machine's processor that decide how llama.cpp is run.
 
-Owns the default thread count and the AMX probe. Knows nothing of models beyond the demo
+Owns the default thread count and the AMX probe with its verdict. Knows nothing of models beyond the demo
 model that the probe decodes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import signal
@@ -13,8 +14,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..io.interpreter import interpreter
+from ..paths import cache_dir
+
 _PROBE_SECONDS = 30
-_FATES = ("ok", "SIGILL")  # verdicts worth remembering
+# Verdicts worth remembering. A virtual machine may hand the trap on as any of these; SIGKILL is the lack of memory.
+_FATES = ("ok", "SIGILL", "SIGSEGV", "SIGBUS", "SIGTRAP", "SIGFPE")
+_SIGNALS = {s.value for s in signal.Signals}
 
 
 def physical_cores(devices: Path = Path("/sys/devices")) -> int:
@@ -69,42 +75,54 @@ def _darwin_performance_cores() -> int:
 
 
 def amx_advertised(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the kernel lists AMX tiles."""
-    try:
-        return "amx_tile" in cpuinfo.read_text()
-    except OSError:
-        return False
-
-
-def cache_dir() -> Path:
-    """Folder for what can be made again: AUTODECO_CACHE, else the platform's user cache."""
-    if os.environ.get("AUTODECO_CACHE"):
-        return Path(os.environ["AUTODECO_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "autodeco-edge"
+    """Whether the kernel lists AMX tiles, or a trap is simulated."""
+    return bool(_simulated_trap()) or "amx_tile" in _read(cpuinfo)
 
 
 def extra_buffers_safe() -> bool:
     """Whether llama.cpp may repack weights for special instructions (``use_extra_bufts``).
 
-    Some virtual machines advertise AMX and die with SIGILL at the first tile instruction,
-    which a llama.cpp built natively reaches with quantised models and prompts of more than
-    a few tokens. Where AMX is advertised, a child process decodes the demo model (Q8_0, 64
-    tokens) once, and its fate is remembered for this kernel and library.
+    Some virtual machines advertise AMX and die with a signal at the first tile instruction, which a llama.cpp
+    built natively reaches with quantised models and prompts of more than a few tokens. Where AMX is
+    advertised, a child process decodes the demo model (Q8_0, 64 tokens) once, and its fate is remembered for
+    this processor, kernel and library. Never raises.
     """
-    if not amx_advertised():
-        return True
-    record = cache_dir() / f"amx-{platform.release()}-{_library_version()}"
-    try:
-        remembered = record.read_text()
-    except OSError:
-        remembered = ""
+    return not amx_advertised() or amx_fate() == "ok"
+
+
+def amx_fate() -> str:
+    """What became of the probe: "ok", the name of the signal that ended it, or "failed": another trouble, such as
+    a missing demo model or a child that did not end in time. Then one is careful now and asks again the next time.
+    """
+    record = _record()
+    remembered = _read(record) if record else ""
     if remembered in _FATES:  # a record cut short says nothing
-        return remembered == "ok"
+        return remembered
     fate = probe_in_child(_PROBE)
-    if fate in _FATES:  # "failed" is another trouble, such as a missing demo model: cautious now, asked again later
+    if record and fate in _FATES:
         _remember(record, fate)
-    return fate == "ok"
+    return fate
+
+
+def _record(cpuinfo: Path = Path("/proc/cpuinfo")) -> Path | None:
+    """Where the verdict is kept, named for all that it depends on; None where this user has no folder.
+
+    A home folder may be shared by several machines, and a container may move: the processor is part of the name.
+    """
+    this = _read(cpuinfo).split("\n\n")[0].splitlines()
+    facts = [line for line in this if line.startswith(("model name", "stepping", "microcode", "flags"))]
+    facts += [platform.release(), _library_version(), _simulated_trap()]
+    try:
+        return cache_dir() / f"amx-{hashlib.sha256(chr(10).join(facts).encode()).hexdigest()[:16]}"
+    except RuntimeError:  # a user without a home folder
+        return None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _remember(record: Path, fate: str) -> None:
@@ -116,24 +134,49 @@ def _remember(record: Path, fate: str) -> None:
 
 
 def probe_in_child(code: str) -> str:
-    """What becomes of a fresh interpreter that runs ``code``: "ok", "SIGILL" or "failed"."""
+    """What becomes of a fresh interpreter that runs ``code``: "ok", a signal of _FATES or "failed"."""
+    if _simulated_trap():
+        code = f"import os, signal; os.kill(os.getpid(), signal.{_simulated_trap()})"
     try:
-        child = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=_PROBE_SECONDS)
+        child = subprocess.run(
+            interpreter("-c", _NO_CORE + code),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_PROBE_SECONDS,
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return "failed"
     if child.returncode == 0:
         return "ok"
-    return "SIGILL" if child.returncode == -signal.SIGILL else "failed"
+    fate = signal.Signals(-child.returncode).name if -child.returncode in _SIGNALS else "failed"
+    return fate if fate in _FATES else "failed"
+
+
+def _simulated_trap() -> str:
+    """The signal that AUTODECO_SIMULATE_AMX_TRAP asks for: "" where it is not set, SIGSEGV by name, else SIGILL.
+
+    This machine then counts as one that advertises AMX and dies of it. For tests: the guard in
+    tests/support/amx_trap.c ends each process that loads a model with the repacked weights all the same.
+    """
+    asked = os.environ.get("AUTODECO_SIMULATE_AMX_TRAP", "")
+    if asked in ("", "0"):
+        return ""
+    return asked if asked in _FATES[1:] else "SIGILL"
 
 
 def _library_version() -> str:
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("llama-cpp-python")
+    try:
+        return version("llama-cpp-python")
+    except PackageNotFoundError:  # put there by hand
+        return "unknown"
 
+
+# The child's death is expected: it leaves no core file.
+_NO_CORE = "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n" if os.name == "posix" else ""
 
 _PROBE = """
-from autodeco_edge.engine.engine import Engine, demo_model
+from autodeco_edge.engine.engine import Engine
+from autodeco_edge.engine.pairing import demo_model
 engine = Engine(demo_model(), heads=None, n_ctx=128, extra_buffers=True)
 engine.prefill(list(range(64)))
 """

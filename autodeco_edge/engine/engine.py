@@ -1,153 +1,58 @@
-"""The engine: a model, its heads, and a context that turns token ids into Steps.
+"""The engine: a model, its heads, and slots that draw replies side by side.
 
-Owns the context, its key-value cache and the decode loop. Knows token ids only; text,
-chat and files of results belong to the layers above.
+Owns the queue, the slots and the loop: one ``tick`` admits requests, packs prompt pieces and decode steps of all slots
+into one batch, computes it, draws and delivers. ``run``, evaluation, collecting, reward training and the benchmarks
+differ in who submits and who reads. Knows token ids only; text belongs to the layers above.
+
+A batch of several sequences is added up in another order than single tokens, so replies drawn side by side may differ
+from those drawn alone in the last bits of T and P, and the more so in their tokens (docs/decisions/0024).
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 
-import llama_cpp
-import numpy as np
-
-from ..errors import (
-    AutodecoError,
-    BusyError,
-    ContextOverflowError,
-    MismatchError,
-    NoHeadsError,
-    OutOfMemoryError,
-    UsageError,
-)
+from ..errors import AutodecoError, BusyError, ContextOverflowError, UsageError, check_range
+from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
-from .library import log
-from .model import Model, deferred_interrupt, new_context
-from .sampler import Heads, Sampler, SamplingParams, Step
+from .generation import Generation, Reply, Request, Timings, Work
+from .handle import Owner
+from .model import Model
+from .pairing import check_heads, open_heads
+from .sampler import Heads, SamplingParams, Step
+from .slots import Piece, Slot, divide
+from .strategies import HeadsStrategy, Output, Strategy
 
 DEFAULT_CONTEXT = 4096
+MAX_SLOTS = 255  # llama.cpp's sequences, less the one that keeps a shared prompt
 _BATCH = 512
-_MAX_CONTEXT = 2**24  # llama.cpp takes 32 bits and would silently cut more
-_MAX_THREADS = 512  # GGML_MAX_N_THREADS
 
 
-def demo_model() -> Path:
-    """The bundled demo model: one GGUF with its heads inside."""
-    return Path(__file__).parents[1] / "assets" / "autodeco-demo-q8_0.gguf"
+class Engine(Owner):
+    """Generates with AutoDeco.
 
-
-def open_heads(heads: str | os.PathLike[str] | Heads | None, model_path: str | os.PathLike[str]) -> Heads | None:
-    """What ``heads=`` means: a path, Heads, None, or "auto": those in the metadata of the model, if any."""
-    if heads is None or isinstance(heads, Heads):
-        return heads
-    if heads != "auto":
-        return Heads(heads)
-    try:
-        return Heads(model_path)
-    except NoHeadsError:
-        return None
-
-
-def check_heads(heads: Heads, model, model_path: str | os.PathLike[str]) -> None:
-    """Raises MismatchError unless the heads belong to ``model`` (a llama_model pointer) loaded from ``model_path``."""
-    try:
-        heads.check_model(model)
-        if heads.path != Path(model_path):
-            _check_fingerprints(heads, model_path)
-    except MismatchError as error:
-        raise MismatchError(f"{heads.path} does not fit {model_path}: {error}") from None
-
-
-def _check_fingerprints(heads: Heads, model_path: str | os.PathLike[str]) -> None:
-    """Same shapes, another model: told apart by the tokenizer and the output norm, where the heads file
-    records them (docs/format.md section 6). Only then is the model's header read a second time."""
-    from ..convert.base import open_base
-    from ..convert.verify import check_base, read_heads_gguf
-
-    loaded = read_heads_gguf(heads.path)
-    if loaded.tokenizer_sha256 or loaded.norm_sha256:
-        file, base = open_base(model_path)
-        file.close()
-        check_base(loaded, base)
-
-
-@dataclass
-class Timings:
-    """Seconds and tokens of the last generation; load_s is the engine's own."""
-
-    load_s: float = 0.0
-    prompt_n: int = 0
-    prompt_cached: int = 0
-    prompt_s: float = 0.0
-    predicted_n: int = 0
-    predicted_s: float = 0.0
-
-    def as_dict(self) -> dict[str, float | int | None]:
-        return {
-            "load_s": round(self.load_s, 4),
-            "prompt_n": self.prompt_n,
-            "prompt_cached": self.prompt_cached,
-            "prompt_s": round(self.prompt_s, 4),
-            "prompt_per_second": _rate(self.prompt_n, self.prompt_s),
-            "predicted_n": self.predicted_n,
-            "predicted_s": round(self.predicted_s, 4),
-            "predicted_per_second": _rate(self.predicted_n, self.predicted_s),
-        }
-
-
-def _rate(n: int, seconds: float) -> float | None:
-    return round(n / seconds, 2) if seconds > 0 else None
-
-
-@dataclass
-class _Cache:
-    """Tokens whose keys and values stand in the context, in order."""
-
-    tokens: list[int] = field(default_factory=list)
-
-    def common(self, prompt: Sequence[int]) -> int:
-        n = 0
-        for a, b in zip(self.tokens, prompt, strict=False):
-            if a != b:
-                break
-            n += 1
-        return min(n, len(prompt) - 1)  # the last prompt token is always decoded: it makes the logits
-
-
-class _Rows:
-    """A batch's columns as arrays [_BATCH] over llama.cpp's own memory; every row belongs to sequence 0."""
-
-    def __init__(self, batch) -> None:
-        self.token = np.ctypeslib.as_array(batch.token, (_BATCH,))
-        self.pos = np.ctypeslib.as_array(batch.pos, (_BATCH,))
-        self.logits = np.ctypeslib.as_array(batch.logits, (_BATCH,))
-        for i in range(_BATCH):
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = 0
-
-
-class Engine:
-    """Generates with AutoDeco on one sequence.
-
-    model         path of a GGUF, or a Model
-    heads         path of a heads file, a Heads, None for no heads, or "auto": those inside the model, if any
-    n_ctx         context in tokens; 0 = the model's own limit or 4096, whichever is smaller
-    n_threads     0 = one a physical core
-    cpu_draw      cut and draw on the CPU instead of in the graph: same tokens, slower
-    extra_buffers see Model
+    model          path of a GGUF, or a Model
+    heads          path of a heads file, a Heads, None for no heads, or "auto": those inside the model, if any
+    n_slots        replies drawn side by side, 1 to 255; further requests wait in a queue
+    n_ctx          context of a slot in tokens; 0 = the model's own limit or 4096, whichever is smaller
+    n_threads      0 = one a physical core
+    cpu_draw       cut and draw on the CPU instead of in the graph: same tokens, slower
+    extra_buffers  see Model
+    strategy       draws in place of the heads (strategies.py)
+    share_prompts  keep a sequence for prompts that many requests share
 
     Raises what Model and Heads raise, MismatchError for heads of another model, and
     OutOfMemoryError for a context that does not fit.
 
-    >>> engine = Engine("model.gguf", heads="heads.gguf")
-    >>> for step in engine.generate(engine.model.tokenize("Hello"), max_tokens=16):
+    Any thread may submit, read and cancel; whoever reads drives the engine for all. Two replies at once:
+
+    >>> engine = Engine("model.gguf", heads="heads.gguf", n_slots=2)
+    >>> one, two = (engine.submit(Request(tuple(engine.model.tokenize(t)))) for t in ("Hello", "Goodbye"))
+    >>> for step in one:
     ...     print(step.id, step.temperature, step.top_p)
     """
 
@@ -156,224 +61,354 @@ class Engine:
         model: str | os.PathLike[str] | Model,
         heads: str | os.PathLike[str] | Heads | None = "auto",
         *,
+        n_slots: int = 1,
         n_ctx: int = 0,
         n_threads: int = 0,
         n_gpu_layers: int = 0,
         cpu_draw: bool = False,
         extra_buffers: bool | None = None,
+        strategy: Strategy | None = None,
+        share_prompts: bool = False,
     ) -> None:
         start = time.perf_counter()
-        self._lock = threading.Lock()
-        self._pid = os.getpid()
-        self._ctx = None
         check_limits(n_ctx, n_threads)
+        check_range("slots", n_slots, 1, MAX_SLOTS, "how many replies are drawn side by side")
         self.model = (
             model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers, extra_buffers=extra_buffers)
         )
-        self.heads = open_heads(heads, self.model.path)
+        self.heads = None if strategy else open_heads(heads, self.model.path)
         if self.heads:
             check_heads(self.heads, self.model.handle, self.model.path)
-        self._cpu_draw, self._filtered = cpu_draw, False
-        self.sampler = Sampler(self.heads, SamplingParams(), cpu_draw=cpu_draw)
         self.n_ctx = n_ctx or min(self.model.n_ctx_train, DEFAULT_CONTEXT)
         self.n_threads = n_threads or physical_cores()
-        self._ctx = self._make_context()
-        self._batch = llama_cpp.llama_batch_init(_BATCH, 0, 1)
-        self._rows = _Rows(self._batch)
-        self._cache = _Cache()
-        self.sampler.check()  # an architecture without result_norm is refused here
-        self.finish_reason: str | None = None
-        self.timings = Timings(load_s=time.perf_counter() - start)
+        self.strategy = strategy or HeadsStrategy(self.heads, cpu_draw=cpu_draw)
+        self._slots = [Slot(sequence) for sequence in range(n_slots)]
+        self._store = Slot(n_slots) if share_prompts else None
+        self._queue: deque[Work] = deque()
+        self._lock = threading.Lock()
+        self._context = self._make_context()
+        self.native = self._context.native
+        self.strategy.check()
+        self._load_s = time.perf_counter() - start
 
-    def _make_context(self):
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = self.n_ctx
-        params.n_batch = params.n_ubatch = _BATCH
-        params.n_seq_max = 1
-        params.n_outputs_max_per_seq = 1
-        params.n_threads = params.n_threads_batch = self.n_threads
-        params.no_perf = True
-        # Attached when the context is made, so that the graph is reserved with our nodes in it. The
-        # context borrows the array and the chain.
-        self._attached = (llama_cpp.llama_sampler_seq_config * 1)()
-        self._attached[0].seq_id = 0
-        self._attached[0].sampler = ctypes.cast(self.sampler.chain, ctypes.c_void_p)
-        params.samplers = self._attached
-        params.n_samplers = 1
-        return new_context(self.model, params, f"a context of {self.n_ctx} tokens", "pass a smaller -c")
+    def _make_context(self) -> Context:
+        n_sequences = len(self._slots) + bool(self._store)
+        needs = self.strategy.needs(len(self._slots))
+        params = ContextParams(
+            n_ctx=self.n_ctx * n_sequences,
+            n_sequences=n_sequences,
+            n_batch=max(_BATCH, n_sequences),
+            n_threads=self.n_threads,
+            samplers=needs.samplers,
+            states=needs.states,
+            on_node=needs.on_node,
+        )
+        of = f"{n_sequences} sequences of {self.n_ctx} tokens" if n_sequences > 1 else f"a context of {self.n_ctx} tokens"
+        return Context(self.model, params, of, "pass a smaller -c" + (", or fewer at once" if n_sequences > 1 else ""))
 
-    def set_filters(self, filters: Sequence[Callable[[int], None]] = ()) -> None:
-        """Put CPU samplers (filters.py) between the logits and the cut from the next generation on; () = none.
+    # ---- requests --------------------------------------------------------------------
 
-        Raises BusyError while a generation runs.
+    def submit(self, request: Request) -> Generation:
+        """A reply that is drawn as soon as a slot is free and somebody reads.
+
+        Raises UsageError for an empty prompt, a token that the vocabulary does not have and settings out of range,
+        ContextOverflowError for a prompt that leaves no room.
         """
-        self._check_alive()
-        if not filters and not self._filtered:
-            return
-        with self._exclusive(), deferred_interrupt():  # the context must never hold a chain that nobody owns
-            sampler = Sampler(self.heads, SamplingParams(), filters=tuple(filters), cpu_draw=self._cpu_draw)
-            llama_cpp.llama_set_sampler(self._ctx, 0, sampler.chain)
-            self.sampler.close()
-            self.sampler = sampler
-            self._filtered = bool(filters)
-            self.sampler.check()
-
-    # ---- generation ----------------------------------------------------------------
+        self._check(request)
+        room = self.n_ctx - len(request.prompt)
+        limit = room if request.max_tokens < 0 else min(request.max_tokens, room)
+        work = Work(request, limit, Timings(load_s=self._load_s))
+        self._queue.append(work)
+        return Generation(work, self._advance, self._cancel)
 
     def generate(
-        self,
-        prompt: Sequence[int],
-        params: SamplingParams | None = None,
-        *,
-        max_tokens: int = -1,
-        reuse_prefix: bool = False,
-        stop_at_end: bool = True,
-    ) -> Iterator[Step]:
-        """Draw tokens after ``prompt`` (ids), one Step each, the end token included.
+        self, prompt: Sequence[int], params: SamplingParams | None = None, *, max_tokens: int = -1, **options
+    ) -> Generation:
+        """``submit`` in one call, for a slot that is free now; ``options`` as in Request.
 
-        max_tokens    -1 = until the end token or the end of the context
-        reuse_prefix  keep the cached keys and values of a shared beginning: faster in a
-                      conversation, while another split of the prompt may change the last bits
-        stop_at_end   False goes on past end tokens (benchmarks, parity tests)
-
-        ``finish_reason`` is then "stop" (end token) or "length". Raises UsageError for an empty
-        prompt, ContextOverflowError where it leaves no room, BusyError while another generation runs.
+        Raises what ``submit`` raises, and BusyError where no slot is free.
         """
-        self._check_prompt(prompt)
-        with self._exclusive():
-            self.sampler.set_params(params or SamplingParams())
-            self.sampler.reset()
-            yield from self._loop(list(prompt), max_tokens, reuse_prefix, stop_at_end)
+        self.native.check()
+        if self.n_free == 0:
+            raise BusyError("the engine is generating already; make one with more slots, or wait")
+        return self.submit(Request(tuple(prompt), params or SamplingParams(), max_tokens, **options))
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """Two threads on one context abort the process."""
-        if not self._lock.acquire(blocking=False):
-            raise BusyError("the engine is generating already; make one engine a thread, or wait")
+    def prefill(self, prompt: Sequence[int]) -> Generation:
+        """Decode a prompt from scratch and draw nothing. Raises what ``generate`` raises."""
+        generation = self.generate(prompt, max_tokens=0)
+        for _ in generation:
+            pass
+        return generation
+
+    def run(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
+        """Draw a reply to each request; yields (number of the request, Reply) as they end, in any order.
+
+        Requests are taken when a slot is free. An engine that is idle starts from empty cells, so that the same requests
+        give the same replies to the bit whatever ran before. Raises what ``submit`` raises, and what a reply failed with.
+        """
+        self._forget()
+        source = enumerate(requests)
+        active: dict[int, tuple[Generation, Reply]] = {}
         try:
-            yield
+            while True:
+                while self.n_free > 0 and (entry := next(source, None)):
+                    number, request = entry
+                    active[number] = self.submit(request), Reply(request)
+                if not active:
+                    return
+                self.tick()
+                for number in _read(active):
+                    generation, reply = active.pop(number)
+                    reply.finish_reason = generation.finish_reason
+                    yield number, reply
         finally:
-            self._lock.release()
+            for generation, _ in active.values():
+                generation.cancel()
 
-    def _loop(self, prompt: list[int], max_tokens: int, reuse_prefix: bool, stop_at_end: bool) -> Iterator[Step]:
-        self.finish_reason = None
-        self._start_timings()
-        self._prefill(prompt, self._cache.common(prompt) if reuse_prefix else 0)
-        room = self.n_ctx - len(prompt)
-        limit = room if max_tokens < 0 else min(max_tokens, room)
-        self.finish_reason = "length"
-        pending: list[int] = []  # the token drawn last, not yet in the cache
-        for index in range(limit):
-            start = time.perf_counter()
-            if pending:
-                self._decode(pending, last=True)
-            step = self.sampler.sample(self._ctx, index)
-            pending = [step.id]
-            ended = stop_at_end and self.model.is_end(step.id)
-            self.finish_reason = "stop" if ended else "length"
-            self.timings.predicted_n += 1
-            self.timings.predicted_s += time.perf_counter() - start
-            yield step
-            if ended:
-                return
+    def _forget(self) -> None:
+        """Empty cells, unless somebody else's reply is in them."""
+        self.native.check()
+        with self._lock:
+            self._reap()
+            if self.n_free == len(self._slots):
+                self._context.clear()
+                for slot in [*self._slots, *([self._store] if self._store else [])]:
+                    slot.tokens = []
+                    slot.free()
 
-    def prefill(self, prompt: Sequence[int]) -> None:
-        """Decode a prompt from scratch and draw nothing."""
-        self._check_prompt(prompt)
-        with self._exclusive():
-            self._start_timings()
-            self._prefill(list(prompt), 0)
+    @property
+    def n_free(self) -> int:
+        """Slots that neither draw nor are spoken for by the queue."""
+        return sum(slot.work is None or slot.work.cancelled for slot in self._slots) - len(self._queue)
 
-    def _start_timings(self) -> None:
-        self.timings = Timings(load_s=self.timings.load_s)
+    @property
+    def n_fallbacks(self) -> int:
+        """Head outputs that were not finite and fell back to T = 1 or P = 1, so far."""
+        return getattr(self.strategy, "n_fallbacks", 0)
 
-    def _prefill(self, prompt: list[int], n_cached: int) -> None:
-        start = time.perf_counter()
-        n_cached = self._keep(n_cached)
-        for i in range(n_cached, len(prompt), _BATCH):
-            chunk = prompt[i : i + _BATCH]
-            self._decode(chunk, last=i + len(chunk) == len(prompt))  # one row of logits, not one a prompt token
-        self.timings.prompt_n = len(prompt) - n_cached
-        self.timings.prompt_cached = n_cached
-        self.timings.prompt_s = time.perf_counter() - start
-
-    def _check_prompt(self, prompt: Sequence[int]) -> None:
-        self._check_alive()
-        if not prompt:
+    def _check(self, request: Request) -> None:
+        self.native.check()
+        if not request.prompt:
             raise UsageError("the prompt is empty; give at least one token")
-        bad = next((t for t in prompt if not 0 <= t < self.model.n_vocab), None)
+        bad = next((t for t in request.prompt if not 0 <= t < self.model.n_vocab), None)
         if bad is not None:
             raise UsageError(f"token id {bad}: allowed 0 to {self.model.n_vocab - 1}")
-        if len(prompt) >= self.n_ctx:
+        if len(request.prompt) >= self.n_ctx:
             raise ContextOverflowError(
-                f"the prompt has {len(prompt)} tokens, the context {self.n_ctx}; shorten it, or pass a larger -c "
+                f"the prompt has {len(request.prompt)} tokens, the context {self.n_ctx}; shorten it, or pass a larger -c "
                 f"(this model was trained with {self.model.n_ctx_train})"
             )
+        check_range("max tokens", request.max_tokens, -1, 2**31, "-1 = to the end of the context")
+        if request.share_prompt and not self._store:
+            raise UsageError("share_prompt: this engine keeps no shared prompt; make it with share_prompts=True")
 
-    def _check_alive(self) -> None:
-        if os.getpid() != self._pid:
-            raise BusyError("the engine was made in another process; make one after the fork")
-        if not self._ctx:
-            raise UsageError("the engine is closed; make another one")
+    # ---- the loop --------------------------------------------------------------------
 
-    # ---- the cache and the batch -----------------------------------------------------
+    def tick(self) -> bool:
+        """Admit, compute one batch, draw and deliver; False when there is nothing to do. A reply that fails ends alone.
 
-    def _keep(self, n: int) -> int:
-        """Forget all but the first n cached tokens; returns how many are left. Recurrent models cannot cut
-        in the middle: they start again from nothing."""
-        memory = llama_cpp.llama_get_memory(self._ctx)
-        if not llama_cpp.llama_memory_seq_rm(memory, 0, n, -1):
-            llama_cpp.llama_memory_clear(memory, True)
-            n = 0
-        del self._cache.tokens[n:]
-        return n
+        Raises UsageError once closed, BusyError in a forked child.
+        """
+        self.native.check()
+        with self._lock:
+            self._reap()
+            self._admit()
+            pieces = divide([*self._slots, *([self._store] if self._store else [])], self._context.params.n_batch)
+            if not pieces:
+                return False
+            try:
+                self._compute(pieces)
+            except BaseException:  # Ctrl-C
+                self._abandon(pieces)
+                raise
+            self._hand_out_prompt()
+            return True
 
-    def _decode(self, tokens: list[int], last: bool) -> None:
-        """Run the graph over ``tokens``; ``last`` asks for the logits (and the draw) of the last one."""
-        self._check_alive()  # a generation may go on after close() or in a forked child
-        n, n_past = len(tokens), len(self._cache.tokens)
-        self._batch.n_tokens = n
-        self._rows.token[:n] = tokens
-        self._rows.pos[:n] = range(n_past, n_past + n)
-        self._rows.logits[: n - 1] = 0
-        self._rows.logits[n - 1] = last
-        log.clear()
-        status = llama_cpp.llama_decode(self._ctx, self._batch)
-        if status != 0:
-            self._cache.tokens.clear()
-            llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._ctx), True)
-            raise _decode_error(status)
-        self._cache.tokens.extend(tokens)
+    def _advance(self, work: Work) -> None:
+        """A tick for a reader that waits; another thread may have brought the step meanwhile."""
+        if not self.tick() and not work.ended and not work.steps:
+            raise AutodecoError("the engine has nothing to compute for a reply that has not ended")
+
+    def _cancel(self, work: Work) -> None:
+        if work.ended:
+            return
+        work.cancelled = True
+        if self._lock.acquire(blocking=False):  # else the tick that holds it, or the next one, sees to it
+            try:
+                self._reap()
+            finally:
+                self._lock.release()
+
+    def _reap(self) -> None:
+        """Free what cancelled replies hold."""
+        for slot in self._slots:
+            if slot.work and slot.work.cancelled:
+                self._end(slot, "cancelled")
+        for work in [work for work in self._queue if work.cancelled]:
+            self._queue.remove(work)
+            work.end("cancelled")
+
+    def _admit(self) -> None:
+        while self._queue and (slot := self._slot_for(self._queue[0].request)):
+            work = self._queue.popleft()
+            try:
+                self._begin(slot, work)
+            except AutodecoError as error:
+                work.end("error", error)
+                slot.free()
+
+    def _slot_for(self, request: Request) -> Slot | None:
+        """A free one, with most of the prompt in its cells; None while the store is busy with another prompt."""
+        free = [slot for slot in self._slots if slot.work is None]
+        if not free or (request.share_prompt and not self._prepare_store(request.prompt[:-1])):
+            return None
+        return max(free, key=lambda slot: slot.common(request.prompt)) if request.reuse_prefix else free[0]
+
+    def _begin(self, slot: Slot, work: Work) -> None:
+        request = work.request
+        self.strategy.begin(self._context, slot.sequence, request)
+        slot.cut(self._context, slot.common(request.prompt) if request.reuse_prefix else 0)
+        slot.work, slot.target, slot.waiting = work, list(request.prompt), request.share_prompt
+        work.timings.prompt_cached = len(slot.tokens)
+        work.timings.prompt_n = len(request.prompt) - len(slot.tokens)
+        self._hand_out_prompt()
+
+    # ---- a prompt that several replies share -----------------------------------------
+
+    def _prepare_store(self, prefix: Sequence[int]) -> bool:
+        """Whether the store holds, or has begun to compute, these tokens."""
+        store = self._store
+        if tuple(store.target) == prefix:
+            return True
+        if any(slot.waiting for slot in self._slots):
+            return False
+        store.cut(self._context, 0)
+        store.target = prefix
+        return True
+
+    def _hand_out_prompt(self) -> None:
+        """Cells of the store for those who wait for them, once it is ready."""
+        if not self._store or self._store.n_missing:
+            return
+        for slot in self._slots:
+            if slot.waiting:
+                if self._store.tokens:
+                    self._context.copy(self._store.sequence, slot.sequence)
+                slot.tokens, slot.waiting = list(self._store.tokens), False
+
+    # ---- one batch -------------------------------------------------------------------
+
+    def _compute(self, pieces: Sequence[Piece]) -> None:
+        start = time.perf_counter()
+        rows = [row for piece in pieces for row in piece.rows()]
+        try:
+            self._context.decode(rows)
+        except AutodecoError as error:
+            self._retry(pieces, error)
+            return
+        seconds = time.perf_counter() - start
+        drawing, row = [], -1
+        for piece in pieces:
+            row += piece.n
+            _charge(piece, seconds)
+            if piece.draws:
+                drawing.append((piece.slot, row))
+            piece.done()
+        self._draw(drawing)
+
+    def _retry(self, pieces: Sequence[Piece], error: AutodecoError) -> None:
+        """Each alone after a batch that failed, so that none dies of a neighbour's trouble."""
+        for piece in pieces:
+            n = len(piece.slot.tokens)
+            piece.slot.cut(self._context, n)
+            if len(pieces) == 1 or len(piece.slot.tokens) < n:
+                self._fail(piece.slot, error)
+            else:
+                self._compute([piece])
+
+    def _abandon(self, pieces: Sequence[Piece]) -> None:
+        """After an interrupt it is not known what the cells hold beyond the tokens that were there before."""
+        for slot in (piece.slot for piece in pieces):
+            slot.cut(self._context, len(slot.tokens))
+            if slot is self._store:
+                self._fail(slot, AutodecoError("the shared prompt was interrupted; submit the request again"))
+            else:
+                self._end(slot, "cancelled")
+
+    def _draw(self, drawing: Sequence[tuple[Slot, int]]) -> None:
+        start = time.perf_counter()
+        due = []
+        for slot, row in drawing:
+            if slot.work.limit > 0:
+                due.append((slot, Output(slot.sequence, slot.work.request, slot.work.n_drawn, row)))
+            else:
+                self._end(slot, "length")
+        steps = self.strategy.draw(self._context, [output for _, output in due]) if due else []
+        seconds = time.perf_counter() - start
+        for (slot, _), step in zip(due, steps, strict=True):
+            slot.work.timings.predicted_s += seconds
+            self._deliver(slot, step)
+
+    def _deliver(self, slot: Slot, step: Step | AutodecoError) -> None:
+        if isinstance(step, AutodecoError):
+            self._fail(slot, step)
+            return
+        work = slot.work
+        work.timings.predicted_n += 1
+        work.deliver(step, self.model.is_end(step.id))
+        if work.ended:
+            slot.free()
+        else:
+            slot.target.append(step.id)
+
+    def _fail(self, slot: Slot, error: AutodecoError) -> None:
+        """A shared prompt that failed fails those who wait for it."""
+        if slot is not self._store:
+            self._end(slot, "error", error)
+            return
+        for waiting in [s for s in self._slots if s.waiting]:
+            self._end(waiting, "error", error)
+        slot.target = slot.tokens
+
+    def _end(self, slot: Slot, reason: str, error: BaseException | None = None) -> None:
+        if slot.work:
+            slot.work.end(reason, error)
+        slot.free()
 
     # ---- lifetime --------------------------------------------------------------------
 
     def close(self) -> None:
-        """Free the context, then the chain it borrowed. The model goes with its last owner."""
-        if getattr(self, "_ctx", None) and os.getpid() == self._pid:
-            llama_cpp.llama_batch_free(self._batch)
-            llama_cpp.llama_free(self._ctx)
-            self._ctx = None
-            self.sampler.close()
-
-    def __enter__(self) -> Engine:
-        return self
-
-    def __exit__(self, *exc) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def check_limits(n_ctx: int, n_threads: int) -> None:
-    """Raises UsageError for a context or a number of threads that llama.cpp would not take."""
-    if n_ctx != 0 and not 2 <= n_ctx <= _MAX_CONTEXT:
-        raise UsageError(f"context: allowed 2 to {_MAX_CONTEXT} tokens, or 0 for the model's own; got {n_ctx}")
-    if not 0 <= n_threads <= _MAX_THREADS:
-        raise UsageError(f"threads: allowed 1 to {_MAX_THREADS}, or 0 for one a physical core; got {n_threads}")
+        """End what runs, then free context and samplers. Waits for a tick of another thread. The model goes with its
+        last owner."""
+        native = getattr(self, "native", None)  # a constructor that failed has none
+        if native is None or native.closed or native.is_foreign:
+            return
+        with self._lock:
+            closed = UsageError("the engine is closed; make another one")
+            for slot in self._slots:
+                self._end(slot, "error", closed)
+            for work in self._queue:
+                work.end("error", closed)
+            self._queue.clear()
+            native.close()
+            self.strategy.close()
 
 
-def _decode_error(status: int) -> AutodecoError:
-    reason = log.last_error() or "no reason given"
-    kind = {1: ContextOverflowError, -2: OutOfMemoryError}.get(status, AutodecoError)
-    return kind(f"llama.cpp could not decode the batch (status {status}: {reason}); try a smaller -c or prompt")
+def _read(active: dict[int, tuple[Generation, Reply]]) -> list[int]:
+    """Moves the steps that wait into the replies; the numbers of those that have ended. Raises what one failed with."""
+    ended = []
+    for number, (generation, reply) in active.items():
+        reply.steps += generation.read()
+        if generation.ended:
+            generation.read()  # raises what it failed with
+            ended.append(number)
+    return ended
+
+
+def _charge(piece: Piece, seconds: float) -> None:
+    """Time of a batch, to each reply that had rows in it."""
+    if work := piece.slot.work:
+        if piece.slot.is_reading:
+            work.timings.prompt_s += seconds
+        else:
+            work.timings.predicted_s += seconds

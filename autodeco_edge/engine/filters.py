@@ -14,11 +14,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import llama_cpp
 
-from ..errors import MissingInputError, UsageError, check_range
+from ..errors import UsageError, check_range
+from ..io.reading import check_text, read_text
 from .grammar import Grammar, is_lark
 from .mask import GrammarMask
 from .model import Model
@@ -103,13 +103,10 @@ def _bias(model: Model, biases: dict[int, float]) -> Filter:
 
 def read_text_or_file(value: str, is_text: Callable[[str], bool], what: str) -> str:
     """``value`` itself where it looks like the text, else the file of that name. Raises MissingInputError."""
+    value = value.removeprefix("\ufeff")
     if is_text(value):
-        return value
-    try:
-        return Path(value).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MissingInputError(f"{what} {value}: cannot be read ({reason}); give a file or the text itself") from None
+        return check_text(value, what)
+    return read_text(value, f"give {what} a file or the text itself", limit=2**24, streams=True)
 
 
 def read_grammar(

@@ -21,9 +21,9 @@ from llama_cpp import _internals as internals
 from ..errors import UsageError
 from . import native as _native  # noqa: F401  loads libautodeco and installs the log before any model is opened
 from .cpu import extra_buffers_safe
-from .engine import check_heads, open_heads
 from .grammar import Grammar
 from .mask import GrammarMask
+from .pairing import check_heads, open_heads
 from .sampler import Heads, Sampler, SamplingParams, Step
 
 # llama-cpp-python's own defaults (0.8 or 0.2, 0.95, 0.05, 40) would multiply T and P without anybody

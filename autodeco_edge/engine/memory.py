@@ -3,7 +3,7 @@
 Owns the forecast from a GGUF's metadata and what this machine has left. Knows nothing of the engine; a
 forecast is an estimate (about a tenth), made to refuse what is hopeless and to choose a context that fits.
 
-    weights  the file, as far as it stays off the GPU
+    weights  the file, or all parts of a split one, as far as it stays off the GPU
     cache    n_ctx x (key + value) x 2 bytes (F16), summed over the layers
     compute  the largest activations of a batch of 512: logits of one row, feed-forward, attention scores
 """
@@ -18,10 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import AutodecoError, OutOfMemoryError
+from ..gguf import types as gt
+from ..gguf.model_file import part_paths
 from ..gguf.reader import GGUFFile
 
 BATCH = 512
 SMALLEST_CONTEXT = 512
+MAX_LAYERS = 4096  # llama.cpp takes 512
+MAX_WIDTH = 1 << 20  # of a hidden state, or heads; the widest there is has 16,384
+MAX_VOCAB = 1 << 24  # tokens, or hidden units
 _SPARE = 0.95  # of what is free: something else will want a little
 _F16, _F32 = 2, 4
 
@@ -52,7 +57,7 @@ def forecast(path: str | os.PathLike[str], gpu_share: float = 0.0) -> Forecast |
     try:
         with GGUFFile(path) as file:
             return _read(file, gpu_share)
-    except (AutodecoError, TypeError):
+    except (AutodecoError, OSError):  # OSError: a part that is not there
         return None
 
 
@@ -62,15 +67,18 @@ def _read(file: GGUFFile, gpu_share: float) -> Forecast | None:
     def number(key: str) -> int:
         return file.integer(f"{arch}.{key}") or 0
 
-    n_layer, n_embd, n_head = number("block_count"), number("embedding_length"), number("attention.head_count")
-    if not (n_layer and n_embd and n_head):
-        return None
+    n_layer, n_embd = number("block_count"), number("embedding_length")
+    n_head = int(_mean(file, f"{arch}.attention.head_count") or 0)
     n_head_kv = _mean(file, f"{arch}.attention.head_count_kv") or n_head
-    width = number("attention.key_length") or n_embd // n_head
+    width = number("attention.key_length") or n_embd // max(n_head, 1)
     width_v = number("attention.value_length") or width
     tokens = file.kv.get("tokenizer.ggml.tokens")
     n_vocab = tokens.count if tokens else number("vocab_size")
     widest = max(int(_mean(file, f"{arch}.feed_forward_length") or 0), n_embd, n_head * width)
+    if not (n_layer <= MAX_LAYERS and all(0 < n <= MAX_WIDTH for n in (n_layer, n_embd, n_head, n_head_kv, width, width_v))):
+        return None  # no model, or a damaged one: no forecast of terabytes from a file of kilobytes
+    if max(n_vocab, widest) > MAX_VOCAB:
+        return None
     keep = 1.0 - gpu_share
     return Forecast(
         weights=int(_weight_bytes(file) * keep),
@@ -81,18 +89,19 @@ def _read(file: GGUFFile, gpu_share: float) -> Forecast | None:
 
 
 def _mean(file: GGUFFile, key: str) -> float | None:
-    """A number, or the mean of an array with one for each layer."""
+    """A number, or the mean of an array of integers with one for each layer."""
     value = file.kv.get(key)
     if value is None or not value.is_array:
         return file.integer(key)
-    items = np.frombuffer(file.read(value.offset, value.nbytes), dtype="<u4")  # 4 bytes each, never negative
-    return float(items.mean())
+    if value.item_type not in gt.INTEGERS or not 0 < value.count <= MAX_LAYERS:
+        return None
+    dtype = "<" + gt.SCALARS[value.item_type][0]
+    return max(0.0, float(np.frombuffer(file.read(value.offset, value.nbytes), dtype=dtype).mean()))
 
 
 def _weight_bytes(file: GGUFFile) -> int:
-    """Of all parts, where the model is split."""
-    parts = file.integer("split.count") or 1
-    return file.size * parts
+    """Of all parts, where the model is split: the first may be small, or hold metadata only."""
+    return sum(path.stat().st_size for path in part_paths(file))
 
 
 def free_memory() -> int | None:

@@ -1,33 +1,38 @@
 """A GGUF model in memory: its weights and its vocabulary.
 
-Owns the llama_model handle, tokenisation and metadata. Does not own a context, so it
-cannot generate (see engine.py), and knows nothing of heads.
+Owns the llama_model, tokenisation and metadata. Does not own a context, so it cannot generate
+(see engine.py), and knows nothing of heads. Any number of threads may use one Model.
 """
 
 from __future__ import annotations
 
 import ctypes
+import operator
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import llama_cpp
 
-from ..errors import FormatError, MissingInputError, OutOfMemoryError
+from ..errors import FormatError, MissingInputError, OutOfMemoryError, UsageError
 from .cpu import extra_buffers_safe
+from .handle import Handle, Owner
 from .library import log
+from .tokenizer import Tokenizer, as_bytes
 
 _MAGIC = b"GGUF"
 
 
-class Model:
+class Model(Owner):
     """
     path           GGUF file
     n_gpu_layers   layers to offload; -1 = all that llama.cpp can
     extra_buffers  allow repacked weights (AMX and the like); None = when a probe found it safe
+
+    ``close`` ends its use; the weights stay in memory until the last context made from it is closed.
 
     Raises MissingInputError, FormatError (with llama.cpp's own last words).
     """
@@ -45,94 +50,150 @@ class Model:
         with deferred_interrupt() as interrupted:
             progress = llama_cpp.llama_progress_callback(lambda _fraction, _data: not interrupted)
             params.progress_callback = progress  # False stops the load
-            self.handle = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
-        if not self.handle:
+            pointer = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
+        if not pointer:
             raise FormatError(
                 f"{self.path}: llama.cpp cannot load this model ({log.last_error() or 'no reason given'}); "
                 "the file is damaged, or its architecture is unknown to this version"
             )
-        self.vocab = llama_cpp.llama_model_get_vocab(self.handle)
-        self.n_vocab = llama_cpp.llama_vocab_n_tokens(self.vocab)
-        self.n_embd = llama_cpp.llama_model_n_embd(self.handle)
-        self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(self.handle)
+        self.native = Handle("the model", pointer, llama_cpp.llama_model_free)
+        self._vocab = llama_cpp.llama_model_get_vocab(pointer)
+        self._n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self._tokenizer = Tokenizer(self.native, self._vocab, self.metadata("tokenizer.ggml.pre"))
+        self.n_embd = llama_cpp.llama_model_n_embd(pointer)
+        self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(pointer)
+
+    @property
+    def handle(self) -> int:
+        """The llama_model pointer, for a caller that keeps this Model open. Raises UsageError after close."""
+        return self.native.pointer
+
+    @property
+    def vocab(self) -> int:
+        """The llama_vocab pointer, likewise."""
+        self.native.check()
+        return self._vocab
+
+    @property
+    def n_vocab(self) -> int:
+        return self._n_vocab
 
     # ---- metadata ------------------------------------------------------------------
 
     def metadata(self, key: str) -> str | None:
-        """A metadata value as text, or None."""
-        buf = ctypes.create_string_buffer(65536)
-        n = llama_cpp.llama_model_meta_val_str(self.handle, key.encode(), buf, len(buf))
-        return buf.value.decode("utf-8", "replace") if n >= 0 else None
+        """A metadata value as text, or None. Raises UsageError for a key that is not text."""
+        if not isinstance(key, str):
+            raise UsageError(f"metadata key: allowed str; got {type(key).__name__}")
+        name = as_bytes(key)
+        with self.native.call() as model:
+            return _text(lambda buf, n: llama_cpp.llama_model_meta_val_str(model, name, buf, n))
 
     @property
     def description(self) -> str:
-        buf = ctypes.create_string_buffer(256)
-        llama_cpp.llama_model_desc(self.handle, buf, len(buf))
-        return buf.value.decode("utf-8", "replace")
+        with self.native.call() as model:
+            return _text(lambda buf, n: llama_cpp.llama_model_desc(model, buf, n)) or ""
 
     @property
     def chat_template(self) -> str | None:
         """The Jinja chat template inside the GGUF."""
-        text = llama_cpp.llama_model_chat_template(self.handle, None)
+        with self.native.call() as model:
+            text = llama_cpp.llama_model_chat_template(model, None)
         return text.decode("utf-8", "replace") if text else None
 
     # ---- vocabulary ----------------------------------------------------------------
 
     def tokenize(self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
-        """Token ids of a text.
+        """Token ids of a text that goes on.
 
-        add_special    add what the tokenizer's own rule adds (BOS for some models)
+        add_special    BOS in front where the tokenizer's own rule adds one; never the EOS or SEP that some rules add
+                       behind, after which a model has nothing more to say
         parse_special  read control tokens written out in the text
+
+        Raises UsageError for what is not text, and for a run of characters that the tokenizer would not survive.
         """
-        data = text.encode() if isinstance(text, str) else text
-        size = len(data) + 8
-        for _ in range(2):
-            tokens = (llama_cpp.llama_token * size)()
-            n = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, size, add_special, parse_special)
-            if n >= 0:
-                return list(tokens[:n])
-            size = -n
-        raise FormatError(f"{self.path}: the tokenizer failed on a text of {len(data)} bytes")
+        opening = [self.bos] if add_special and llama_cpp.llama_vocab_get_add_bos(self.vocab) and self.bos >= 0 else []
+        return opening + self._tokenizer.encode(text, False, parse_special)
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
-        """Bytes of one token; control tokens are empty unless ``special``."""
-        size = 64
-        for _ in range(2):
-            buf = ctypes.create_string_buffer(size)
-            n = llama_cpp.llama_token_to_piece(self.vocab, token, buf, size, 0, special)
-            if n >= 0:
-                return buf.raw[:n]
-            size = -n
-        return b""
+        """Bytes of one token; control tokens are empty unless ``special``. Raises UsageError for an id outside
+        the vocabulary, as all that follow do."""
+        token = self._id(token)
+        with self.native.call():
+            return token_bytes(self._vocab, token, special)
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> bytes:
-        return b"".join(self.token_bytes(t, special=special) for t in tokens)
+        ids = [self._id(t) for t in check_iterable(tokens)]
+        with self.native.call():
+            return b"".join(token_bytes(self._vocab, t, special) for t in ids)
 
     def is_end(self, token: int) -> bool:
         """Whether a token ends the generation (EOS, EOT and the like)."""
-        return bool(llama_cpp.llama_vocab_is_eog(self.vocab, token))
+        token = self._id(token)
+        with self.native.call():
+            return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
 
     def token_text(self, token: int) -> str:
-        """A control token as it is written in a chat template; '' for none."""
-        if token < 0:
+        """A control token as it is written in a chat template; '' for -1, which is "none"."""
+        if isinstance(token, int) and token == -1:
             return ""
-        return llama_cpp.llama_vocab_get_text(self.vocab, token).decode("utf-8", "replace")
+        token = self._id(token)
+        with self.native.call():
+            return llama_cpp.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace")
+
+    def _id(self, token: int) -> int:
+        return check_id(token, self._n_vocab)
 
     @property
     def bos(self) -> int:
-        return llama_cpp.llama_vocab_bos(self.vocab)
+        with self.native.call():
+            return llama_cpp.llama_vocab_bos(self._vocab)
 
     @property
     def eos(self) -> int:
-        return llama_cpp.llama_vocab_eos(self.vocab)
+        with self.native.call():
+            return llama_cpp.llama_vocab_eos(self._vocab)
 
-    def close(self) -> None:
-        if getattr(self, "handle", None):
-            llama_cpp.llama_model_free(self.handle)
-            self.handle = None
 
-    def __del__(self) -> None:
-        self.close()
+def check_id(token: int, n_vocab: int) -> int:
+    """The id as an int, whatever integer type it came in. Raises UsageError for one outside the vocabulary."""
+    try:
+        if isinstance(token, bool):
+            raise TypeError
+        number = operator.index(token)
+    except TypeError:
+        raise UsageError(f"token id: allowed 0 to {n_vocab - 1}; got {type(token).__name__}") from None
+    if not 0 <= number < n_vocab:
+        raise UsageError(f"token id: allowed 0 to {n_vocab - 1}; got {number}")
+    return number
+
+
+def check_iterable(tokens: Iterable[int]) -> Iterable[int]:
+    if isinstance(tokens, str | bytes) or not isinstance(tokens, Iterable):
+        raise UsageError(f"token ids: allowed a sequence of int; got {type(tokens).__name__}")
+    return tokens
+
+
+def token_bytes(vocab: int, token: int, special: bool) -> bytes:
+    """Bytes of a token that is known to be in the vocabulary."""
+    size = 64
+    for _ in range(2):
+        buf = ctypes.create_string_buffer(size)
+        n = llama_cpp.llama_token_to_piece(vocab, token, buf, size, 0, bool(special))
+        if n >= 0:
+            return buf.raw[:n]
+        size = -n
+    return b""
+
+
+def _text(read: Callable[[ctypes.Array, int], int]) -> str | None:
+    """What ``read`` writes into a buffer, as snprintf does: the length of the whole, or below 0 for nothing."""
+    size = 256
+    while True:
+        buf = ctypes.create_string_buffer(size)
+        n = read(buf, size)
+        if n < size:
+            return buf.value.decode("utf-8", "replace") if n >= 0 else None
+        size = n + 1
 
 
 @contextmanager
@@ -153,6 +214,16 @@ def deferred_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
     if caught:
         signal.raise_signal(signal.SIGINT)
+
+
+def open_context(name: str, model: Model, params, needs: Iterable[Handle], what: str, advice: str) -> Handle:
+    """An exclusive Handle of a llama.cpp context that outlives nothing it uses: ``model``, and the samplers ``needs``.
+
+    name  how messages call it: "the engine". Raises as ``new_context``.
+    """
+    with model.native.call():
+        ctx = new_context(model, params, what, advice)
+        return Handle(name, ctx, llama_cpp.llama_free, needs=[model.native, *needs], exclusive=True)
 
 
 def new_context(model: Model, params, what: str, advice: str):

@@ -26,6 +26,8 @@ class Status(IntEnum):
     NOT_ATTACHED = 10
     NO_LOGIT = 11
     BYPASSED = 12
+    ARGUMENT = 13
+    IO = 14
 
 
 class HeadsMode(IntEnum):
@@ -97,7 +99,7 @@ _SIGNATURES = {
     "autodeco_sampler_init_draw": (c_void_p, [c_void_p]),
     "autodeco_sampler_get_steps": (c_int32, [c_void_p, POINTER(Step), c_int32]),
     "autodeco_sampler_status": (c_int, [c_void_p, *_ERR]),
-    "autodeco_sampler_sample": (c_int, [c_void_p, c_void_p, c_void_p, POINTER(Step), *_ERR]),
+    "autodeco_sampler_sample": (c_int, [c_void_p, c_void_p, c_void_p, c_int32, POINTER(Step), *_ERR]),
     "autodeco_sampler_n_fallbacks": (c_int64, [c_void_p]),
     "autodeco_sampler_memory": (c_size_t, [c_void_p]),
     "autodeco_sampler_set_params": (None, [c_void_p, SamplerParams]),

@@ -23,10 +23,12 @@ from ..errors import (
     MissingInputError,
     NoHeadsError,
     OutOfMemoryError,
+    StorageError,
     UsageError,
     check_range,
 )
 from . import native as _native
+from .handle import Handle, Owner
 from .native import HeadsMode, Status, lib
 
 _EXCEPTIONS = {
@@ -38,6 +40,7 @@ _EXCEPTIONS = {
     Status.N_VOCAB: MismatchError,
     Status.MEMORY: OutOfMemoryError,
     Status.NO_NORM: MismatchError,
+    Status.IO: StorageError,
 }
 
 HEADS_MODES = {"both": HeadsMode.BOTH, "temp": HeadsMode.TEMP, "top-p": HeadsMode.TOP_P, "none": HeadsMode.NONE}
@@ -85,7 +88,7 @@ class SamplingParams:
             raise UsageError(f"heads mode: allowed {', '.join(HEADS_MODES)}; got '{self.heads_mode}'")
         _check_limits("temperature range", self.temp_range, 100.0)
         _check_limits("top-p range", self.top_p_range, 1.0)
-        if not 0 <= self.seed < 2**64:
+        if not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**64:
             raise UsageError(f"seed: allowed 0 to 2^64 - 1; got {self.seed}")
 
     def native(self, cpu_draw: bool) -> _native.SamplerParams:
@@ -153,7 +156,7 @@ def kernels_in_use() -> str:
     return wanted if wanted in known else known[-1]
 
 
-class Heads:
+class Heads(Owner):
     """Trained heads in memory, immutable, shared by any number of samplers.
 
     path: a heads file, or a model with heads in its metadata.
@@ -165,29 +168,49 @@ class Heads:
         handle = ctypes.c_void_p()
         err = ctypes.create_string_buffer(512)
         _check(lib.autodeco_heads_load_from_file(os.fsencode(path), ctypes.byref(handle), err, len(err)), err)
-        self.handle = handle
+        self.native = Handle("the heads", handle, lib.autodeco_heads_free)
 
-    n_embd = property(lambda self: lib.autodeco_heads_n_embd(self.handle))
-    n_hidden = property(lambda self: lib.autodeco_heads_n_hidden(self.handle))
-    n_vocab = property(lambda self: lib.autodeco_heads_n_vocab(self.handle) or None)
-    n_extra = property(lambda self: lib.autodeco_heads_n_extra(self.handle))
-    has_temp = property(lambda self: lib.autodeco_heads_has_temp(self.handle))
-    has_top_p = property(lambda self: lib.autodeco_heads_has_top_p(self.handle))
-    mean_temperature = property(lambda self: _known(lib.autodeco_heads_mean_temp(self.handle)))
-    mean_top_p = property(lambda self: _known(lib.autodeco_heads_mean_top_p(self.handle)))
+    @property
+    def handle(self) -> ctypes.c_void_p:
+        """The autodeco_heads pointer, for a caller that keeps these Heads open. Raises UsageError after close."""
+        return self.native.pointer
+
+    n_embd = property(lambda self: self._call(lib.autodeco_heads_n_embd))
+    n_hidden = property(lambda self: self._call(lib.autodeco_heads_n_hidden))
+    n_vocab = property(lambda self: self._call(lib.autodeco_heads_n_vocab) or None)
+    n_extra = property(lambda self: self._call(lib.autodeco_heads_n_extra))
+    has_temp = property(lambda self: self._call(lib.autodeco_heads_has_temp))
+    has_top_p = property(lambda self: self._call(lib.autodeco_heads_has_top_p))
+    mean_temperature = property(lambda self: _known(self._call(lib.autodeco_heads_mean_temp)))
+    mean_top_p = property(lambda self: _known(self._call(lib.autodeco_heads_mean_top_p)))
 
     @property
     def description(self) -> str:
         buf = ctypes.create_string_buffer(256)
-        lib.autodeco_heads_desc(self.handle, buf, len(buf))
-        return buf.value.decode()
+        self._call(lib.autodeco_heads_desc, buf, len(buf))
+        return buf.value.decode("utf-8", "replace")
+
+    def _call(self, function, *arguments):
+        with self.native.call() as handle:
+            return function(handle, *arguments)
 
     def step(self, hidden: np.ndarray, logits: np.ndarray, params: SamplingParams, index: int = 0) -> Step:
         """What the sampler makes of one position, by the code that the graph runs: T, P and the token of random number
-        ``index``. hidden float32 [n_embd], post-norm; logits float32 [n_vocab], raw."""
+        ``index``. hidden float32 [n_embd], post-norm; logits float32 [n_vocab], raw; both contiguous, or UsageError."""
+        hidden = _row("hidden", hidden, self.n_embd)
+        logits = _row("logits", logits, self.n_vocab)
+        check_range("index", index, 0, 2**64 - 1, "of the random number")
         raw = _native.Step()
-        status = lib.autodeco_step_once(
-            self.handle, params.native(False), None, _floats(hidden), _floats(logits), len(logits), index, 1, raw
+        status = self._call(
+            lib.autodeco_step_once,
+            params.native(False),
+            None,
+            _floats(hidden),
+            _floats(logits),
+            len(logits),
+            index,
+            1,
+            raw,
         )
         if status != Status.OK:
             raise AutodecoError(
@@ -197,16 +220,13 @@ class Heads:
 
     def check_model(self, model) -> None:
         """Raises MismatchError naming the field in which `model` (a llama_model pointer) differs."""
+        if not model:
+            raise UsageError("heads: allowed a llama_model pointer; got none")
         err = ctypes.create_string_buffer(512)
-        _check(lib.autodeco_heads_check_model(self.handle, model, err, len(err)), err)
-
-    def __del__(self) -> None:
-        if getattr(self, "handle", None):
-            lib.autodeco_heads_free(self.handle)
-            self.handle = None
+        _check(self._call(lib.autodeco_heads_check_model, model, err, len(err)), err)
 
 
-class Sampler:
+class Sampler(Owner):
     """The AutoDeco sampler and the chain that owns it, ready to be attached to one context.
 
     heads     Heads, or None: plain sampling with the same reports
@@ -215,7 +235,7 @@ class Sampler:
               draw on the CPU, behind the filters. One with ``prepare``, ``accept`` and ``reset``
               (GrammarMask) is called around each draw.
 
-    ``close`` after the context is freed or the chain detached. A chain attaches once.
+    A chain attaches once. A context that borrows it takes ``native`` among its needs: ``close`` then waits for it.
     """
 
     def __init__(
@@ -226,14 +246,16 @@ class Sampler:
         filters: tuple[Callable[[int], None], ...] = (),
         cpu_draw: bool = False,
     ) -> None:
-        self.heads = heads  # kept alive: the sampler borrows it
+        self.heads = heads
         self.cpu_draw = cpu_draw or bool(filters)
         self._raw = _native.Step()  # made once: a token's time outside llama.cpp is spent on cold memory
         self._err = ctypes.create_string_buffer(512)
         self._smpl = lib.autodeco_sampler_init(heads.handle if heads else None, params.native(self.cpu_draw))
         if not self._smpl:
             raise OutOfMemoryError("no memory for a sampler")
-        self.chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        needs = [heads.native] if heads else []
+        self.native = Handle("the sampler", chain, llama_cpp.llama_sampler_free, needs=needs)
         self._add(self._smpl)  # first: only there can it read the logits' row
         self._filters = filters  # kept alive: what they appended may point into them
         self._guides = tuple(f for f in filters if hasattr(f, "prepare"))
@@ -242,68 +264,82 @@ class Sampler:
         if self.cpu_draw:
             self._add(lib.autodeco_sampler_init_draw(self._smpl))
 
+    @property
+    def chain(self) -> int:
+        """The llama_sampler chain, for a caller that keeps this Sampler open. Raises UsageError after close."""
+        return self.native.pointer
+
     def _add(self, smpl: int) -> None:
         pointer = ctypes.cast(smpl, llama_cpp.llama_sampler_p_ctypes)
         llama_cpp.llama_sampler_chain_add(self.chain, pointer)
 
     def set_params(self, params: SamplingParams) -> None:
-        lib.autodeco_sampler_set_params(self._smpl, params.native(self.cpu_draw))
+        with self.native.call():
+            lib.autodeco_sampler_set_params(self._smpl, params.native(self.cpu_draw))
 
     def reset(self) -> None:
         """Back to the first random number; filters forget what they accepted."""
-        llama_cpp.llama_sampler_reset(self.chain)
+        with self.native.call() as chain:
+            llama_cpp.llama_sampler_reset(chain)
         for guide in self._guides:
             guide.reset()
 
     @property
     def position(self) -> int:
         """Tokens accepted so far: the index of the next random number."""
-        return lib.autodeco_sampler_get_position(self._smpl)
+        with self.native.call():
+            return lib.autodeco_sampler_get_position(self._smpl)
 
     @position.setter
     def position(self, n_accepted: int) -> None:
-        lib.autodeco_sampler_set_position(self._smpl, n_accepted)
+        check_range("position", n_accepted, 0, 2**64 - 1, "tokens accepted so far")
+        with self.native.call():
+            lib.autodeco_sampler_set_position(self._smpl, n_accepted)
 
     @property
     def n_fallbacks(self) -> int:
         """Head outputs that were not finite and fell back to 1."""
-        return lib.autodeco_sampler_n_fallbacks(self._smpl)
+        with self.native.call():
+            return lib.autodeco_sampler_n_fallbacks(self._smpl)
 
     def check(self) -> None:
         """Raises what went wrong in the graph or the draw, if anything."""
         err = ctypes.create_string_buffer(512)
-        _check(lib.autodeco_sampler_status(self._smpl, err, len(err)), err)
+        with self.native.call():
+            _check(lib.autodeco_sampler_status(self._smpl, err, len(err)), err)
 
-    def sample(self, ctx, index: int) -> Step:
-        """Draw (or fetch, where the graph drew), accept, and report; ``index`` goes into the Step."""
+    def sample(self, ctx, index: int, i_batch: int = -1) -> Step:
+        """Draw (or fetch, where the graph drew), accept, and report.
+
+        ctx      the llama_context that the chain is attached to, which the caller keeps open
+        index    goes into the Step
+        i_batch  index in the batch of the token whose output it is, -1 = the last output
+        """
+        if not ctx:
+            raise UsageError("sampler: allowed a llama_context pointer; got none")
         for guide in self._guides:
             guide.prepare()
-        status = lib.autodeco_sampler_sample(self._smpl, self.chain, ctx, self._raw, self._err, len(self._err))
-        if status != Status.OK:
-            _check(status, self._err)
+        with self.native.call() as chain:
+            status = lib.autodeco_sampler_sample(self._smpl, chain, ctx, i_batch, self._raw, self._err, len(self._err))
+            if status != Status.OK:
+                _check(status, self._err)
         for guide in self._guides:
             guide.accept(self._raw.token)
         return _step(index, self._raw)
 
-    def take(self, index: int) -> Step:
-        """What the graph drew for this chain's one output of a batch that it shares with other chains; accepts it."""
-        self.check()
-        lib.autodeco_sampler_get_steps(self._smpl, self._raw, 1)
-        llama_cpp.llama_sampler_accept(self.chain, self._raw.token)
-        return _step(index, self._raw)
 
-    def close(self) -> None:
-        if getattr(self, "chain", None):
-            llama_cpp.llama_sampler_free(self.chain)
-            self.chain = None
-
-    def __del__(self) -> None:
-        self.close()
+def _row(name: str, values: np.ndarray, n: int | None) -> np.ndarray:
+    """Raises UsageError unless values is what C reads: n contiguous float32, or any number from 1 for None."""
+    sound = isinstance(values, np.ndarray) and values.dtype == np.float32 and values.ndim == 1
+    sound = sound and values.flags.c_contiguous and values.flags.aligned
+    if sound and len(values) == (n or min(max(len(values), 1), 2**31 - 1)):
+        return values
+    got = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+    raise UsageError(f"{name}: allowed a contiguous float32 array ({n or 'n'},); got {got}")
 
 
 def _floats(values: np.ndarray):
-    """Pointer to contiguous float32 values, which the caller keeps alive."""
-    assert values.dtype == np.float32 and values.flags.c_contiguous
+    """Pointer to values that ``_row`` has passed, and that the caller keeps alive."""
     return values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
 

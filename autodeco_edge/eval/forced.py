@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.engine import check_heads, open_heads
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import SamplingParams, Step
 from ..errors import MismatchError, NoHeadsError, UsageError
+from ..io.reading import user_path
 from ..spec.heads import softmax
 from ..train.data import load_dataset
 from ..train.gguf_states import HiddenStates
@@ -54,7 +55,7 @@ def parse_variant(text: str) -> Variant:
     model, _, heads = files.partition(",")
     if not (name and equals and model):
         raise UsageError(f"variant: expected NAME=MODEL.gguf[,HEADS.gguf]; got {text!r}")
-    return Variant(name, Path(model), Path(heads) if heads else None)
+    return Variant(name, user_path(model), user_path(heads) if heads else None)
 
 
 def read_texts(path: Path, variant: Variant, limit: int, max_length: int) -> list[Text]:

@@ -21,8 +21,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..engine.batch import StockChain
 from ..engine.sampler import SamplingParams
+from ..engine.strategies import StockChain
 from ..errors import UsageError
 
 MIN_P = 0.05

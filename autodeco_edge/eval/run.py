@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -21,11 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.engine import check_heads, open_heads
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import Heads
 from ..errors import NoHeadsError, UsageError, check_range
 from ..io.atomic import atomic_write
+from ..io.folder import output_folder, remove_remains
+from ..io.printing import say as _say
 from ..records import RecordFile
 from ..tasks import MANY_ANSWERS, NAMES, Problem, Task, Verifier, load_task
 from . import methods as methods_of
@@ -89,12 +90,18 @@ class EvalConfig:
 def evaluate(config: EvalConfig) -> dict[str, Any]:
     """Draw, judge and sum up; returns the report, which is also in OUT/report.json.
 
-    Raises UsageError, NoHeadsError (a method wants heads and there are none), what load_task, Model and Heads raise,
-    and what RecordFile raises.
+    Raises UsageError, NoHeadsError (a method wants heads and there are none), BusyError where another run has the
+    folder, what load_task, Model and Heads raise, and what RecordFile raises.
     """
     config.check()
+    with output_folder(config.output):
+        return _evaluate(config)
+
+
+def _evaluate(config: EvalConfig) -> dict[str, Any]:
     if not config.resume and (config.output / "samples").exists():
         raise UsageError(f"{config.output}: holds samples; pass --resume to go on with them, or choose another -o")
+    remove_remains(config.output, ("report.json",))
     task = load_task(config.task, limit=config.limit, count=config.count, split=config.split)
     with (
         Verifier(math_verify=config.math_verify) as verifier,
@@ -248,7 +255,3 @@ def identity(path: Path) -> str:
         file.seek(max(0, size - PORTION))
         digest.update(file.read(PORTION))
     return f"{path.name} {size} {digest.hexdigest()[:16]}"
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -14,14 +14,17 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
-from ..engine.batch import BatchEngine, Reply, Request
+from ..engine.engine import Engine
+from ..engine.generation import Reply, Request
 from ..engine.model import Model
 from ..engine.sampler import Heads
-from ..errors import ContextOverflowError, UsageError
+from ..engine.strategies import StockStrategy
+from ..errors import ContextOverflowError, FormatError, UsageError
 from ..records import RecordFile
 from ..tasks import DEMO, Problem, Verifier
 from ..text.chat import render
 from .methods import Method
+from .schedule import Job, group_size, groups
 
 JUDGED_AT_ONCE = 64  # answers handed to the verifier's processes together
 
@@ -49,6 +52,17 @@ class Sample:
     mean_t: float | None
     mean_p: float | None
     text: str
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any], path: object) -> Sample:
+        """Raises FormatError for a row that is no sample."""
+        try:
+            sample = cls(**row)
+        except TypeError:
+            sample = None
+        if sample is None or not isinstance(sample.problem, str) or not isinstance(sample.sample, int):
+            raise FormatError(f"{path}: holds {str(row)[:80]}, which is no sample; remove the file and start again")
+        return sample
 
 
 def seed_of(base: int, problem: str, sample: int) -> int:
@@ -84,7 +98,7 @@ class Drawer:
         self.verifier = verifier
         self.seed = seed
         self._prompts: dict[str, tuple[int, ...]] = {}
-        self._engine: BatchEngine | None = None
+        self._engine: Engine | None = None
         self._engine_for = None
 
     def draw(
@@ -97,30 +111,34 @@ class Drawer:
         """
         n = 1 if method.once else n
         ids = {problem.id for problem in problems}
-        have = [Sample(**row) for row in file.rows]
-        yield from (sample for sample in have if sample.problem in ids and sample.sample < n)
-        done = {(sample.problem, sample.sample) for sample in have}
+        rows = [Sample.of_row(row, file.path) for row in reversed(file.rows)]
+        have = {(sample.problem, sample.sample): sample for sample in rows}  # of doubled ones the first
+        yield from (sample for sample in reversed(have.values()) if sample.problem in ids and sample.sample < n)
         if only_there:
-            without = ids - {sample.problem for sample in have}
+            without = ids - {problem for problem, _ in have}
             if without:
                 raise UsageError(
                     f"{method.name}: {len(without)} problems have no sample yet ({min(without)}); draw them first"
                 )
             return
-        missing = [(p, k) for p in problems for k in range(n) if (p.id, k) not in done]
-        if not missing:
-            return
-        replies = self.replies(method, missing)
-        while group := list(islice(replies, JUDGED_AT_ONCE)):
-            for sample in self._judge(group):
-                file.append(asdict(sample))
-                yield sample
+        for group in groups(problems, n, group_size(self.limits.n_parallel)):
+            if all((p.id, k) in have for p, k in group):
+                continue
+            room = self._context(problems)  # the same for every group, whichever is the first to be drawn
+            replies = (reply for reply in self.replies(method, group, room) if (reply[0].id, reply[1]) not in have)
+            while ended := list(islice(replies, JUDGED_AT_ONCE)):
+                for sample in self._judge(ended):
+                    file.append(asdict(sample))
+                    yield sample
 
-    def replies(self, method: Method, jobs: Sequence[tuple[Problem, int]]) -> Iterator[tuple[Problem, int, Reply]]:
-        """Replies to (problem, number of the draw), unjudged, as they end."""
-        engine = self._engine_of(method, self._context([problem for problem, _ in jobs]))
+    def replies(self, method: Method, jobs: Sequence[Job], n_ctx: int = 0) -> Iterator[tuple[Problem, int, Reply]]:
+        """Replies to jobs, unjudged, as they end. n_ctx: of a sequence; 0: what these jobs need."""
+        engine = self._engine_of(method, n_ctx or self._context([problem for problem, _ in jobs]))
         requests = (
-            Request(self.prompt(p), method.seeded(seed_of(self.seed, p.id, k)), self.limits.max_tokens) for p, k in jobs
+            Request(
+                self.prompt(p), method.seeded(seed_of(self.seed, p.id, k)), self.limits.max_tokens, share_prompt=True
+            )
+            for p, k in jobs
         )
         for number, reply in engine.run(requests):
             yield *jobs[number], reply
@@ -168,19 +186,20 @@ class Drawer:
         longest = max(len(self.prompt(problem)) for problem in problems)
         return self.limits.n_ctx or min(self.model.n_ctx_train, longest + self.limits.max_tokens)
 
-    def _engine_of(self, method: Method, n_ctx: int) -> BatchEngine:
+    def _engine_of(self, method: Method, n_ctx: int) -> Engine:
         """One engine at a time: other heads, llama.cpp's samplers and longer prompts need a context of their own."""
         heads = self.heads[method.heads if method.uses_heads else ""]
-        if self._engine is None or self._engine_for != (heads, method.stock) or self._engine.n_ctx < n_ctx:
+        if self._engine is None or self._engine_for != (heads, method.stock) or self._engine.n_ctx != n_ctx:
             self.close()
             limits = self.limits
-            self._engine = BatchEngine(
+            self._engine = Engine(
                 self.model,
                 heads,
-                n_parallel=limits.n_parallel,
+                n_slots=limits.n_parallel,
                 n_ctx=n_ctx,
                 n_threads=limits.n_threads,
-                stock=method.stock,
+                strategy=StockStrategy(method.stock) if method.stock else None,
+                share_prompts=True,
             )
             self._engine_for = heads, method.stock
         return self._engine

@@ -9,7 +9,6 @@ and judges with samples.py; a run that was killed goes on where it stopped.
 from __future__ import annotations
 
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -19,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.engine import check_heads, open_heads
 from ..engine.model import Model
+from ..engine.pairing import check_heads, open_heads
 from ..errors import NoHeadsError, UsageError, check_range
 from ..io.atomic import atomic_write
+from ..io.folder import output_folder
+from ..io.printing import say
 from ..records import RecordFile
 from ..tasks import Problem, Verifier, load_task
 from ..tasks.commands import SETS, with_command
@@ -62,16 +63,21 @@ class SteeringConfig:
         check_range("samples", self.samples, 1, 4096)
         if self.commands not in SETS:
             raise UsageError(f"commands: allowed {', '.join(SETS)}; got {self.commands!r}")
-        if not self.resume and (self.output / "samples").exists():
-            raise UsageError(f"{self.output}: holds samples; pass --resume to go on with them, or choose another -o")
 
 
 def evaluate(config: SteeringConfig) -> dict[str, Any]:
     """Draw, judge and sum up; returns the report, which is also in OUT/report.json.
 
-    Raises UsageError, NoHeadsError, and what load_task, Model, Heads and RecordFile raise.
+    Raises UsageError, NoHeadsError, BusyError, and what load_task, Model, Heads and RecordFile raise.
     """
     config.check()
+    with output_folder(config.output):
+        return _evaluate(config)
+
+
+def _evaluate(config: SteeringConfig) -> dict[str, Any]:
+    if not config.resume and (config.output / "samples").exists():
+        raise UsageError(f"{config.output}: holds samples; pass --resume to go on with them, or choose another -o")
     problems = load_task(config.task, limit=config.count, count=config.count).problems
     model = Model(config.model)
     heads = open_heads(config.heads, model.path)
@@ -111,7 +117,7 @@ def _draw(
     with RecordFile(config.output / "samples" / f"{name}.jsonl", head, resume=True) as file:
         n_before = len(file.rows)
         samples = list(drawer.draw(HEADS, problems, config.samples, file))
-        print(f"{name}: {len(samples)} samples, {len(file.rows) - n_before} new", file=sys.stderr, flush=True)
+        say(f"{name}: {len(samples)} samples, {len(file.rows) - n_before} new")
     return samples
 
 

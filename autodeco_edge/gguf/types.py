@@ -47,7 +47,7 @@ GGML_TYPE_OF_NAME = {name: number for number, (name, _, _) in GGML_TYPES.items()
 
 MAX_DIMS = 4
 MAX_TENSOR_NAME = 63  # GGML_MAX_NAME less the final NUL
-MAX_HEAD_TENSOR_BYTES = 1 << 30  # of one tensor of a head; the largest release has 7 MB
+MAX_HEADS_BYTES = 1 << 28  # of the tensors of all heads together; the largest release has 8 MB
 
 
 def type_name(ggml_type: int) -> str:

@@ -6,14 +6,17 @@ huggingface_hub documents; refs/main is moved when all files of a model are ther
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import AutodecoError
 from ..io.atomic import atomic_write
-from ..paths import cache_dir
+from ..io.regular import read_regular
+from ..paths import cache_dir, safe_name
 from .variants import Variant, find_variants
 
 _REPO_PREFIX = "models--"
@@ -47,7 +50,7 @@ def hub_cache() -> Path:
 
 def storage(repo: str) -> Path:
     """The folder of one repository."""
-    return hub_cache() / (_REPO_PREFIX + repo.replace("/", "--"))
+    return hub_cache() / (_REPO_PREFIX + _slug(repo))
 
 
 def snapshots(repo: str) -> list[Path]:
@@ -63,8 +66,8 @@ def snapshots(repo: str) -> list[Path]:
 
 def _read_ref(folder: Path) -> str:
     try:
-        return (folder / "refs" / "main").read_text().strip()
-    except (OSError, UnicodeDecodeError):
+        return read_regular(folder / "refs" / "main", 1000).decode().strip()
+    except (AutodecoError, UnicodeDecodeError):
         return ""
 
 
@@ -110,7 +113,7 @@ def mark_used(cached: Cached) -> None:
 
 def converted_heads(repo: str) -> list[Path]:
     """Heads files made from a heads repository, for whichever bases."""
-    return sorted(heads_folder().glob(_slug(repo) + "@*.gguf"))
+    return sorted(heads_folder().glob(glob.escape(_slug(repo)) + "@*.gguf"))
 
 
 def heads_folder() -> Path:
@@ -119,11 +122,11 @@ def heads_folder() -> Path:
 
 def heads_path(repo: str, commit: str, base: str) -> Path:
     """The place of the heads of ``repo`` at ``commit`` for the base model with fingerprint ``base``."""
-    return heads_folder() / f"{_slug(repo)}@{commit[:12]}-{base}.gguf"
+    return heads_folder() / (safe_name(f"{_slug(repo)}@{commit[:12]}-{base}") + ".gguf")
 
 
 def _slug(repo: str) -> str:
-    return repo.replace("/", "--")
+    return safe_name(repo.replace("/", "--"))
 
 
 # ---- removal ------------------------------------------------------------------------------------

@@ -7,22 +7,28 @@ it stopped. huggingface_hub moves the bytes; its own download starts a killed tr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ..errors import FormatError, OutputError, StorageError
+from ..io.printing import say
+from ..paths import hub_endpoint
 from .cache import hub_cache, set_main, storage
-from .remote import Listing, RemoteFile, endpoint, is_cut, plain_errors
+from .remote import Listing, RemoteFile, is_cut, plain_errors
 
 HTTP_LIMIT = 50_000_000_000  # the hub serves no larger file over plain HTTP
 _GGUF = b"GGUF"
 _LFS_POINTER = b"version https://git-lfs"
 _HEAD_BYTES = 64
+_CHUNK = 1 << 20
 
 
 def fetch(listing: Listing, names: Sequence[str], *, progress: bool) -> list[Path]:
@@ -72,7 +78,7 @@ def _fetch_file(listing: Listing, file: RemoteFile) -> None:
     with plain_errors(what):
         # With the blob in place this only links it; beyond the limit it is the transfer itself.
         path = hf_hub_download(
-            listing.repo, file.name, revision=listing.commit, cache_dir=hub_cache(), endpoint=endpoint()
+            listing.repo, file.name, revision=listing.commit, cache_dir=hub_cache(), endpoint=hub_endpoint()
         )
     real = Path(path).resolve()
     if real != blob.resolve() or file.size > HTTP_LIMIT:
@@ -86,6 +92,7 @@ def _fetch_blob(listing: Listing, file: RemoteFile, what: str, blob: Path) -> No
     with plain_errors(what):
         blob.parent.mkdir(parents=True, exist_ok=True)
         lock.parent.mkdir(parents=True, exist_ok=True)
+        _unlink_unless_ours(lock)  # the lock is opened for writing and emptied, wherever a link leads
         with WeakFileLock(lock):  # of two downloads the second waits, and finds the file
             if not blob.exists():
                 partial = blob.with_name(blob.name + ".incomplete")
@@ -100,9 +107,9 @@ def _transfer(listing: Listing, file: RemoteFile, what: str, partial: Path) -> N
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=endpoint())
+    url = hf_hub_url(listing.repo, file.name, revision=listing.commit, endpoint=hub_endpoint())
     try:
-        with partial.open("ab") as out:
+        with _open_partial(partial) as out:
             if out.tell() > file.size:
                 out.seek(0)
                 out.truncate()
@@ -117,7 +124,7 @@ def _transfer(listing: Listing, file: RemoteFile, what: str, partial: Path) -> N
             out.flush()
             os.fsync(out.fileno())
     except Exception as error:
-        if partial.exists():
+        if partial.is_file():
             _check_kind(partial, file, what)
         if is_cut(error):
             raise StorageError(
@@ -125,6 +132,23 @@ def _transfer(listing: Listing, file: RemoteFile, what: str, partial: Path) -> N
                 "run the command again, it goes on from there"
             ) from None
         raise
+
+
+def _open_partial(partial: Path) -> BinaryIO:
+    """For appending, at its end. Something else of that name, such as a link that leads out of the cache, is put away."""
+    _unlink_unless_ours(partial)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    out = os.fdopen(os.open(partial, flags, 0o666), "ab")
+    out.seek(0, os.SEEK_END)
+    return out
+
+
+def _unlink_unless_ours(path: Path) -> None:
+    """Removes what is no file of its own: a link, another name of a file elsewhere, a pipe. OSError for a folder."""
+    with contextlib.suppress(FileNotFoundError):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            path.unlink()
 
 
 # ---- checks -------------------------------------------------------------------------------------
@@ -149,7 +173,7 @@ def _n_partial(blob: Path, file: RemoteFile) -> int:
     if blob.exists():
         return file.size
     partial = blob.with_name(blob.name + ".incomplete")
-    return min(partial.stat().st_size, file.size) if partial.exists() else 0
+    return min(partial.stat().st_size, file.size) if partial.is_file() and not partial.is_symlink() else 0
 
 
 def _check(path: Path, file: RemoteFile, what: str, also: Path | None = None) -> None:
@@ -186,7 +210,10 @@ def _digest(path: Path, file: RemoteFile) -> str:
     with path.open("rb") as opened:
         if file.lfs:
             return hashlib.file_digest(opened, "sha256").hexdigest()
-        return hashlib.sha1(b"blob %d\0" % file.size + opened.read(), usedforsecurity=False).hexdigest()
+        digest = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+        while data := opened.read(_CHUNK):
+            digest.update(data)
+        return digest.hexdigest()
 
 
 # ---- what the user sees -------------------------------------------------------------------------
@@ -211,7 +238,7 @@ def _quiet_hub(progress: bool) -> Iterator[None]:
 
 def _say(progress: bool, line: str) -> None:
     if progress:
-        print(line, file=sys.stderr, flush=True)
+        say(line)
 
 
 def size_text(n_bytes: int) -> str:

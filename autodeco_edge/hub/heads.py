@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ..convert.base import KEY_TOKENS, BaseInfo, read_base
+from ..convert.base import BaseInfo, open_base
 from ..convert.layout import Means
 from ..errors import FormatError, MissingInputError
-from ..gguf.reader import GGUFFile
+from ..io.atomic import sweep_parts
 from .cache import heads_path, snapshots
 from .download import fetch, size_text
 from .remote import Listing, list_repo
@@ -51,6 +51,7 @@ def _convert(snapshot: Path, target: Path, info: BaseInfo, means: Means) -> None
 
     checkpoint = read_checkpoint(snapshot, n_embd=info.n_embd)
     target.parent.mkdir(parents=True, exist_ok=True)
+    sweep_parts(target.parent)  # the folder is ours: no kill leaves anything for long
     write_heads(checkpoint, target, base=info, mean_temperature=means.temperature, mean_top_p=means.top_p)
 
 
@@ -58,17 +59,10 @@ def _convert(snapshot: Path, target: Path, info: BaseInfo, means: Means) -> None
 
 
 def base_info(path: Path) -> BaseInfo:
-    """Identity of a base model. The first part of a split one holds the metadata, but not always the final
-    norm: such heads carry no fingerprints, only architecture, width and vocabulary."""
-    with GGUFFile(path) as file:
-        if (file.integer("split.count") or 0) <= 1:
-            return read_base(file)
-        arch = file.string("general.architecture") or ""
-        n_embd, tokens = file.integer(f"{arch}.embedding_length"), file.kv.get(KEY_TOKENS)
-        if n_embd is None:
-            raise FormatError(f"{path}: key '{arch}.embedding_length' is missing; give the first part of the model")
-        labels = [file.string(f"general.{key}") for key in ("name", "basename", "size_label")]
-        return BaseInfo(path, arch, n_embd, tokens.count if tokens else None, *labels, None, None)
+    """Identity of a base model, of the first part of a split one with all its parts."""
+    file, info = open_base(path)
+    file.close()
+    return info
 
 
 def fingerprint(info: BaseInfo) -> str:

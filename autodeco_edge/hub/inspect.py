@@ -13,13 +13,13 @@ from pathlib import Path
 from ..convert.base import BaseInfo
 from ..convert.describe import Row
 from ..convert.verify import HEADS_FILE, LoadedHeads, check_base, kind_of, load_heads, read_heads_gguf
-from ..errors import FormatError, MismatchError
+from ..errors import AutodecoError, FormatError, MismatchError, MissingInputError
 from ..gguf import types as gt
 from ..gguf.reader import GGUFFile
 from .heads import base_info
 
 KEY_TEMPLATE = "tokenizer.chat_template"
-MAX_HEADS_BYTES = 1 << 28  # larger files in the folder are models
+MAX_HEADS_BYTES = gt.MAX_HEADS_BYTES + (1 << 20)  # larger files in the folder are models
 
 
 def inspect(path: Path, heads: Path | None = None) -> dict[str, object]:
@@ -39,18 +39,33 @@ def inspect(path: Path, heads: Path | None = None) -> dict[str, object]:
         return facts
     try:
         base = base_info(path)
+    except MissingInputError as error:  # a part of a split model
+        return facts | {"missing": str(error)}
     except FormatError:  # a projector, a vocabulary: a GGUF, but no language model that heads could be for
         return facts
     if own:
         facts["heads"] |= _fit_facts(own, base)
     found = [heads] if heads else _heads_beside(path)
-    facts["heads_files"] = [_heads_facts(loaded) | _fit_facts(loaded, base) for loaded in map(read_heads_gguf, found)]
+    facts["heads_files"] = [_facts_beside(other, base) for other in found]
     return facts
+
+
+def _facts_beside(path: Path, base: BaseInfo) -> dict[str, object]:
+    """A damaged heads file says so; the model beside it is shown all the same."""
+    try:
+        loaded = read_heads_gguf(path)
+    except AutodecoError as error:
+        return {"file": str(path), "fits": False, "fingerprints": False, "mismatch": str(error)}
+    return _heads_facts(loaded) | _fit_facts(loaded, base)
 
 
 def extra_rows(facts: dict[str, object]) -> list[Row]:
     """What ``describe_file`` does not say: quantisation, chat template, fit, heads beside."""
     rows: list[Row] = []
+    if "parts" in facts and facts["parts"] != 1:
+        rows.append(("parts", str(facts["parts"])))
+    if "missing" in facts:
+        rows.append(("missing", str(facts["missing"])))
     if "chat_template" in facts:
         rows.append(("quantisation", str(facts["quant"] or "mixed")))
         rows.append(("chat template", "yes" if facts["chat_template"] else "no"))
@@ -131,14 +146,16 @@ def _heads_beside(path: Path) -> list[Path]:
     """Heads files in the folder of a model."""
     found = []
     for other in sorted(path.parent.glob("*.gguf")):
-        if other != path and other.stat().st_size <= MAX_HEADS_BYTES and _is_heads_file(other):
+        if other != path and _is_heads_file(other):
             found.append(other)
     return found
 
 
 def _is_heads_file(path: Path) -> bool:
     try:
+        if path.stat().st_size > MAX_HEADS_BYTES:
+            return False
         with GGUFFile(path) as file:
             return kind_of(file) == HEADS_FILE
-    except FormatError:
+    except (AutodecoError, OSError):  # damaged, not readable, a link to nothing
         return False

@@ -5,15 +5,16 @@ Owns ``Entry`` and the reading of both files. Does not know what is downloaded a
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import FormatError, MissingInputError
+from ..errors import FormatError
+from ..io.reading import parse_toml, read_text
 from ..paths import config_dir
 
 PACKAGED = Path(__file__).with_name("registry.toml")
 USER_FILE = "models.toml"
+MAX_BYTES = 1 << 20
 _TEXTS = ("title", "heads", "quant")
 _MEANS = {"mean_temperature": 2.0, "mean_top_p": 1.0}
 _ALLOWED = ("base", *_TEXTS, *_MEANS)
@@ -52,13 +53,7 @@ def load_registry() -> dict[str, Entry]:
 
 
 def _read(path: Path) -> dict[str, dict]:
-    try:
-        with path.open("rb") as file:
-            tables = tomllib.load(file)
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FormatError(f"{path}: not valid TOML: {error}; mend it or remove it") from None
+    tables = parse_toml(read_text(path, limit=2**20), str(path), "mend it or remove it")
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise FormatError(f"{path}: {name!r} stands outside a table; write [name] and its keys under it")

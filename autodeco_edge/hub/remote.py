@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import AutodecoError, BusyError, FormatError, MissingInputError, OutputError, StorageError
+from ..paths import hub_endpoint, is_safe_name
 
+_MAX_PATH = 1000  # characters; systems take 4096 bytes for a whole path
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "requests", "urllib3", "hf_xet")
@@ -44,17 +45,12 @@ class Listing:
     files: dict[str, RemoteFile]
 
 
-def endpoint() -> str | None:
-    """HF_ENDPOINT as it is now; None leaves it to huggingface_hub."""
-    return os.environ.get("HF_ENDPOINT") or None
-
-
 def list_repo(repo: str) -> Listing:
     """Files of the newest commit. Raises NoSuchRepoError, MissingInputError, BusyError or FormatError."""
     from huggingface_hub import HfApi
 
     with plain_errors(repo):
-        info = HfApi(endpoint=endpoint()).model_info(repo, files_metadata=True)
+        info = HfApi(endpoint=hub_endpoint()).model_info(repo, files_metadata=True)
     if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
         raise FormatError(f"{repo}: the hub names no commit; is HF_ENDPOINT a Hugging Face hub?")
     files = [_remote_file(repo, sibling) for sibling in info.siblings or []]
@@ -63,7 +59,7 @@ def list_repo(repo: str) -> Listing:
 
 def _is_plain(name: str) -> bool:
     """A name that stays inside its folder, on every system."""
-    return not re.search(r"[\\:\0]", name) and all(part not in ("", ".", "..") for part in name.split("/"))
+    return len(name) <= _MAX_PATH and all(map(is_safe_name, name.split("/")))
 
 
 def _remote_file(repo: str, sibling) -> RemoteFile:

@@ -7,8 +7,8 @@ fresh interpreters, so they inherit neither threads nor a model of the caller. K
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -16,8 +16,11 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from ..errors import AutodecoError, check_range
+from ..io import child
+from ..io.interpreter import interpreter
 
 START_LIMIT_S = 120.0  # the import takes about a second, on a busy machine many
+MEMORY_BYTES = 2 << 30  # an answer such as 10^{10^{10}} takes all there is
 _SCRIPT = Path(__file__).with_name("math_worker.py")
 
 
@@ -31,8 +34,8 @@ class _Worker:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        # -P: neither the script's folder nor the working directory hides an installed module.
-        command = [sys.executable, "-P", str(_SCRIPT), str(timeout_s)]
+        limits = [os.getpid(), 2 * timeout_s, MEMORY_BYTES]
+        command = interpreter(child.__file__, str(_SCRIPT), *map(str, limits))
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
         )

@@ -11,12 +11,14 @@ Owns the row formats and what is said of a bad row. Knows no split and no judgem
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import FormatError, MissingInputError
+from ..errors import FormatError
+from ..io.reading import parse_json, read_bytes
 from .demo import families
 from .problem import CHOICE, DEMO, LETTERS, MATH, Problem, choice_prompt, math_prompt, messages_of
 
@@ -44,10 +46,7 @@ def read_problems(path: Path) -> Iterator[Problem]:
 
 def _rows(path: Path) -> Iterator[tuple[str, Any]]:
     """("file:line", value) of each non-empty line, ("file: row i", value) of an array."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot be read ({error.strerror}); check the path and its rights") from error
+    data = read_bytes(path, "check the path and its rights", limit=2**32).removeprefix(codecs.BOM_UTF8)
     if data.lstrip().startswith(b"["):
         rows = _parse(data, str(path))
         yield from ((f"{path}: row {i}", row) for i, row in enumerate(rows, start=1))
@@ -58,12 +57,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _parse(data: bytes, where: str) -> Any:
-    try:
-        return json.loads(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where}: not valid JSON ({error}); expected one object a line, or one array") from error
+    return parse_json(data, where, "expected one object a line, or one array", lenient=True)
 
 
 # ---- rows --------------------------------------------------------------------------

@@ -8,31 +8,39 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import llama_cpp
+
 from ..engine.model import Model
-from ..errors import FormatError, MissingInputError
+from ..errors import FormatError
 from ..io.atomic import atomic_write
-from .template import TemplateError, render_template
+from ..io.reading import read_json
+from .shapes import Shape, absent, lost, probe, shapes, surely_arrived
+from .template import TemplateError, TemplateStopped, render_template
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 ROLES = ("system", "user", "assistant")
+REASONING = "reasoning_content"
 
 
 @dataclass
 class Conversation:
-    """Messages in order, OpenAI style: {"role": "system" | "user" | "assistant", "content": text}."""
+    """Messages in order, OpenAI style: {"role": "system" | "user" | "assistant", "content": text}.
+
+    What an assistant thought before its answer lies beside it as "reasoning_content", where templates look for it."""
 
     messages: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, role: str, content: str) -> None:
-        self.messages.append({"role": role, "content": content})
+    def add(self, role: str, content: str, reasoning: str = "") -> None:
+        self.messages.append({"role": role, "content": content, **({REASONING: reasoning} if reasoning else {})})
 
     def clear(self) -> None:
         """Forget everything but the system message."""
@@ -66,22 +74,28 @@ class Conversation:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Conversation:
         """What ``save`` wrote, or a bare list of messages. Raises MissingInputError, FormatError."""
-        try:
-            data = json.loads(Path(path).read_bytes())
-        except OSError as error:
-            raise MissingInputError(f"{path}: cannot be read ({error.strerror}); give a saved conversation") from None
-        except ValueError as error:
-            raise FormatError(f"{path}: not JSON ({error}); give a file that /save wrote") from None
+        data = read_json(path, "give a file that /save wrote")
         messages = data.get("messages") if isinstance(data, dict) else data
         if not isinstance(messages, list) or not all(_is_message(m) for m in messages):
             raise FormatError(
                 f'{path}: no conversation; expected {{"messages": [{{"role": {" | ".join(ROLES)}, "content": text}}]}}'
             )
-        return cls([{"role": m["role"], "content": m["content"]} for m in messages])
+        return cls([{name: m[name] for name in ("role", "content", REASONING) if name in m} for m in messages])
 
 
 def _is_message(m: object) -> bool:
-    return isinstance(m, dict) and m.get("role") in ROLES and isinstance(m.get("content"), str)
+    if not isinstance(m, dict) or m.get("role") not in ROLES:
+        return False
+    return isinstance(m.get("content"), str) and isinstance(m.get(REASONING, ""), str)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """ids and text of a prompt that ends where the assistant speaks; remark: what the user should know, or None."""
+
+    ids: list[int]
+    text: str
+    remark: str | None = None
 
 
 def render(
@@ -90,20 +104,62 @@ def render(
     template: str | None = None,
     variables: Mapping[str, Any] | None = None,
 ) -> list[int]:
-    """Prompt ids of a conversation, ending where the assistant speaks.
+    """The ids of ``prompt_of``."""
+    return prompt_of(model, messages, template, variables).ids
+
+
+def prompt_of(
+    model: Model,
+    messages: list[dict[str, Any]],
+    template: str | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> Prompt:
+    """The prompt of a conversation.
 
     template   Jinja text; None = the GGUF's own, ChatML where it has none
     variables  more names for the template, such as {"enable_thinking": False}
 
-    Control tokens written by the template are read as such; the tokenizer's own BOS is added only where
-    the template did not write it. Raises FormatError for a template that fails or does not end.
+    Control tokens written by the template are read as such; of the tokenizer's own, BOS is added where the template
+    did not write it, and none at the end. Raises FormatError for a template that fails, does not end, or does not
+    print what the user said.
     """
-    bos, eos = model.token_text(model.bos), model.token_text(model.eos)
-    text = render_text(template or model.chat_template or CHATML, messages, bos, eos, variables)
-    ids = model.tokenize(text, add_special=True, parse_special=True)
+    marks = special_texts(model)
+    bos, eos = marks.get("bos_token", ""), marks.get("eos_token", "")
+    variables = {**marks, **(variables or {})}
+    with _as_format_error():
+        filled = fill(template_of(model, template), messages, bos, eos, True, variables)
+    ids = model.tokenize(filled.text, add_special=True, parse_special=True)
     if len(ids) > 1 and ids[0] == ids[1] == model.bos:
-        return ids[1:]  # the template had written BOS itself (semantics 5.2: the double BOS of the official runner)
-    return ids
+        ids = ids[1:]  # the template had written BOS itself (semantics 5.2: the double BOS of the official runner)
+    return Prompt(ids, filled.text, filled.remark)
+
+
+def template_of(model: Model, template: str | None = None) -> str:
+    """The template in use: the one given, else the GGUF's own, else ChatML."""
+    return template if template is not None else model.chat_template or CHATML
+
+
+SPECIAL = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "sep_token": "seperator_token_id",  # as GGUF spells it
+    "pad_token": "padding_token_id",
+    "cls_token": "cls_token_id",
+    "mask_token": "mask_token_id",
+}
+
+
+def special_texts(model: Model) -> dict[str, str]:
+    """The special tokens under the names that transformers gives them; a token that a model lacks has no name.
+
+    llama.cpp falls back to a fixed id for a BOS or EOS that a file does not name: taken only for a control token."""
+    texts = {name: model.metadata(f"tokenizer.ggml.{key}") for name, key in SPECIAL.items()}
+    ids = {name: int(text) for name, text in texts.items() if text is not None and text.isdecimal()}
+    for name, default in (("bos_token", model.bos), ("eos_token", model.eos)):
+        if default >= 0 and llama_cpp.llama_vocab_is_control(model.vocab, default):
+            ids.setdefault(name, default)
+    return {name: model.token_text(i) for name, i in ids.items() if i < model.n_vocab}
 
 
 def render_text(
@@ -114,8 +170,14 @@ def render_text(
     variables: Mapping[str, Any] | None = None,
 ) -> str:
     """The template's text, ending where the assistant speaks. Raises FormatError for a template that fails."""
+    with _as_format_error():
+        return fill(template, messages, bos, eos, True, variables).text
+
+
+@contextmanager
+def _as_format_error() -> Iterator[None]:
     try:
-        return fill_template(template, messages, bos, eos, add_generation_prompt=True, variables=variables)
+        yield
     except TemplateError as error:
         raise FormatError(f"the model's chat template failed ({error}); use --raw to go without it") from None
 
@@ -130,13 +192,69 @@ def fill_template(
     variables: Mapping[str, Any] | None = None,
 ) -> str:
     """The template's text. Raises TemplateError, with the template's own words."""
-    return render_template(
-        template,
-        {
-            **(variables or {}),
-            "messages": messages,
-            "add_generation_prompt": add_generation_prompt,
-            "bos_token": bos,
-            "eos_token": eos,
-        },
-    )
+    return fill(template, messages, bos, eos, add_generation_prompt, variables).text
+
+
+# ---- filling a template -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A template's text, and what the user should know about it."""
+
+    text: str
+    remark: str | None
+
+
+def fill(
+    template: str,
+    messages: list[dict[str, Any]],
+    bos: str,
+    eos: str,
+    add_generation_prompt: bool,
+    variables: Mapping[str, Any] | None = None,
+) -> Filled:
+    """The text of the first shape of the messages that the template takes and prints. Raises TemplateError."""
+    marks = {name: text for name, text in (("bos_token", bos), ("eos_token", eos)) if text}
+    fixed = {**marks, **(variables or {}), "add_generation_prompt": add_generation_prompt}
+    failure = None
+    for always in (ALWAYS, {}):  # templates meant for calls with tools loop over what is None without them
+
+        def rendered(messages: list[dict[str, Any]], names: Mapping[str, Any] = always) -> str:
+            return render_template(template, {**names, **fixed, "messages": messages})
+
+        for shape in shapes([_message(m) for m in messages]):
+            try:
+                return Filled(_arrived(shape, rendered), shape.remark)
+            except TemplateStopped:
+                raise
+            except TemplateError as error:
+                if failure is None or (shape.plain and always):  # the usual shape's reason, not that of a guess
+                    failure = error
+    raise failure
+
+
+ALWAYS = {"tools": None, "documents": None}  # as transformers' renderer defines them
+
+
+def _arrived(shape: Shape, rendered: Callable[[list[dict[str, Any]]], str]) -> str:
+    """The shape's text. Raises TemplateError where the template fails, or does not print a message that matters."""
+    text = rendered(shape.messages)
+    if surely_arrived(shape, text):
+        return text
+    try:
+        role = lost(shape, rendered(probe(shape.messages)))
+    except TemplateStopped:
+        raise
+    except TemplateError:  # a template that looks into the messages, and wants no numbers there
+        role = absent(shape, text)
+    if role:
+        raise TemplateError(f"it does not print the {role}'s message")
+    return text
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    """As transformers hands a message on: no None, and the reasoning under each name that templates read."""
+    message = {key: value for key, value in message.items() if value is not None}
+    reasoning = next((message[name] for name in (REASONING, "thinking", "reasoning") if name in message), None)
+    return message if reasoning is None else {"thinking": reasoning, **message, REASONING: reasoning}

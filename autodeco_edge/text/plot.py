@@ -8,21 +8,27 @@ that asks for more diversity, one that asks for less.
 from __future__ import annotations
 
 import io
-import json
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..errors import FormatError, MissingInputError, UsageError
+from ..errors import FormatError, UsageError
 from ..io.atomic import atomic_write
+from ..io.reading import parse_json, read_text
 
 FORMATS = ("png", "svg", "html")
 MAX_TOKENS = 400  # of a panel: beyond it neither a line nor a word can be told from its neighbour
 T_COLOUR, P_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart with any colour vision
 _LINE_CHARS = 125  # of the text beneath a panel
+_NUMBERS = ("temperature", "top_p", "entropy", "logprob", "n_kept")  # of a record, as far as they are drawn
+_LARGEST = 1e9
+_MAX_BYTES = 2**28  # of a trace: some 800,000 tokens
+_MAX_INCHES = 400  # of a figure; matplotlib ends at 2^16 dots
+_HINT = "give a file that run --trace wrote"
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,7 @@ def _mean(values: list[float]) -> str:
 
 def read_trace(path: str | os.PathLike[str]) -> ReadTrace:
     """A file of `run --trace` or `--jsonl`; its first reply. Raises MissingInputError, FormatError."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise MissingInputError(f"{path}: cannot be read ({reason}); give a file that run --trace wrote") from None
+    lines = read_text(path, _HINT, limit=_MAX_BYTES, streams=True).split("\n")
     tokens: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         record = _record(path, number, line) if line.strip() else None
@@ -67,18 +69,26 @@ def read_trace(path: str | os.PathLike[str]) -> ReadTrace:
         if record is not None:
             tokens.append(record)
     if not tokens:
-        raise FormatError(f"{path}: holds no token; give a file that run --trace wrote")
+        raise FormatError(f"{path}: holds no token; {_HINT}")
     return ReadTrace(Path(path).stem, tokens, {})
 
 
 def _record(path: object, number: int, line: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-        if record.get("done") or {"text", "temperature", "top_p"} <= record.keys():
-            return record
-    except (ValueError, AttributeError):
-        pass
-    raise FormatError(f"{path}, line {number}: no record of a token; give a file that run --trace wrote")
+    record = parse_json(line, f"{path}, line {number}", _HINT)
+    if isinstance(record, dict) and (record.get("done") is True or _is_token(record)):
+        return record
+    raise FormatError(f"{path}, line {number}: no record of a token; {_HINT}")
+
+
+def _is_token(record: dict[str, Any]) -> bool:
+    """Whether it has what is drawn, of the kinds that can be."""
+    if not {"text", "temperature", "top_p"} <= record.keys() or not isinstance(record["text"], str):
+        return False
+    return all(record.get(name) is None or _is_number(record[name]) for name in _NUMBERS)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def draw(traces: Sequence[ReadTrace], output: str | os.PathLike[str]) -> None:
@@ -103,13 +113,17 @@ def picture(traces: Sequence[ReadTrace], form: str) -> bytes:
         raise UsageError("plot needs matplotlib: run  pip install 'autodeco-edge[plot]'") from None
     lines = [_text_lines(t.tokens[:MAX_TOKENS]) for t in traces]
     heights = [2.0 + 0.17 * len(text) for text in lines]
+    if sum(heights) > _MAX_INCHES:
+        raise UsageError(f"plot: {len(traces)} traces are too much for one figure; draw fewer at a time")
     figure = Figure(figsize=(10, sum(heights) + 0.4), layout="constrained")
     panels = figure.subplots(len(traces), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     for axes, trace, text in zip(panels, traces, lines, strict=True):
         _panel(axes, trace, text)
     panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8)
     out = io.BytesIO()
-    figure.savefig(out, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a character that the font lacks is a box: nobody needs a line for each
+        figure.savefig(out, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
     return out.getvalue()
 
 
@@ -117,7 +131,7 @@ def _panel(axes: Any, trace: ReadTrace, text: list[str]) -> None:
     """T on the left scale, P on the right, 0 to 2 and 0 to 1 in every panel, so that panels compare."""
     tokens = trace.tokens[:MAX_TOKENS]
     cut = f", first {MAX_TOKENS} shown" if len(trace.tokens) > MAX_TOKENS else ""
-    axes.set_title(trace.caption() + cut, fontsize=9, loc="left")
+    axes.set_title(visible(trace.caption()) + cut, fontsize=9, loc="left", parse_math=False)
     x = range(len(tokens))
     axes.plot(x, trace.values("temperature")[:MAX_TOKENS], color=T_COLOUR, lw=1.2, marker=".", ms=3, label="T")
     axes.plot([], [], color=P_COLOUR, lw=1.2, ls="--", label="P")
@@ -131,7 +145,7 @@ def _panel(axes: Any, trace: ReadTrace, text: list[str]) -> None:
         each.tick_params(labelsize=7)
         each.margins(x=0.01)
     axes.grid(alpha=0.25)
-    axes.set_xlabel("token\n" + "\n".join(text), fontsize=7, family="monospace", loc="left")
+    axes.set_xlabel("token\n" + "\n".join(text), fontsize=7, family="monospace", loc="left", parse_math=False)
 
 
 def _text_lines(tokens: Sequence[dict[str, Any]]) -> list[str]:
@@ -143,7 +157,7 @@ def _text_lines(tokens: Sequence[dict[str, Any]]) -> list[str]:
             lines.append((start, line))
             start, line = i, ""
         line += text
-    return [f"{i:>4}  {text}".replace("$", r"\$") for i, text in [*lines, (start, line)]]  # $ would be mathematics
+    return [f"{i:>4}  {text}" for i, text in [*lines, (start, line)]]
 
 
 def visible(text: str) -> str:
@@ -156,9 +170,9 @@ def visible(text: str) -> str:
 
 def page(traces: Sequence[ReadTrace]) -> str:
     """The figure and, under it, every token tinted by its T, with its numbers where the mouse rests. One file."""
-    body = "".join(f"<h2>{escape(t.caption())}</h2><p class=reply>{_spans(t)}</p>" for t in traces)
+    body = "".join(f"<h2>{escape(visible(t.caption()))}</h2><p class=reply>{_spans(t)}</p>" for t in traces)
     svg = picture(traces, "svg").decode()
-    return _PAGE.format(title=escape(", ".join(t.name for t in traces)), figure=svg[svg.index("<svg") :], body=body)
+    return _PAGE.format(title=escape(visible(", ".join(t.name for t in traces))), figure=svg[svg.index("<svg") :], body=body)
 
 
 def _spans(trace: ReadTrace) -> str:

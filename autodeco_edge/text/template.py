@@ -18,12 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FormatError
+from ..io import child
 
 MAX_SECONDS = 2.0
+MAX_MEMORY = 1 << 30  # bytes of address space; Python and Jinja need a tenth
+MAX_ADDED = 1 << 20  # characters of a prompt beyond twice what went in: no template has that much to say itself
+_SCRIPT = Path(__file__).with_name("template_child.py")
 
 
 class TemplateError(FormatError):
-    """A chat template that failed, or was stopped; the message is its own."""
+    """A chat template that failed, or was stopped; the message is its own, one line of bounded length."""
+
+
+class TemplateStopped(TemplateError):
+    """It broke a limit, and would break it again."""
 
 
 class Renderer:
@@ -36,32 +44,36 @@ class Renderer:
         self._lock = threading.Lock()
 
     def render(self, template: str, variables: Mapping[str, Any]) -> str:
-        """The text. Raises TemplateError for a template that fails or does not end within the limits."""
-        request = json.dumps({"template": template, "variables": variables}).encode() + b"\n"
+        """The text. Raises TemplateError for a template that fails, TemplateStopped for one that breaks a limit."""
+        given = json.dumps(variables)
+        limit = MAX_ADDED + 2 * len(given)
+        request = f'{{"template": {json.dumps(template)}, "max_text": {limit}, "variables": {given}}}\n'.encode()
         with self._lock:
             try:
                 answer = self._ask(request)
             except BaseException:  # Ctrl-C: an answer that nobody reads must not be the next one's
                 self.close()
                 raise
+        if "limit" in answer:
+            raise TemplateStopped(answer["limit"])
         if "error" in answer:
             raise TemplateError(answer["error"])
         return answer["text"]
 
     def _ask(self, request: bytes) -> dict[str, str]:
-        child = self._started()
+        process = self._started()
         late = threading.Event()
 
         def stop() -> None:
             late.set()
-            child.kill()
+            process.kill()
 
         timer = threading.Timer(self.max_seconds, stop)
         timer.start()
         try:
-            child.stdin.write(request)
-            child.stdin.flush()
-            line = child.stdout.readline()
+            process.stdin.write(request)
+            process.stdin.flush()
+            line = process.stdout.readline()
         except BrokenPipeError:
             line = b""
         finally:
@@ -69,35 +81,35 @@ class Renderer:
         if line.endswith(b"\n"):
             return json.loads(line)
         self.close()
-        limit = f"it did not end within {self.max_seconds:g} seconds" if late.is_set() else "it broke its process"
-        return {"error": limit}
+        raise TemplateStopped(
+            f"it did not end within {self.max_seconds:g} seconds" if late.is_set() else "it broke its process"
+        )
 
     def _started(self) -> subprocess.Popen[bytes]:
         """A child that is ready: its start does not count against the template's time."""
         if self._pid != os.getpid():  # after a fork the child is the parent's
             self._child, self._pid = None, os.getpid()
         if self._child is None or self._child.poll() is not None:
-            script = Path(__file__).with_name("template_child.py")
+            self.close()
+            limits = [os.getpid(), 2 * self.max_seconds, MAX_MEMORY]
             self._child = subprocess.Popen(
-                [sys.executable, "-I", str(script)],
+                [sys.executable, "-I", child.__file__, str(_SCRIPT), *map(str, limits)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
             )
-            self._child.stdin.write(b'{"template": "", "variables": {}}\n')
-            self._child.stdin.flush()
-            if not self._child.stdout.readline():
-                raise TemplateError("no process to render it in could be started; is Jinja2 installed?")
+            if self._child.stdout.readline() != b"ready\n":
+                raise TemplateStopped("no process to render it in could be started; is Jinja2 installed?")
         return self._child
 
     def close(self) -> None:
-        child, self._child = self._child, None
-        if child:
-            child.kill()
-            child.wait()
-            child.stdout.close()
+        process, self._child = self._child, None
+        if process:
+            process.kill()
+            process.wait()
+            process.stdout.close()
             with contextlib.suppress(BrokenPipeError):
-                child.stdin.close()
+                process.stdin.close()
 
 
 _renderer = Renderer()

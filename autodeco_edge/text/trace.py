@@ -9,12 +9,14 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..engine.sampler import Step
 from ..errors import OutputError, StorageError
+from ..io.printing import JSON
 
 
 class TextStream:
@@ -89,9 +91,10 @@ class TraceFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         special = self.path.exists() and not self.path.is_file()
-        self._part = self.path if special else self.path.with_name(self.path.name + ".part")
+        beside = self.path.with_name(f"{self.path.name[:200]}.{secrets.token_hex(4)}.part")
+        self._part = self.path if special else beside
         try:
-            self._file = self._part.open("w", encoding="utf-8")
+            self._file = open(_open(self._part, special), "w", encoding="utf-8", newline="\n")  # noqa: SIM115
         except OSError as error:
             raise OutputError(
                 f"{self.path}: cannot be written ({error.strerror}); choose another --trace file"
@@ -120,6 +123,24 @@ class TraceFile:
                 self._part.unlink(missing_ok=True)
 
 
-def dumps(record: dict[str, Any]) -> str:
-    """One line of strict JSON."""
-    return json.dumps(record, ensure_ascii=False, allow_nan=False)
+def is_trace(path: Path) -> bool:
+    """Whether a file is one of ours, by the beginning of its first line."""
+    try:
+        with path.open("rb") as file:
+            return file.read(16).startswith((b'{"index": ', b'{"done": '))
+    except OSError:
+        return False
+
+
+def _open(path: Path, special: bool) -> int:
+    """A new file, which nobody has planted; or a device or a pipe, without waiting for somebody to read it."""
+    if not special:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    fd = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+    os.set_blocking(fd, True)
+    return fd
+
+
+def dumps(record: dict[str, Any], ascii_only: bool = False) -> str:
+    """One line of strict JSON, which a terminal shows and does not obey."""
+    return json.dumps(record, ensure_ascii=ascii_only, allow_nan=False).translate(JSON)

@@ -8,9 +8,6 @@ GGUF belong to autodeco_edge.convert, which reads without torch.
 from __future__ import annotations
 
 import json
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from ..errors import FormatError, MismatchError, MissingInputError, OutputError, UsageError
+from ..errors import FormatError, MismatchError, MissingInputError, UsageError
 from ..gguf.keys import (
     CHECKPOINT_PARAMS,
     CHECKPOINT_PREFIXES,
@@ -32,6 +29,8 @@ from ..gguf.keys import (
     features_of_width,
 )
 from ..io.atomic import atomic_write
+from ..io.folder import make_output_folder
+from ..io.reading import read_json
 from .modules import AutoDecoHeads
 
 DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
@@ -114,32 +113,6 @@ def save_heads(folder: str | Path, heads: AutoDecoHeads, config: dict[str, Any],
 def _write(path: Path, data: bytes) -> None:
     with atomic_write(path) as out:
         out.write(data)
-
-
-def make_output_folder(folder: str | Path) -> Path:
-    """Create the folder if need be and see that it can be written. Raises OutputError."""
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot write here ({error.strerror}); choose another output folder") from error
-    return folder
-
-
-@contextmanager
-def output_folder(folder: str | Path) -> Iterator[Path]:
-    """``make_output_folder``; the folders made go again if the block fails and they are empty."""
-    folder = Path(folder)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]  # deepest first
-    try:
-        yield make_output_folder(folder)
-    except BaseException:
-        with suppress(OSError):  # rmdir takes empty folders only
-            for path in made:
-                path.rmdir()
-        raise
 
 
 # ---- load --------------------------------------------------------------------------
@@ -228,10 +201,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     file = (path if path.is_dir() else path.parent) / "config.json"
     if not file.is_file():
         return {}
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise FormatError(f"{file}: not valid JSON ({error}); remove it or download it again") from error
+    config = read_json(file, "remove it or download it again", lenient=True)
     if not isinstance(config, dict):
         raise FormatError(f"{file}: expected a JSON object, got {type(config).__name__}")
     return config

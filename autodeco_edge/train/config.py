@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ..errors import UsageError
 from .checkpoint import DTYPES
 from .objective import LOSSES, OBJECTIVES, Terms, terms_of
+from .recipe import Recipe, recipe_of
 
 SCHEDULES = ("linear", "cosine", "constant")
 HEADS = ("both", "temp", "top-p")
@@ -21,10 +22,11 @@ MAX_THREADS = 512  # GGML_MAX_N_THREADS
 
 @dataclass
 class TrainConfig:
-    """Settings of a run. Defaults are the official recipe (semantics 4.9), batch 8 x 4 = 32.
+    """Settings of a run. None is the recipe's (recipe.py).
 
     base, data, output  Hugging Face folder or hub id (None with ``model``); JSONL file; folder
     model         GGUF file to train on, instead of ``base``
+    recipe        auto | official: the settings that are left open
     threads       of llama.cpp, with ``model``; 0: one a physical core
     init          heads to start from (folder or file), else fresh ones from ``seed``
     heads         both | temp | top-p: which heads are trained
@@ -32,6 +34,7 @@ class TrainConfig:
     loss          form of the official objective: hf (4.3 + 4.4) | nemo (4.6)
     enhanced      top-p head with the four statistics, for fresh heads
     max_steps     optimiser steps, 0: as many as ``epochs`` give
+    learning_rate at its peak; warmup_steps: linear up to it
     max_length    tokens of a sample
     drop_probability  share of easy tokens left out; None: the objective's own (0.6 or 0)
     validation    share of the samples held out, in [0, 1)
@@ -40,7 +43,7 @@ class TrainConfig:
     save_dtype    bf16 | f16 | f32
     cache_mb      memory for hidden states of samples already seen (MiB); 0: compute them each epoch
     log_every     optimiser steps between progress lines, 0: none
-    eval_every    optimiser steps between validations, 0: only before and after
+    eval_every    optimiser steps between validations, 0: only before and after; None: the recipe's number of them
     save_every    optimiser steps between resumable states, 0: none
     steer         also rank T and P under commands for less and more diversity (steer.py); data in messages form
     steer_weight  lambda of the ranking term
@@ -55,17 +58,17 @@ class TrainConfig:
     heads: str = "both"
     loss: str = "hf"
     enhanced: bool = True
-    epochs: int = 1
+    epochs: int | None = None
     max_steps: int = 0
-    learning_rate: float = 5e-6
-    schedule: str = "linear"
-    warmup_steps: int = 0
+    learning_rate: float | None = None
+    schedule: str | None = None
+    warmup_steps: int | None = None
     batch_size: int = 8
-    accumulation: int = 4
+    accumulation: int | None = None
     max_length: int = 2048
     clip_norm: float = 1.0
     drop_probability: float | None = None
-    validation: float = 0.05
+    validation: float | None = None
     seed: int = 42
     precision: str = "fp32"
     base_dtype: str = "float32"
@@ -75,12 +78,36 @@ class TrainConfig:
     model: str | None = None
     threads: int = 0
     objective: str = "official"
-    eval_every: int = 0
+    eval_every: int | None = None
     save_every: int = 0
     resume: bool = False
     tracker: str | None = None
     steer: bool = False
     steer_weight: float = 1.0
+    recipe: str = "auto"
+
+    def __post_init__(self) -> None:
+        """What does not wait for model and data. Raises UsageError for an unknown recipe."""
+        for name in ("schedule", "accumulation", "validation"):
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(self.rules, name))
+
+    @property
+    def rules(self) -> Recipe:
+        return recipe_of(self.recipe)
+
+    def n_steps(self, steps_per_epoch: int) -> int:
+        epochs = self.epochs or self.rules.n_epochs(steps_per_epoch)
+        return self.max_steps or epochs * steps_per_epoch
+
+    def n_warmup(self, n_steps: int) -> int:
+        return math.ceil(self.rules.warmup * n_steps) if self.warmup_steps is None else self.warmup_steps
+
+    def steps_to_eval(self, n_steps: int) -> int:
+        """Steps between validations; 0: none between."""
+        if self.eval_every is not None:
+            return self.eval_every
+        return max(1, n_steps // self.rules.checks) if self.rules.checks else 0
 
     @property
     def terms(self) -> Terms:
@@ -104,9 +131,9 @@ class TrainConfig:
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}")
         for name, low in LOWEST.items():
-            if getattr(self, name) < low:
-                raise UsageError(f"{name}: expected at least {low}, got {getattr(self, name)}")
-        if not 0.0 < self.learning_rate <= 1.0:
+            if (value := getattr(self, name)) is not None and value < low:
+                raise UsageError(f"{name}: expected at least {low}, got {value}")
+        if self.learning_rate is not None and not 0.0 < self.learning_rate <= 1.0:
             raise UsageError(f"learning_rate: expected above 0 and at most 1, got {self.learning_rate}")
         if not 0.0 < self.clip_norm < math.inf:
             raise UsageError(f"clip_norm: expected a number above 0, got {self.clip_norm}")
@@ -140,9 +167,10 @@ class TrainConfig:
 
 def schedule(config: TrainConfig, step: int, n_steps: int) -> float:
     """Factor of the learning rate at ``step`` (from 0): linear warm-up, then to 0 linearly or as a half cosine."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(1, n_steps - config.warmup_steps)
+    n_warmup = config.n_warmup(n_steps)
+    if step < n_warmup:
+        return (step + 1) / n_warmup
+    progress = (step - n_warmup) / max(1, n_steps - n_warmup)
     if config.schedule == "constant":
         return 1.0
     return 1.0 - progress if config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * progress))

@@ -8,13 +8,13 @@ Owns the record formats and tokenisation (semantics 4.1). Knows nothing of model
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import FormatError, MissingInputError
+from ..io.reading import parse_json
 
 
 class Tokenizer(Protocol):
@@ -125,12 +125,7 @@ def read_records(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _parse(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise FormatError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where}: not valid JSON ({error}); expected one object a line") from error
+    record = parse_json(line, where, "expected one object a line", lenient=True)
     if not isinstance(record, dict):
         raise FormatError(f"{where}: expected a JSON object, got {type(record).__name__}")
     return record

@@ -102,7 +102,7 @@ def _dequantised(file: GGUFFile, name: str) -> Tensor:
     out = np.empty((n_rows, tensor.shape[0]), np.float32)
     for start in range(0, n_rows, ROWS):
         n = min(ROWS, n_rows - start)
-        raw = np.frombuffer(file.read(file.data_offset + tensor.offset + start * row, n * row), np.uint8)
+        raw = np.frombuffer(file.read_tensor(name, start * row, n * row), np.uint8)
         try:
             out[start : start + n] = dequantize(raw.reshape(n, row), GGMLQuantizationType(tensor.ggml_type))
         except (NotImplementedError, ValueError) as error:

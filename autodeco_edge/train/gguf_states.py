@@ -1,6 +1,6 @@
 """Post-norm hidden states of token sequences, by llama.cpp in embeddings mode.
 
-Owns the context and its batches. Pooling is off, so every token is an output and its embedding is
+Owns how sequences are packed into batches. Pooling is off, so every token is an output and its embedding is
 ``result_norm``, the vector that enters the LM head and that the heads see when they run. Knows
 nothing of text, labels or training.
 
@@ -20,10 +20,9 @@ from pathlib import Path
 import llama_cpp
 import numpy as np
 
+from ..engine.context import Context, ContextParams, Row
 from ..engine.cpu import physical_cores
-from ..engine.library import log
-from ..engine.model import Model, deferred_interrupt, new_context
-from ..errors import AutodecoError, OutOfMemoryError
+from ..engine.model import Model
 
 MAX_BATCH = 512
 MAX_LOGITS = 1 << 25  # floats that llama.cpp reserves for one batch's logits, used or not: 128 MiB
@@ -65,23 +64,16 @@ class HiddenStates:
         self.n_batch = max(32, min(MAX_BATCH, MAX_LOGITS // model.n_vocab))
         self.n_ctx = max(n_ctx, self.n_batch)
         self.stop = GraphStop()
-        self._on_node = llama_cpp.ggml_backend_sched_eval_callback(self.stop)  # borrowed by the context
-        self._ctx = self._make_context(n_threads or physical_cores())
-        self._batch = llama_cpp.llama_batch_init(self.n_batch, 0, 1)
-
-    def _make_context(self, n_threads: int):
-        params = llama_cpp.llama_context_default_params()
-        params.n_ctx = self.n_ctx
-        params.n_batch = params.n_ubatch = self.n_batch
-        params.n_seq_max = MAX_SEQUENCES
-        params.kv_unified = True  # n_ctx cells for all sequences together
-        params.n_threads = params.n_threads_batch = n_threads
-        params.embeddings = True
-        params.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_NONE
-        params.attention_type = llama_cpp.LLAMA_ATTENTION_TYPE_CAUSAL
-        params.no_perf = True
-        params.cb_eval = self._on_node
-        return new_context(self.model, params, f"a context of {self.n_ctx} tokens", "pass a smaller --max-length")
+        params = ContextParams(
+            n_ctx=self.n_ctx,  # cells for all sequences together
+            n_sequences=MAX_SEQUENCES,
+            n_batch=self.n_batch,
+            n_threads=n_threads or physical_cores(),
+            samplers={},
+            states=True,
+            on_node=self.stop,
+        )
+        self._context = Context(model, params, f"a context of {self.n_ctx} tokens", "pass a smaller --max-length")
 
     def of(self, sequences: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Hidden states [n, H] float32 of each sequence of n tokens; n at most ``n_ctx``."""
@@ -89,14 +81,14 @@ class HiddenStates:
 
     def with_logits(self, tokens: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(hidden [m, H], llama.cpp's logits [m, V]) of one sequence, a batch of m tokens at a time."""
-        self._clear()
-        rows = [(token, at, 0) for at, token in enumerate(tokens)]
+        self._context.clear()
+        rows = [Row(token, at, 0, True) for at, token in enumerate(tokens)]
         for start in range(0, len(rows), self.n_batch):
             chunk = rows[start : start + self.n_batch]
             with self._whole_graph():
-                self._decode(chunk)
-            hidden = self._outputs(llama_cpp.llama_get_embeddings_ith, len(chunk), self.model.n_embd)
-            yield hidden, self._outputs(llama_cpp.llama_get_logits_ith, len(chunk), self.model.n_vocab)
+                self._context.decode(chunk)
+            outputs = range(len(chunk))
+            yield self._context.states(outputs), self._context.logits(outputs)
 
     @contextmanager
     def _whole_graph(self) -> Iterator[None]:
@@ -118,46 +110,15 @@ class HiddenStates:
             yield pack
 
     def _run(self, pack: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        self._clear()
-        rows = [(token, at, seq) for seq, tokens in enumerate(pack) for at, token in enumerate(tokens)]
+        self._context.clear()
+        rows = [Row(token, at, seq, True) for seq, tokens in enumerate(pack) for at, token in enumerate(tokens)]
         hidden = np.empty((len(rows), self.model.n_embd), np.float32)
         for start in range(0, len(rows), self.n_batch):
             chunk = rows[start : start + self.n_batch]
-            self._decode(chunk)
-            outputs = self._outputs(llama_cpp.llama_get_embeddings_ith, len(chunk), self.model.n_embd)
-            hidden[start : start + len(chunk)] = outputs
+            self._context.decode(chunk)
+            hidden[start : start + len(chunk)] = self._context.states(range(len(chunk)))
         return np.split(hidden, np.cumsum([len(tokens) for tokens in pack])[:-1])
-
-    def _clear(self) -> None:
-        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._ctx), True)
-
-    def _decode(self, rows: Sequence[tuple[int, int, int]]) -> None:
-        """Run the graph over (token, position, sequence) rows."""
-        batch = self._batch
-        batch.n_tokens = len(rows)
-        for i, (token, at, seq) in enumerate(rows):
-            batch.token[i], batch.pos[i], batch.logits[i] = token, at, 1
-            batch.n_seq_id[i], batch.seq_id[i][0] = 1, seq
-        log.clear()
-        with deferred_interrupt():  # the callback is Python: a Ctrl-C raised there would be lost
-            status = llama_cpp.llama_decode(self._ctx, batch)
-        if status:
-            kind = OutOfMemoryError if status == -2 else AutodecoError
-            raise kind(
-                f"llama.cpp could not decode a batch of {len(rows)} tokens (status {status}: "
-                f"{log.last_error() or 'no reason given'}); try a smaller --max-length"
-            )
-
-    def _outputs(self, get, n: int, width: int) -> np.ndarray:
-        """The first n output rows [n, width] of the last batch, copied."""
-        return np.stack([np.ctypeslib.as_array(get(self._ctx, i), (width,)) for i in range(n)])
 
     def close(self) -> None:
         """Free the context."""
-        if getattr(self, "_ctx", None):
-            llama_cpp.llama_batch_free(self._batch)
-            llama_cpp.llama_free(self._ctx)
-            self._ctx = None
-
-    def __del__(self) -> None:
-        self.close()
+        self._context.close()

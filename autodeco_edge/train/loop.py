@@ -12,34 +12,43 @@ the loss is not finite.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
 from ..errors import AutodecoError, MismatchError
+from ..io.folder import output_folder, remove_remains
 from .backbone import Backbone, HuggingFaceBackbone
 from .base import default_spec, fresh_heads
 from .batches import batches_of, split_validation
+from .best import Best
 from .cache import HiddenCache
-from .checkpoint import HeadsCheckpoint, autodeco_config, load_heads, output_folder, save_heads
+from .checkpoint import HeadsCheckpoint, autodeco_config, load_heads, save_heads
 from .config import TrainConfig, schedule
+from .constants import Constant, ConstantLosses
 from .data import Sample, load_dataset
 from .gradient import StepGradient
 from .modules import AutoDecoHeads
 from .objective import Objective, ObjectiveOutput
 from .plan import SPLIT, Plan, drop_mask, generator, share
-from .processes import open_accelerator, shard_with
+from .processes import is_first, open_accelerator, shard_with
 from .progress import RunProgress, check_tracker, start_tracker
+from .record import FILE as RECORD
 from .record import Record
-from .state import State, StateFile, fingerprint
+from .state import FILE as STATE
+from .state import FREE, State, StateFile, fingerprint, refuse_others
 from .steer import Ranking, Steering, commanded
-from .totals import Metrics, Totals
+from .totals import Metrics, Totals, sum_over_processes
+from .verdict import beside, warnings
 
 BETAS, ADAM_EPSILON, WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.0
+WRITTEN = ("model.safetensors", "config.json", RECORD, STATE)
 N_MEAN_SAMPLES = 1000  # training samples that give the means when nothing is held out
 
 
@@ -56,15 +65,30 @@ class TrainResult:
 def train(config: TrainConfig) -> TrainResult:
     """Train heads and save them to ``config.output``.
 
-    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError;
-    AutodecoError when the loss stops being finite. Heads are saved at the end or not at all; the last state
+    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError; BusyError where another
+    run has the folder; AutodecoError when the loss stops being finite. Heads are saved at the end or not at all; the last state
     (``save_every``) stays whatever happens.
     """
     config.check()
-    with output_folder(config.output):
+    with output_folder(config.output, lock=is_first()):
+        if config.resume and (ended := ended_run(config)):
+            return ended
         trainer = Trainer(config)
         with closing(trainer.model):
             return trainer.run()
+
+
+def ended_run(config: TrainConfig) -> TrainResult | None:
+    """What ``config.output`` holds, if a run with these settings was not interrupted there but ended."""
+    folder = Path(config.output)
+    if (folder / STATE).exists() or not (found := Record.load(folder)):
+        return None
+    settings, record = found
+    ours = {name: value for name, value in asdict(config).items() if name not in FREE}
+    refuse_others(folder / RECORD, {k: v for k, v in settings.items() if k not in FREE}, ours)
+    if is_first() and config.log_every:
+        print(f"{folder} is complete; nothing to resume", file=sys.stderr, flush=True)
+    return TrainResult(record.before, record.after, record.steps["loss"], record.seconds)
 
 
 def open_backbone(config: TrainConfig) -> Backbone:
@@ -91,7 +115,7 @@ class Trainer:
         self.samples = data.all
         n_processes = self.accelerator.num_processes
         self.file = StateFile(config.output, fingerprint(config, self.samples, n_processes))
-        (self.file.check if config.resume else self.file.refuse_unfinished)()
+        self._goes_on = self.file.goes_on(config.resume)
         split = generator(config.seed, SPLIT)
         self.train_samples, self.held_out = split_validation(data.samples, config.validation, split)
         self.plan = Plan(self.train_samples, config, n_processes)
@@ -103,9 +127,8 @@ class Trainer:
         self._select_parameters()
         self.objective = Objective(self.heads, self.model.lm_head, config.terms)
         self.steering = self._make_steering(data.variants) if config.steer else None
-        self.optimizer = torch.optim.AdamW(
-            self._trainable(), config.learning_rate, BETAS, ADAM_EPSILON, weight_decay=WEIGHT_DECAY
-        )
+        self.best = Best(self.heads, config.rules.patience if self.held_out else 0)
+        self.optimizer = torch.optim.AdamW(self._trainable(), 0.0, BETAS, ADAM_EPSILON, weight_decay=WEIGHT_DECAY)
         self.record = Record(
             data={
                 "samples": len(self.train_samples),
@@ -128,30 +151,69 @@ class Trainer:
             )
             first = self._start()
             self.progress.start(first, self.plan.n_steps)
-            for step in range(first, self.plan.n_steps):
-                self._step(step)
-            self.record.after = self.evaluate("after", self.plan.n_steps)
+            self.peak = self._peak_rate()
+            n_done = first
+            while n_done < self.plan.n_steps and not self.best.is_over(self.record):
+                self._step(n_done)
+                n_done += 1
+            self._conclude(n_done)
             self._finish()
             record = self.record
-            self.progress.say(f"saved {self.config.output} after {self.plan.n_steps} steps, {record.seconds:.0f} s")
+            self.progress.say(f"saved {self.config.output} after {n_done} steps, {record.seconds:.0f} s")
         return TrainResult(record.before, record.after, record.steps["loss"], record.seconds)
 
     def _start(self) -> int:
         """The first step to do, after the metrics before it or from the saved state."""
-        if not self.config.resume:
+        if not self._goes_on:
+            if self.config.resume:
+                self.progress.say(f"nothing to resume in {self.config.output} yet; starting from the beginning")
             self.record.before = self.evaluate("before", 0)
+            self.best.offer(0, self.record.before, self.record)
             return 0
         state = self.file.load(self.heads, self.optimizer)
         self.record = state.record
+        self.best.tensors = self.file.load_best()
         self.cache.restore(state.caches[self.accelerator.process_index], self.samples)
         self.progress.say(f"resumed after step {state.step} of {self.plan.n_steps}")
         return state.step
 
+    def _conclude(self, n_done: int) -> None:
+        """The heads to be saved, what they are worth, and what is to be said of them."""
+        last = self.evaluate("after", n_done)
+        self.best.offer(n_done, last, self.record)
+        self.record.after = after = self.best.take(self.record, last)
+        if self.best.tensors and self.record.best["step"] < n_done:
+            self.progress.say(f"taken: the heads of step {self.record.best['step']}, whose held-out loss is the lowest")
+        if self.steering:  # they follow a command: no constant stands for them
+            return
+        constant = self._best_constant()
+        if constant:
+            self.record.constant = asdict(constant)
+            self.progress.say(beside(after, constant))
+        for line in warnings(self.config, self.record.before, after, constant):
+            self.progress.warn(line)
+
     # ---- steps ---------------------------------------------------------------------
+
+    def _peak_rate(self) -> float:
+        """The learning rate asked for, or the recipe's for the hidden states of the first step."""
+        if self.config.learning_rate is not None:
+            return self.config.learning_rate
+        if (fixed := self.config.rules.learning_rate) is not None:
+            return fixed
+        sums = torch.zeros(2, dtype=torch.float64)
+        for batch in self._share(self.plan.batches(0)):
+            if batch:
+                hidden, _ = self._positions(self._read(batch))
+                sums += torch.tensor([hidden.abs().sum(dtype=torch.float64).item(), len(hidden)], dtype=torch.float64)
+        size, n = sum_over_processes(sums, self.accelerator).tolist()
+        rate = self.config.rules.rate(size / n)
+        self.progress.say(f"learning rate {rate:.2g}, by the size of the hidden states")
+        return rate
 
     def _step(self, step: int) -> None:
         """Optimiser step number ``step``, from 0, and what is due after it."""
-        rate = self.config.learning_rate * schedule(self.config, step, self.plan.n_steps)
+        rate = self.peak * schedule(self.config, step, self.plan.n_steps)
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         batches = self.plan.batches(step)
@@ -162,8 +224,9 @@ class Trainer:
         self.record.add_step(metrics, rate)
         self.record.n_tokens += n_tokens
         self.progress.step(step + 1, self.plan.n_steps, metrics, rate, n_tokens)
-        if self._is_due(self.config.eval_every, step + 1):
+        if self._is_due(self.config.steps_to_eval(self.plan.n_steps), step + 1):
             measured = self.evaluate(f"step {step + 1}", step + 1)
+            self.best.offer(step + 1, measured, self.record)
             self.record.validation.append({"step": step + 1, **asdict(measured)})
         if self._is_due(self.config.save_every, step + 1):
             self._save_state(step + 1)
@@ -231,6 +294,17 @@ class Trainer:
         self.progress.measured(name, "held out" if self.held_out else "training set", metrics, step)
         return metrics
 
+    def _best_constant(self) -> Constant | None:
+        """On the held-out samples; None where there are none."""
+        if not self.held_out:
+            return None
+        losses = ConstantLosses(self.config.terms)
+        for batch in self._share(batches_of(self.held_out, self.config.batch_size, None)):
+            if batch:
+                losses.add(*self._positions(batch), self.model.lm_head)
+        losses.gather(self.accelerator)
+        return losses.best()
+
     # ---- parts ---------------------------------------------------------------------
 
     def _make_heads(self) -> tuple[AutoDecoHeads, dict[str, bool]]:
@@ -273,7 +347,7 @@ class Trainer:
         self._take_time()
         caches = gather_object([self.cache.state()])
         if self.accelerator.is_main_process:
-            self.file.save(State(n_done, self.record, caches), self.heads, self.optimizer)
+            self.file.save(State(n_done, self.record, caches), self.heads, self.optimizer, self.best.tensors)
 
     def _finish(self) -> None:
         self._take_time()
@@ -281,6 +355,7 @@ class Trainer:
             self._save_heads(self.record.after)
             self.record.save(self.config.output, self.config)
             self.file.remove()
+            remove_remains(Path(self.config.output), WRITTEN)
         self.accelerator.wait_for_everyone()
 
     def _take_time(self) -> None:

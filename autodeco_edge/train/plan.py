@@ -51,7 +51,7 @@ class Plan:
         self._n_batches = config.accumulation * n_processes  # of a step
         per_epoch = math.ceil(math.ceil(len(samples) / config.batch_size) / self._n_batches)
         self.steps_per_epoch = per_epoch
-        self.n_steps = config.max_steps or config.epochs * per_epoch
+        self.n_steps = config.n_steps(per_epoch)
         self._epoch = lru_cache(maxsize=1)(self._shuffled)
 
     def epoch(self, step: int) -> int:

@@ -14,6 +14,11 @@ from accelerate.utils import DistributedType, is_cuda_available, is_npu_availabl
 from .backbone import Shard
 
 
+def is_first() -> bool:
+    """Of the processes that a launcher started, before they have met; True for the only one."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def open_accelerator(tracker: str | None, folder: str | Path) -> Accelerator:
     """tracker: accelerate's name of one, checked; those that write files do so in ``folder``/logs."""
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import UsageError
+from ..io.printing import safe_line, say
 from .totals import Metrics
 
 
@@ -51,8 +52,15 @@ class RunProgress:
 
     def say(self, line: str) -> None:
         if self._bar:
-            self._bar.console.print(line, markup=False)
+            self._bar.console.print(safe_line(line), markup=False)
         elif self._speaks:
+            say(line)
+
+    def warn(self, line: str) -> None:
+        """Said even where progress is silent."""
+        if self._speaks:
+            self.say(line)
+        elif self._accelerator.is_main_process:
             print(line, file=sys.stderr, flush=True)
 
     def start(self, step: int, n_steps: int) -> None:

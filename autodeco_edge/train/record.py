@@ -28,6 +28,8 @@ class Record:
     data          counts: samples, held_out, truncated, dropped, parameters, processes
     before, after validation (or training) metrics; validation: those between, with their step
     steps         one list a column, one entry an optimiser step
+    best          step and metrics of the lowest held-out loss, where the recipe keeps its heads; n_worse: validations since
+    constant      T, P and loss of the best constant on the held-out tokens
     seconds       of computing, those before an interruption included
     n_tokens      that went through the steps, prompts included
     """
@@ -37,6 +39,9 @@ class Record:
     after: Metrics | None = None
     validation: list[dict[str, float]] = field(default_factory=list)
     steps: dict[str, list[float]] = field(default_factory=_no_steps)
+    best: dict[str, float] | None = None
+    n_worse: int = 0
+    constant: dict[str, float] | None = None
     seconds: float = 0.0
     n_tokens: int = 0
 
@@ -50,6 +55,16 @@ class Record:
         """The inverse of dataclasses.asdict."""
         metrics = {name: Metrics(**values[name]) if values[name] else None for name in ("before", "after")}
         return cls(**{**values, **metrics})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> tuple[dict[str, Any], Record] | None:
+        """(settings, record) of a run that has ended; None without a training.json that can be read."""
+        try:
+            values = json.loads((Path(folder) / FILE).read_text(encoding="utf-8"))
+            del values["tokens_per_second"]
+            return values.pop("settings"), cls.from_dict(values)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
 
     def save(self, folder: str | Path, config: TrainConfig) -> None:
         """Write training.json. Raises OutputError, StorageError."""

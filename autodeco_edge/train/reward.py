@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -20,18 +19,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..engine.batch import Request
+from ..engine.generation import Request
 from ..engine.sampler import SamplingParams
 from ..errors import AutodecoError, UsageError, check_range
+from ..io.folder import output_folder
+from ..io.printing import say as _say
 from ..tasks import NAMES, Problem, Verifier, load_task
 from ..text.chat import render
-from .checkpoint import autodeco_config, load_heads, output_folder, save_heads
+from .checkpoint import autodeco_config, load_heads, save_heads
 from .credit import advantages, n_distinct
 from .data import Sample
 from .gguf_backbone import GgufBackbone
 from .objective import OBJECTIVES, Objective
 from .plan import ORDER, generator
-from .rollouts import Rollout, SoftEngine
+from .rollouts import Roller, Rollout
 from .state import State, StateFile
 
 N_PROBLEMS = 20_000  # generated for a demo task: more than a run sees
@@ -106,8 +107,8 @@ class RewardRecord:
 def train_on_reward(config: RewardConfig) -> RewardRecord:
     """Train heads and save them to ``config.output``.
 
-    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError; AutodecoError when a
-    gradient is not finite, in which case nothing is saved and the last state stays.
+    Raises UsageError, MissingInputError, FormatError, MismatchError, OutputError, StorageError; BusyError where
+    another run has the folder; AutodecoError when a gradient is not finite, in which case nothing is saved and the last state stays.
     """
     config.check()
     with output_folder(config.output), Verifier(math_verify=False) as verifier:
@@ -124,7 +125,7 @@ class RewardTrainer:
         split = {"split": "train", "count": N_PROBLEMS} if config.problems in NAMES else {}
         self.problems = load_task(config.problems, **split).problems
         self.file = StateFile(config.output, self._fingerprint(), RewardRecord)
-        (self.file.check if config.resume else self.file.refuse_unfinished)()
+        self._goes_on = self.file.goes_on(config.resume)
         self.backbone = GgufBackbone(config.model, config.threads)
         prompt = self._prompt(self.problems[0])
         self.backbone.load(torch.device("cpu"), [Sample(list(prompt), 1)])
@@ -137,12 +138,12 @@ class RewardTrainer:
         self.optimizer = torch.optim.AdamW(
             self._trainable(), config.learning_rate, BETAS, ADAM_EPSILON, weight_decay=0.0
         )
-        self.engine: SoftEngine | None = None
+        self.engine: Roller | None = None
         self.record = RewardRecord()
 
     def run(self) -> RewardRecord:
         first, clock = 0, time.monotonic()
-        if self.config.resume:
+        if self._goes_on:
             state = self.file.load(self.heads, self.optimizer)
             first, self.record = state.step, state.record
             _say(f"resumed after step {first} of {self.config.steps}")
@@ -177,21 +178,21 @@ class RewardTrainer:
     def _rollouts(self, step: int, problems: Sequence[Problem]) -> list[list[Rollout]]:
         n, prompts = self.config.samples, [self._prompt(problem) for problem in problems]
         requests = [
-            Request(prompt, SamplingParams(seed=self._seed(step, p, k)), self.config.max_tokens)
+            Request(prompt, SamplingParams(seed=self._seed(step, p, k)), self.config.max_tokens, share_prompt=True)
             for p, prompt in enumerate(prompts)
             for k in range(n)
         ]
         found = dict(self._engine_of(prompts).rollouts(requests))
         return [[found[p * n + k] for k in range(n)] for p in range(len(problems))]
 
-    def _engine_of(self, prompts: Sequence[tuple[int, ...]]) -> SoftEngine:
+    def _engine_of(self, prompts: Sequence[tuple[int, ...]]) -> Roller:
         """With room for these prompts and whole replies: the one there is, or a larger one."""
         config, n_train = self.config, self.backbone.model.n_ctx_train
         needed = config.n_ctx or min(n_train, max(map(len, prompts)) + config.max_tokens)
         if self.engine is None or self.engine.n_ctx < needed:
             self._close_engine()
-            self.engine = SoftEngine(
-                self.backbone, self.heads, n_parallel=config.parallel, n_ctx=needed, n_threads=config.threads
+            self.engine = Roller(
+                self.backbone, self.heads, n_slots=config.parallel, n_ctx=needed, n_threads=config.threads
             )
         return self.engine
 
@@ -292,7 +293,3 @@ class RewardTrainer:
     def close(self) -> None:
         self._close_engine()
         self.backbone.close()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

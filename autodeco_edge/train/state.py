@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from .data import Sample
 from .record import Record
 
 FILE = "training.state"  # not *.safetensors: a folder's heads are looked for in all of those
-HEADS, OPTIMIZER = "heads.", "optimizer."
+HEADS, OPTIMIZER, BEST = "heads.", "optimizer.", "best."
 # May differ from one part of a run to the next: they change no number that is trained. The data are compared themselves.
 FREE = {"output", "data", "resume", "save_every", "log_every", "tracker", "save_dtype"}
 
@@ -59,9 +59,16 @@ class StateFile:
         self._fingerprint = fingerprint
         self._record = record
 
-    def save(self, state: State, heads: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Raises OutputError, StorageError; the file before stays whole then."""
+    def save(
+        self,
+        state: State,
+        heads: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        best: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """best: further values of the heads, to be kept. Raises OutputError, StorageError; the file before stays whole then."""
         tensors = {HEADS + name: tensor for name, tensor in heads.state_dict().items()}
+        tensors |= {BEST + name: tensor for name, tensor in (best or {}).items()}
         for i, values in optimizer.state_dict()["state"].items():
             tensors |= {f"{OPTIMIZER}{i}.{name}": tensor for name, tensor in values.items()}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -69,12 +76,21 @@ class StateFile:
         with atomic_write(self.path) as out:
             out.write(safetensors_bytes(tensors, metadata={"state": json.dumps(words)}))
 
-    def check(self) -> None:
-        """Raises MissingInputError, FormatError, and UsageError naming the first setting that differs."""
-        self._compare(self._read()[0]["fingerprint"])
+    def goes_on(self, resume: bool) -> bool:
+        """Whether there is a state to load. False without ``resume``, and where a run was killed before its first state.
+
+        Raises UsageError where an unfinished run would be overwritten, and naming the first setting that differs;
+        MissingInputError where heads without a state are; FormatError.
+        """
+        if not resume:
+            self.refuse_unfinished()
+        elif self.path.exists() or (self.path.parent / "model.safetensors").exists():
+            self._compare(self._read()[0]["fingerprint"])
+            return True
+        return False
 
     def load(self, heads: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-        """Fill heads and optimizer; ``check`` has passed."""
+        """Fill heads and optimizer; ``goes_on`` has said so."""
         words, tensors = self._read()
         heads.load_state_dict({k.removeprefix(HEADS): v for k, v in tensors.items() if k.startswith(HEADS)})
         moments: dict[int, dict[str, torch.Tensor]] = {}
@@ -85,6 +101,10 @@ class StateFile:
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
         return State(words["step"], self._record.from_dict(words["record"]), words["caches"])
 
+    def load_best(self) -> dict[str, torch.Tensor]:
+        """The values that were kept; {} if none were."""
+        return {k.removeprefix(BEST): v for k, v in self._read()[1].items() if k.startswith(BEST)}
+
     def refuse_unfinished(self) -> None:
         """Raises UsageError if a run was interrupted here: it would be overwritten."""
         if self.path.exists():
@@ -93,10 +113,9 @@ class StateFile:
             )
 
     def remove(self) -> None:
-        """Of a run that is complete; with what kills in the middle of a write may have left."""
-        for path in (self.path, *self.path.parent.glob(f".{FILE}.*.part")):
-            with suppress(OSError):
-                path.unlink()
+        """Of a run that is complete."""
+        with suppress(OSError):
+            self.path.unlink()
 
     def _read(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         if not self.path.is_file():
@@ -113,11 +132,16 @@ class StateFile:
             ) from error
 
     def _compare(self, saved: dict[str, Any]) -> None:
-        for name in sorted(self._fingerprint.keys() | saved.keys()):
-            was, now = saved.get(name), self._fingerprint.get(name)
-            if was == now:
-                continue
-            what = "other training data" if name == "data" else f"{name} {was}, now {now}"
-            raise UsageError(
-                f"resume: {self.path} was written with {what}; give the same settings and data, or start again without --resume"
-            )
+        refuse_others(self.path, saved, self._fingerprint)
+
+
+def refuse_others(path: Path, saved: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raises UsageError naming the first setting that differs."""
+    for name in sorted(settings.keys() | saved.keys()):
+        was, now = saved.get(name), settings.get(name)
+        if was == now:
+            continue
+        what = "other training data" if name == "data" else f"{name} {was}, now {now}"
+        raise UsageError(
+            f"resume: {path} was written with {what}; give the same settings and data, or start again without --resume"
+        )

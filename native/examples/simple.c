@@ -56,7 +56,9 @@ static int run(const char * model_path, const char * heads_path, const char * pr
     if (autodeco_heads_load_from_file(heads_path, &heads, err, sizeof err) != AUTODECO_STATUS_OK) {
         return fail(err);
     }
-    struct llama_model * model = llama_model_load_from_file(model_path, llama_model_default_params());
+    struct llama_model_params mparams = llama_model_default_params();
+    mparams.use_extra_bufts = false; // some virtual machines advertise AMX and trap on it; true where yours does not
+    struct llama_model * model = llama_model_load_from_file(model_path, mparams);
     if (!model) {
         return fail("the model cannot be loaded");
     }

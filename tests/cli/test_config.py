@@ -73,7 +73,7 @@ def test_run_takes_the_values_and_the_flag_wins(config_file, letters, monkeypatc
 @pytest.mark.parametrize(
     "text, code, says",
     [
-        ("temp = ", 65, "not TOML"),
+        ("temp = ", 65, "not valid TOML"),
         ("tmep = 1", 2, "'tmep' is no option of run; did you mean temp?"),
         ("temp = 'warm'", 2, "temp: "),
         ("presets = 3", 65, "holds tables"),

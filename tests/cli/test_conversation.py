@@ -113,7 +113,7 @@ def test_commands_that_cannot_be_done(chat, tmp_path):
     terminal.command(f"/save {tmp_path}/nowhere/c.json", "cannot be created")
     terminal.command(f"/load {tmp_path}/nowhere.json", "cannot be read")
     (tmp_path / "text").write_text("text")
-    terminal.command(f"/load {tmp_path}/text", "not JSON")
+    terminal.command(f"/load {tmp_path}/text", "not valid JSON")
     assert terminal.say("hello")[0] > 0
     assert terminal.leave() == 0
 

@@ -10,9 +10,10 @@ from collections import Counter
 import jsonschema
 import pytest
 
-from autodeco_edge.engine.engine import Engine, demo_model
+from autodeco_edge.engine.engine import Engine
 from autodeco_edge.engine.filters import FilterParams, read_grammar
 from autodeco_edge.engine.grammar import Grammar
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.engine.sampler import SamplingParams
 from autodeco_edge.errors import FormatError, MissingInputError, UsageError
 
@@ -33,8 +34,10 @@ def demo():
 
 
 def reply(engine: Engine, filters: FilterParams, *, seed: int = 1, n: int = 4000, **params) -> tuple[str, list]:
-    engine.set_filters(filters.build(engine.model))
-    steps = list(engine.generate(engine.model.tokenize("hello"), SamplingParams(seed=seed, **params), max_tokens=n))
+    ids, params = engine.model.tokenize("hello"), SamplingParams(seed=seed, **params)
+    generation = engine.generate(ids, params, max_tokens=n, filters=filters.build(engine.model))
+    steps = list(generation)
+    engine.last_finish_reason = generation.finish_reason
     return engine.model.detokenize([s.id for s in steps]).decode("utf-8", "replace"), steps
 
 
@@ -85,7 +88,7 @@ def test_random_schemas_are_always_obeyed_and_the_heads_report(demo):
         schema = random_schema(rng)
         kinds.update(key for key in ("enum", "const", "anyOf", "array", "pattern") if key in json.dumps(schema))
         text, steps = reply(demo, FilterParams(grammar=Grammar.from_schema(schema)), seed=seed)
-        assert demo.finish_reason == "stop", schema
+        assert demo.last_finish_reason == "stop", schema
         jsonschema.validate(json.loads(text), schema)
         assert all(0 < s.temperature < 2 and 0 < s.top_p < 1 for s in steps)
         assert all(s.temperature_eff == s.temperature and s.top_p_eff == s.top_p for s in steps)
@@ -119,7 +122,7 @@ def test_other_schemas_are_obeyed(demo, schema):
     checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
     for seed in range(3):
         text, _ = reply(demo, FilterParams(grammar=Grammar.from_schema(schema)), seed=seed, n=200)
-        if demo.finish_reason == "stop":
+        if demo.last_finish_reason == "stop":
             checker.validate(json.loads(text))
         else:
             assert not HAS_END.intersection(json.dumps(schema).split('"')), "only the others have no largest length"
@@ -159,9 +162,10 @@ def test_byte_tokens_make_whole_characters(engine, demo):
     """Every reply of a model that writes bytes is UTF-8 and one of the two; with llama.cpp's sampler 14 of 60 were overlong."""
     for one in (engine, demo):
         params = FilterParams(grammar=Grammar.from_schema({"enum": ["🎉", "日本"]}))
-        one.set_filters(params.build(one.model))
+        filters = params.build(one.model)
         for seed in range(60):
-            steps = list(one.generate(one.model.tokenize("x"), SamplingParams(seed=seed, temperature=3.0), max_tokens=60))
+            hot = SamplingParams(seed=seed, temperature=3.0)
+            steps = list(one.generate(one.model.tokenize("x"), hot, max_tokens=60, filters=filters))
             data = one.model.detokenize([s.id for s in steps])
             assert data in ('"🎉"'.encode(), '"日本"'.encode()), seed
 
@@ -169,9 +173,10 @@ def test_byte_tokens_make_whole_characters(engine, demo):
 def test_any_text_of_a_byte_model_is_utf8(engine):
     """Random weights, four planes of Unicode."""
     params = FilterParams(grammar=Grammar.from_regex("[^a-z]{40}"))
-    engine.set_filters(params.build(engine.model))
+    filters = params.build(engine.model)
     for seed in range(20):
-        steps = list(engine.generate(engine.model.tokenize("x"), SamplingParams(seed=seed, temperature=100.0), max_tokens=400))
+        hot = SamplingParams(seed=seed, temperature=100.0)
+        steps = list(engine.generate(engine.model.tokenize("x"), hot, max_tokens=400, filters=filters))
         assert len(engine.model.detokenize([s.id for s in steps]).decode()) == 40
 
 
@@ -182,16 +187,16 @@ def test_heads_see_no_grammar(engine):
     text, bound = reply(engine, params, n=9)
     assert (free[0].temperature, free[0].top_p) == (bound[0].temperature, bound[0].top_p)
     assert text[:2] == "zq" and text[2] in "xyz" and len(text) == 3
-    assert bound[0].n_kept <= 2 and engine.finish_reason == "stop"
+    assert bound[0].n_kept <= 2 and engine.last_finish_reason == "stop"
 
 
 def test_a_reply_that_was_left_in_the_middle(engine):
-    engine.set_filters(FilterParams(grammar='root ::= "abcdef"').build(engine.model))
+    filters = FilterParams(grammar='root ::= "abcdef"').build(engine.model)
     ids = engine.model.tokenize("x")
-    first = engine.generate(ids, SamplingParams(seed=1), max_tokens=3)
+    first = engine.generate(ids, SamplingParams(seed=1), max_tokens=3, filters=filters)
     next(first), next(first)
     first.close()
-    assert engine.model.detokenize([s.id for s in engine.generate(ids, SamplingParams(seed=2))]) == b"abcdef"
+    assert engine.model.detokenize([s.id for s in engine.generate(ids, SamplingParams(seed=2), filters=filters)]) == b"abcdef"
 
 
 # ---- bias, penalties, top-k --------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def test_no_codes_where_they_are_not_wanted(show, monkeypatch, variables):
 
 
 def test_control_characters_of_a_model_are_shown_not_obeyed(show):
-    assert show([("a\x1b[2Jb\r\x9b\x7f\n\t", None, False)]) == "a␛[2Jb␍␡\n\t"
+    assert show([("a\x1b[2Jb\r\x9b\x7f\n\t", None, False)]) == "a␛[2Jb␍\\x9b␡\n\t"
 
 
 def test_thoughts_are_dimmed_or_hidden(show):

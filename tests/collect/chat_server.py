@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from autodeco_edge import Engine, SamplingParams
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.text.chat import render
 
 SLOW_S = 3.0

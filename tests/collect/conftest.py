@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.pairing import demo_model
 
 COMMAND = [sys.executable, "-m", "autodeco_edge", "collect"]
 ENVIRONMENT = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from autodeco_edge.engine.engine import demo_model
 from autodeco_edge.engine.model import Model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.tasks import Verifier, load_task
 from tests.collect.conftest import last_line, lines, run, start
 

@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from autodeco_edge.engine.engine import demo_model
 from autodeco_edge.engine.model import Model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.tasks import Verifier, load_task
 from autodeco_edge.text.chat import render
 from tests.collect.conftest import LOCAL, last_line, lines, run, start
@@ -84,10 +84,8 @@ def test_kills_lose_nothing_and_double_nothing(whole, tmp_path):
     done = run(*SMALL, "-o", out, "--resume", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kinds"]["all"]["drawn"] == 48
-    assert len(keys(out)) == len(set(keys(out))) and not part.exists()
-    ours, theirs = ({(r["id"], r["sample"]): r["completion"] for r in lines(p)} for p in (out, whole[0]))
-    differing = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
-    assert len(differing) <= 5  # the batches were cut elsewhere and add up in another order: one reply in fifty
+    assert not part.exists()
+    assert out.read_bytes() == whole[0].read_bytes()
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path):

@@ -289,7 +289,7 @@ def test_hub_id_fetches_only_the_shards_with_heads(tmp_path, monkeypatch):
     (tmp_path / "model-00001-of-00002.safetensors").unlink()
     asked = []
 
-    def snapshot(repo, allow_patterns):
+    def snapshot(repo, allow_patterns, endpoint):
         asked.append(allow_patterns)
         return str(tmp_path)
 

@@ -113,7 +113,7 @@ def test_bases_that_are_refused(tmp_path, checkpoint, base):
     write_heads(checkpoint, tmp_path / "heads.gguf")
     refused(tmp_path, checkpoint, tmp_path / "heads.gguf", FormatError, "general.type is 'adapter', not a model")
     split = make_base(tmp_path / "split.gguf", extra=lambda w: w.add_uint16("split.count", 3))
-    refused(tmp_path, checkpoint, split, FormatError, "llama-gguf-split --merge")
+    refused(tmp_path, checkpoint, split, FormatError, "part 1 of 3 of a split model, under another name")
     whole = make_base(tmp_path / "whole.gguf", extra=lambda w: w.add_uint16("split.count", 1))
     merge_single_file(checkpoint, whole, tmp_path / "fine.gguf")
     refused(tmp_path, checkpoint, make_base(tmp_path / "n.gguf", n_embd=32), MismatchError, "hidden size 32")
@@ -164,11 +164,13 @@ def test_heads_of_another_base_in_the_file(tmp_path, checkpoint, base):
 
 
 def test_stock_llama_cpp_gives_the_same_logits(tmp_path, checkpoint, base):
-    llama_cpp = pytest.importorskip("llama_cpp")
+    pytest.importorskip("llama_cpp")
+    from tests.support.stock import open_stock
+
     merge_single_file(checkpoint, base, tmp_path / "m.gguf", outtype="f32")
     logits = []
     for path in (base, tmp_path / "m.gguf"):
-        model = llama_cpp.Llama(str(path), n_ctx=32, n_threads=1, logits_all=True, verbose=False)
+        model = open_stock(path, n_ctx=32, logits_all=True)
         model.eval([1, 5, 9, 12])
         logits.append(model.scores[:4].copy())
         assert ("autodeco.format_version" in model.metadata) == (path != base)

@@ -38,8 +38,8 @@ MALFORMED = {
     "length 0": (bytes(8), "does not begin with"),
     "length 1": (pack(b"{"), "does not begin with"),
     "length past the end": (pack(one(), bytes(4), n=1000), "claims 1000 bytes, the file has"),
-    "length above 100 MB": (pack(one(), n=100_000_001), "at most 100000000"),
-    "length 2^64 - 1": (pack(one(), n=(1 << 64) - 1), "at most 100000000"),
+    "length above 100 MB": (pack(one(), n=100_000_001), "at most 16777216"),
+    "length 2^64 - 1": (pack(one(), n=(1 << 64) - 1), "at most 16777216"),
     "a list": (pack(b"[{}]"), "does not begin with"),
     "leading space": (pack(b" {}"), "does not begin with"),
     "not JSON": (pack(b"{abc}"), "not valid JSON"),
@@ -78,7 +78,7 @@ MALFORMED = {
     "remainder": (pack(one(), bytes(5)), "1 bytes after the last tensor"),
     "line break in a name": (pack({"a\nb": 1}), r"tensor 'a\\nb' lacks"),
     "GGUF": (b"GGUF" + bytes(60), "a GGUF file, not a checkpoint"),
-    "text": (b"just some text, not tensors", "at most 100000000"),
+    "text": (b"just some text, not tensors", "at most 16777216"),
     "Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
 }
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from demo.tokenizer import CHAT_TEMPLATE, VOCAB_SIZE, load_tokenizer
-
-llama_cpp = pytest.importorskip("llama_cpp")
+from tests.support.stock import open_stock
 
 NASTY = [
     "",
@@ -73,7 +72,7 @@ NASTY = [
 
 @pytest.fixture(scope="module")
 def llama(tiny_gguf: Path):
-    return llama_cpp.Llama(str(tiny_gguf), n_ctx=256, logits_all=True, verbose=False, n_threads=1)
+    return open_stock(tiny_gguf, n_ctx=256, logits_all=True)
 
 
 @pytest.mark.parametrize("text", NASTY)
@@ -130,7 +129,7 @@ def test_quantised_logits_are_near(tiny_dir: Path, tmp_path: Path) -> None:
 
     path = export_gguf(tiny_dir, tmp_path / "q8.gguf", "q8_0")
     ids = load_tokenizer(tiny_dir)("Tell me a story about a fox.")["input_ids"]
-    llama = llama_cpp.Llama(str(path), n_ctx=64, logits_all=True, verbose=False, n_threads=1)
+    llama = open_stock(path, n_ctx=64, logits_all=True)
     expected = _hf_logits(tiny_dir, ids)
     assert np.abs(_llama_logits(llama, ids) - expected).max() < 0.15 * expected.std()
 

@@ -7,16 +7,19 @@ remembers the verdict is the real one, children and cache included.
 from __future__ import annotations
 
 import os
+import sys
 from functools import partial
 
 import pytest
 
 from autodeco_edge.engine import cpu
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.pairing import demo_model
 
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGILL)"
+CRASHES = DIES.replace("SIGILL", "SIGSEGV")
+KILLED = DIES.replace("SIGILL", "SIGKILL")  # as by the kernel where memory is short
 LIVES = "pass"
-AMX_ADVERTISED = cpu.amx_advertised
+AMX_ADVERTISED, RECORD = cpu.amx_advertised, cpu._record
 
 
 def count_runs(code: str, folder) -> str:
@@ -35,7 +38,9 @@ def machine(monkeypatch, tmp_path):
     def make(flags: str, code: str):
         cpuinfo = tmp_path / "cpuinfo"
         cpuinfo.write_text(f"processor : 0\nflags : fpu avx2 {flags}\n")
+        monkeypatch.delenv("AUTODECO_SIMULATE_AMX_TRAP", raising=False)
         monkeypatch.setattr(cpu, "amx_advertised", partial(AMX_ADVERTISED, cpuinfo))
+        monkeypatch.setattr(cpu, "_record", partial(RECORD, cpuinfo))
         monkeypatch.setattr(cpu, "_PROBE", count_runs(code, runs))
         return lambda: len(os.listdir(runs))
 
@@ -57,6 +62,7 @@ def test_physical_cores_are_those_this_process_may_use():
         os.sched_setaffinity(0, allowed)
 
 
+@pytest.mark.skipif(bool(cpu._simulated_trap()), reason="a trap is simulated")
 @pytest.mark.parametrize("flags, advertised", [("amx_bf16 amx_tile amx_int8", True), ("avx512f", False)])
 def test_amx_flag(tmp_path, flags, advertised):
     cpuinfo = tmp_path / "cpuinfo"
@@ -64,17 +70,58 @@ def test_amx_flag(tmp_path, flags, advertised):
     assert cpu.amx_advertised(cpuinfo) is advertised
 
 
+@pytest.mark.skipif(bool(cpu._simulated_trap()), reason="a trap is simulated")
 def test_no_list_of_features_is_no_amx(tmp_path):
     assert cpu.amx_advertised(tmp_path / "missing") is False
 
 
-def test_child_fates():
-    assert cpu.probe_in_child(LIVES) == "ok"
-    assert cpu.probe_in_child(DIES) == "SIGILL"
-    assert cpu.probe_in_child("raise SystemExit(3)") == "failed"
+@pytest.mark.parametrize(
+    "code, fate",
+    [(LIVES, "ok"), (DIES, "SIGILL"), (CRASHES, "SIGSEGV"), (KILLED, "failed"), ("raise SystemExit(3)", "failed")],
+)
+def test_child_fates(monkeypatch, code, fate):
+    monkeypatch.delenv("AUTODECO_SIMULATE_AMX_TRAP", raising=False)
+    assert cpu.probe_in_child(code) == fate
+
+
+def test_no_interpreter_to_start(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "")
+    assert cpu.probe_in_child(LIVES) == "failed"
+
+
+@pytest.mark.parametrize("value, fate", [("1", "SIGILL"), ("SIGSEGV", "SIGSEGV"), ("yes", "SIGILL")])
+def test_simulated_trap(monkeypatch, tmp_path, value, fate):
+    monkeypatch.setenv("AUTODECO_CACHE", str(tmp_path))
+    monkeypatch.setenv("AUTODECO_SIMULATE_AMX_TRAP", value)
+    assert cpu.amx_advertised(tmp_path / "missing")
+    assert (cpu.amx_fate(), cpu.extra_buffers_safe()) == (fate, False)
+    simulated = cpu._record()
+    monkeypatch.setenv("AUTODECO_SIMULATE_AMX_TRAP", "0")
+    assert cpu._record() != simulated, "what was simulated says nothing of the machine"
+
+
+def test_another_processor_is_another_verdict(tmp_path):
+    """A home folder that two machines share, a container that moves: same kernel, same library."""
+    records = set()
+    for model in ("A", "B"):
+        path = tmp_path / model
+        path.write_text(f"processor : 0\nmodel name : {model}\nflags : fpu amx_tile\n\nprocessor : 1\n")
+        records.add(cpu._record(path))
+    assert len(records) == 2
+
+
+def test_user_without_a_home(machine, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    runs = machine("amx_tile", DIES)
+    monkeypatch.setattr(cpu, "cache_dir", homeless)
+    assert [cpu.extra_buffers_safe() for _ in range(2)] == [False, False]
+    assert runs() == 2
 
 
 def test_child_that_hangs_is_not_safe(monkeypatch):
+    monkeypatch.delenv("AUTODECO_SIMULATE_AMX_TRAP", raising=False)
     monkeypatch.setattr(cpu, "_PROBE_SECONDS", 0.5)
     assert cpu.probe_in_child("import time; time.sleep(60)") == "failed"
 
@@ -86,18 +133,18 @@ def test_without_amx_nothing_is_tried(machine, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("code, safe", [(LIVES, True), (DIES, False)])
-def test_verdict_is_remembered(machine, tmp_path, code, safe):
+@pytest.mark.parametrize("code, fate", [(LIVES, "ok"), (DIES, "SIGILL"), (CRASHES, "SIGSEGV")])
+def test_verdict_is_remembered(machine, tmp_path, code, fate):
     runs = machine("amx_tile", code)
-    assert [cpu.extra_buffers_safe() for _ in range(3)] == [safe] * 3
-    assert runs() == 1, "the probe runs once a kernel and library"
+    assert [cpu.extra_buffers_safe() for _ in range(3)] == [fate == "ok"] * 3
+    assert runs() == 1, "the probe runs once a processor, kernel and library"
     (record,) = (tmp_path / "cache").iterdir()
-    assert record.read_text() == ("ok" if safe else "SIGILL")
-    assert cpu.platform.release() in record.name
+    assert record.read_text() == fate
 
 
-def test_another_failure_is_not_remembered(machine, tmp_path):
-    runs = machine("amx_tile", "raise SystemExit(3)")
+@pytest.mark.parametrize("code", ["raise SystemExit(3)", KILLED])
+def test_another_failure_is_not_remembered(machine, tmp_path, code):
+    runs = machine("amx_tile", code)
     assert [cpu.extra_buffers_safe() for _ in range(2)] == [False, False]
     assert runs() == 2
     assert not (tmp_path / "cache").exists()
@@ -120,14 +167,6 @@ def test_unwritable_cache_costs_a_probe_each_time(machine, monkeypatch, tmp_path
     monkeypatch.setenv("AUTODECO_CACHE", str(tmp_path / "file" / "cache"))
     assert [cpu.extra_buffers_safe() for _ in range(2)] == [safe] * 2
     assert runs() == 2
-
-
-def test_cache_folder(monkeypatch, tmp_path):
-    monkeypatch.delenv("AUTODECO_CACHE", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cpu.cache_dir() == tmp_path / "autodeco-edge"
-    monkeypatch.setenv("AUTODECO_CACHE", str(tmp_path / "mine"))
-    assert cpu.cache_dir() == tmp_path / "mine"
 
 
 @pytest.mark.skipif(not demo_model().exists(), reason="the demo model is not built yet")

@@ -24,6 +24,7 @@ from autodeco_edge.errors import BusyError, ContextOverflowError, MismatchError,
 from autodeco_edge.gguf.reader import GGUFFile
 from autodeco_edge.spec import sampling
 from tests.support.letters import make_letters
+from tests.support.stock import StockLlama, open_stock
 
 PROMPT = "Once upon a time there was a fox who wanted to count all the stars."
 N_CTX = 256
@@ -56,11 +57,9 @@ def draw(engine: Engine, n: int = 48, prompt: str = PROMPT, **params) -> list[St
     return list(engine.generate(ids, SamplingParams(**params), max_tokens=n, stop_at_end=False))
 
 
-def stock(path, **options) -> llama_cpp.Llama:
+def stock(path, **options) -> StockLlama:
     """flash_attn: the kernel that the engine gets by default; another one differs in the last bits."""
-    return llama_cpp.Llama(
-        str(path), n_ctx=N_CTX, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False, **options
-    )
+    return open_stock(path, n_ctx=N_CTX, flash_attn=True, **options)
 
 
 def greedy_ids(llm: llama_cpp.Llama, prompt: list[int], n: int) -> list[int]:
@@ -173,18 +172,20 @@ def test_parameters_out_of_range(wrong):
 
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_max_tokens(engine, n):
-    assert len(draw(engine, n=n)) == n
-    assert engine.finish_reason == "length"
-    assert engine.timings.predicted_n == n
+    generation = engine.generate([65], max_tokens=n, stop_at_end=False)
+    assert len(list(generation)) == n
+    assert generation.finish_reason == "length"
+    assert generation.timings.predicted_n == n
 
 
 def test_end_token_stops_and_is_included(engine):
     prompt = engine.model.tokenize("hello")
     for seed in range(200):
-        reply = list(engine.generate(prompt, SamplingParams(seed=seed), max_tokens=100))
-        if engine.finish_reason == "stop":
+        generation = engine.generate(prompt, SamplingParams(seed=seed), max_tokens=100)
+        reply = list(generation)
+        if generation.finish_reason == "stop":
             break
-    assert engine.finish_reason == "stop"
+    assert generation.finish_reason == "stop"
     assert [engine.model.is_end(s.id) for s in reply] == [False] * (len(reply) - 1) + [True]
     past = list(engine.generate(prompt, SamplingParams(seed=seed), max_tokens=100, stop_at_end=False))
     assert len(past) == 100 and past[: len(reply)] == reply
@@ -193,9 +194,9 @@ def test_end_token_stops_and_is_included(engine):
 def test_context_end_is_length(letters):
     with open_engine(letters, n_ctx=32) as engine:
         for n_prompt in (1, 20, 31):
-            reply = list(engine.generate([65] * n_prompt, stop_at_end=False))
-            assert len(reply) == 32 - n_prompt
-            assert engine.finish_reason == "length"
+            generation = engine.generate([65] * n_prompt, stop_at_end=False)
+            assert len(list(generation)) == 32 - n_prompt
+            assert generation.finish_reason == "length"
 
 
 def test_prompt_that_leaves_no_room(letters):
@@ -316,11 +317,15 @@ def test_reuse_prefix_decodes_less_and_predicts_the_same(qwen2_engine):
     cache position would move T by tenths."""
     start = qwen2_engine.model.tokenize(PROMPT)
     longer = start + qwen2_engine.model.tokenize(" She began with the small ones.")
-    fresh = next(qwen2_engine.generate(longer))
-    assert qwen2_engine.timings.prompt_n == len(longer)
+    generation = qwen2_engine.generate(longer)
+    fresh = next(generation)
+    assert generation.timings.prompt_n == len(longer)
+    generation.cancel()
     next(qwen2_engine.generate(start))
-    reused = next(qwen2_engine.generate(longer, reuse_prefix=True))
-    timings = qwen2_engine.timings
+    generation = qwen2_engine.generate(longer, reuse_prefix=True)
+    reused = next(generation)
+    timings = generation.timings
+    generation.cancel()
     assert (timings.prompt_cached, timings.prompt_n) == (len(start), len(longer) - len(start))
     assert abs(reused.temperature - fresh.temperature) < 1e-3
     assert abs(reused.top_p - fresh.top_p) < 1e-3
@@ -329,8 +334,9 @@ def test_reuse_prefix_decodes_less_and_predicts_the_same(qwen2_engine):
 def test_reuse_prefix_of_the_whole_prompt_decodes_its_last_token(engine):
     prompt = [65, 66, 67, 68]
     first = next(engine.generate(prompt, SamplingParams(seed=1)))
-    again = next(engine.generate(prompt, SamplingParams(seed=1), reuse_prefix=True))
-    assert engine.timings.prompt_n == 1
+    generation = engine.generate(prompt, SamplingParams(seed=1), reuse_prefix=True)
+    again = next(generation)
+    assert generation.timings.prompt_n == 1
     assert again.id == first.id
 
 
@@ -340,8 +346,9 @@ def test_reuse_prefix_forgets_what_differs(engine):
     fresh = draw(engine, n=4, prompt="aaaa cccc", temperature=0.0)
     draw(engine, n=4, prompt="aaaa bbbb")
     ids = engine.model.tokenize("aaaa cccc")
-    reused = list(engine.generate(ids, greedy, max_tokens=4, reuse_prefix=True, stop_at_end=False))
-    assert engine.timings.prompt_cached == len("aaaa ")
+    generation = engine.generate(ids, greedy, max_tokens=4, reuse_prefix=True, stop_at_end=False)
+    reused = list(generation)
+    assert generation.timings.prompt_cached == len("aaaa ")
     assert [s.id for s in reused] == [s.id for s in fresh]
     assert max(abs(a.temperature - b.temperature) for a, b in zip(reused, fresh, strict=True)) < 1e-3
 
@@ -355,7 +362,7 @@ def test_prefill_makes_one_output_row(letters):
     prompt = [65 + i % 26 for i in range(64)]
     with open_engine(letters, cpu_draw=True) as engine:
         engine.prefill(prompt)
-        assert output_rows(engine._ctx, 64) == [63]
+        assert output_rows(engine.native.pointer, 64) == [63]
     everything = stock(letters.gguf, logits_all=True)
     everything.eval(prompt)
     assert len(output_rows(everything.ctx, 64)) == 64, "the observable sees more rows where there are more"
@@ -368,8 +375,9 @@ def test_prompt_longer_than_a_batch(letters):
     with open_engine(letters, n_ctx=700) as engine:
         step = next(engine.generate(prompt, SamplingParams(temperature=0.0)))
         engine.prefill(prompt[:300])
-        other = next(engine.generate(prompt, SamplingParams(temperature=0.0), reuse_prefix=True))
-        assert engine.timings.prompt_cached == 300
+        generation = engine.generate(prompt, SamplingParams(temperature=0.0), reuse_prefix=True)
+        other = next(generation)
+        assert generation.timings.prompt_cached == 300
     assert other.id == step.id
     assert abs(other.temperature - step.temperature) < 1e-3
 
@@ -575,12 +583,13 @@ def test_clone_goes_on_where_the_original_stands(letters, cpu_draw):
         whole = list(engine.generate(prompt, SamplingParams(seed=9), max_tokens=24, stop_at_end=False))
         half = list(engine.generate(prompt, SamplingParams(seed=9), max_tokens=12, stop_at_end=False))
         assert half == whole[:12]
-        clone = llama_cpp.llama_sampler_clone(engine.sampler.chain)
-        assert names(clone) == names(engine.sampler.chain) == ["autodeco", "autodeco-draw"][: 1 + cpu_draw]
+        (sampler,) = engine.strategy.samplers
+        clone = llama_cpp.llama_sampler_clone(sampler.chain)
+        assert names(clone) == names(sampler.chain) == ["autodeco", "autodeco-draw"][: 1 + cpu_draw]
         assert position(members(clone)[0]) == 12
         rest = continue_with(clone, engine, prompt + [s.id for s in half], 12)
         assert rest == [s.id for s in whole[12:]]
-        assert (position(members(clone)[0]), engine.sampler.position) == (24, 12), "two states, not one"
+        assert (position(members(clone)[0]), sampler.position) == (24, 12), "two states, not one"
         llama_cpp.llama_sampler_free(clone)
 
 

@@ -10,6 +10,7 @@ import gc
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import llama_cpp
 import numpy as np
@@ -19,7 +20,9 @@ import autodeco_edge
 from autodeco_edge.engine.grammar import Grammar
 from autodeco_edge.errors import AutodecoError, FormatError, MismatchError, MissingInputError, UsageError
 from tests.support.letters import make_letters
+from tests.support.stock import open_stock
 
+ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = {"n_ctx": 256, "n_threads": 1, "n_threads_batch": 1, "verbose": False}
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
 
@@ -62,7 +65,7 @@ def ids_of(llm, **arguments) -> list[int]:
 # ---- one changed import line ----------------------------------------------------------------
 
 PROGRAM = """
-from {package} import Llama
+{line}
 import json, sys
 
 llm = Llama(model_path=sys.argv[1], n_ctx=256, n_threads=1, n_threads_batch=1, verbose=False)
@@ -74,9 +77,9 @@ print(json.dumps({{"shape": shape, "steps": len(getattr(llm, "steps", [])), "n":
 """
 
 
-def run_program(package: str, *args: str) -> dict:
+def run_program(line: str, *args: str) -> dict:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(package=package), *args], capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM.format(line=line), *args], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
@@ -84,7 +87,8 @@ def run_program(package: str, *args: str) -> dict:
 
 
 def test_one_changed_import_line(single):
-    before, after = run_program("llama_cpp", str(single)), run_program("autodeco_edge", str(single))
+    stock = f"import sys; sys.path.append({str(ROOT)!r}); from tests.support.stock import StockLlama as Llama"
+    before, after = run_program(stock, str(single)), run_program("from autodeco_edge import Llama", str(single))
     assert after["shape"] == before["shape"]
     assert (before["steps"], after["steps"], after["n"]) == (0, 8, 8)
 
@@ -183,7 +187,7 @@ def test_named_temperature_and_top_p_multiply(llm, how):
 
 
 def test_temperature_zero_is_stock_greedy(letters, llm):
-    stock = llama_cpp.Llama(str(letters.gguf), **OPTIONS)
+    stock = open_stock(letters.gguf, **OPTIONS)
     assert text_of(llm, temperature=0.0) == text_of(stock, temperature=0.0)
     assert {s.n_kept for s in llm.steps} == {1}
 
@@ -358,7 +362,7 @@ def test_response_format_that_is_refused(llm, form, error):
 
 
 def test_without_heads_it_is_stock(letters):
-    ours, stock = open_llama(letters, heads=None), llama_cpp.Llama(str(letters.gguf), **OPTIONS)
+    ours, stock = open_llama(letters, heads=None), open_stock(letters.gguf, **OPTIONS)
     for arguments in ({}, {"temperature": 1.5, "top_k": 100}, {"repeat_penalty": 1.3}, {"mirostat_mode": 2}):
         assert text_of(ours, **arguments) == text_of(stock, **arguments)
     assert (

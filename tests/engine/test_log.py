@@ -58,7 +58,7 @@ def test_a_thread_sees_its_own_lines(tmp_path):
 
 
 def test_verbose_prints_to_stderr(letters):
-    code = "import sys; from autodeco_edge import _lib, Model; _lib.log.set_verbose(True); Model(sys.argv[1])"
+    code = "import sys; from autodeco_edge import Model; from autodeco_edge.engine import library; library.log.set_verbose(True); Model(sys.argv[1])"
     done = subprocess.run([sys.executable, "-c", code, letters.gguf], capture_output=True, text=True)
     assert "llama_model_loader" in done.stderr and done.stdout == ""
 

@@ -9,9 +9,14 @@ import sys
 import pytest
 
 from autodeco_edge.engine import cpu, memory
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.errors import OutOfMemoryError
-from tests.support.letters import N_EMBD, write_model
+from tests.support.letters import N_EMBD, make_letters, write_model
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    return make_letters(tmp_path_factory.mktemp("letters"))
 
 
 def test_forecast_of_known_numbers(letters):
@@ -28,7 +33,7 @@ def test_forecast_is_what_llama_cpp_takes():
     """The cache that llama.cpp reports for the demo model, in its log."""
     code = (
         "from autodeco_edge.engine.library import log; log.set_verbose(True)\n"
-        "from autodeco_edge.engine.engine import Engine, demo_model; Engine(demo_model(), n_ctx=1024)"
+        "from autodeco_edge.engine.engine import Engine; from autodeco_edge.engine.pairing import demo_model; Engine(demo_model(), n_ctx=1024)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     (reported,) = re.findall(r"size = *([0-9.]+) MiB \( *1024 cells", done.stderr)
@@ -43,6 +48,39 @@ def test_heads_given_for_each_layer(tmp_path, letters):
 
     path = write_model(tmp_path / "m.gguf", keys=as_array)
     assert memory.forecast(path).cache_per_token == memory.forecast(letters.gguf).cache_per_token
+
+
+@pytest.mark.parametrize(
+    "key, add",
+    [
+        ("block_count", lambda w, key: w.add_uint32(key, 4_000_000_000)),
+        ("embedding_length", lambda w, key: w.add_uint32(key, 4_000_000_000)),
+        ("attention.head_count", lambda w, key: w.add_uint32(key, 0)),
+        ("attention.head_count_kv", lambda w, key: w.add_int32(key, -7)),
+        ("feed_forward_length", lambda w, key: w.add_array(key, [2**31 - 1])),
+        ("attention.key_length", lambda w, key: w.add_uint64(key, 2**63)),
+        ("attention.value_length", lambda w, key: w.add_string(key, "wide")),
+    ],
+)
+def test_no_forecast_from_damaged_numbers(tmp_path, key, add):
+    """A file of kilobytes that claims terabytes is for the loader to refuse as damaged, not for want of memory."""
+
+    def damage(writer) -> None:
+        writer.kv_data[0].pop(f"llama.{key}", None)
+        add(writer, f"llama.{key}")
+
+    path = write_model(tmp_path / "m.gguf", keys=damage)
+    assert memory.forecast(path) is None
+    assert memory.fit_context(path, 4096, 4096) == (4096, None)
+
+
+@pytest.mark.parametrize("values", [[2], [-1], [2.0], ["two"]], ids=str)
+def test_heads_as_arrays_of_any_type(tmp_path, values):
+    def as_array(writer) -> None:
+        del writer.kv_data[0]["llama.attention.head_count_kv"]
+        writer.add_array("llama.attention.head_count_kv", values)
+
+    assert memory.forecast(write_model(tmp_path / "m.gguf", keys=as_array)).cache_per_token == (N_EMBD + N_EMBD) * 2
 
 
 def test_no_forecast_of_what_is_no_model(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from autodeco_edge import Engine, SamplingParams
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.errors import UsageError
 from autodeco_edge.eval.forced import Reader, Text, Variant, compare, parse_variant, soft_logprob
 from autodeco_edge.spec.sampling import nucleus

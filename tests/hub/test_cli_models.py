@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from autodeco_edge.cli import app
 from autodeco_edge.convert.verify import read_heads_gguf
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.pairing import demo_model
 from tests.support.letters import write_model
 
 from .conftest import BASE, GGUF_NAME, HEADS, cli, command

@@ -15,6 +15,7 @@ from autodeco_edge.errors import FormatError, MismatchError, MissingInputError, 
 from autodeco_edge.hub import resolve
 from tests.support import checkpoints
 from tests.support.letters import write_model
+from tests.support.split_model import split_model
 
 from .conftest import BASE, GGUF_NAME, HEADS
 
@@ -118,15 +119,16 @@ def test_the_first_repository_without_it_is_passed_over_for_the_quantisation(hub
 
 def test_a_split_model_comes_whole_and_takes_heads(hub, letters, tmp_path):
     """llama.cpp is given the first part; the others must lie beside it."""
-    parts = [f"big/letters-F32-0000{i}-of-00003.gguf" for i in (1, 2, 3)]
-    first = write_model(tmp_path / "p.gguf", keys=lambda w: w.add_uint16("split.count", 3)).read_bytes()
-    for name in parts:
-        hub.add("someone/split-GGUF", name, first)
+    files = split_model(letters.gguf, tmp_path, [[], ["token_embd.weight"], []], stem="letters-F32")
+    parts = [f"big/{path.name}" for path in files]
+    for name, path in zip(parts, files, strict=True):
+        hub.add("someone/split-GGUF", name, path.read_bytes())
     found = quiet("someone/split-GGUF:F32", HEADS)
     assert found.model.name == parts[0].rpartition("/")[2]
     assert sorted(path.name for path in found.model.parent.iterdir()) == [name.rpartition("/")[2] for name in parts]
     heads = read_heads_gguf(found.heads)
-    assert heads.arch == "llama" and heads.tokenizer_sha256 is None and found.heads.name.endswith("-llama.gguf")
+    assert heads.arch == "llama" and heads.tokenizer_sha256 and heads.norm_sha256
+    assert found.heads == quiet("letters", HEADS).heads  # the whole model has the same fingerprint
     assert quiet("someone/split-GGUF", HEADS, offline=True) == found
     found.model.unlink()
     with pytest.raises(MissingInputError):  # a part missing is no model

@@ -86,12 +86,13 @@ class Graph:
             self.ggml.ggml_new_tensor_2d(self.ctx, ctypes.c_int(0), ctypes.c_int64(width), ctypes.c_int64(1))
         )
 
-    def apply(self, smpl) -> llama_cpp.llama_sampler_data:
+    def apply(self, smpl, *, init: bool = True, n_outputs: int = 1) -> llama_cpp.llama_sampler_data:
         data = llama_cpp.llama_sampler_data()
         data.logits = self.logits
         interface = smpl.contents.iface.contents
-        interface.backend_init(smpl, None, 1)
-        interface.backend_reset(smpl)
+        if init:
+            interface.backend_init(smpl, None, n_outputs)
+            interface.backend_reset(smpl)
         interface.backend_apply(smpl, self.ctx, self.graph, ctypes.byref(data))
         return data
 
@@ -101,9 +102,13 @@ def make_sampler(heads: Heads | None):
     return ctypes.cast(smpl, llama_cpp.llama_sampler_p_ctypes)
 
 
+def as_handle(smpl) -> ctypes.c_void_p:
+    return ctypes.cast(smpl, ctypes.c_void_p)
+
+
 def status_of(smpl) -> tuple[int, str]:
     err = ctypes.create_string_buffer(256)
-    return lib.autodeco_sampler_status(ctypes.cast(smpl, ctypes.c_void_p), err, len(err)), err.value.decode()
+    return lib.autodeco_sampler_status(as_handle(smpl), err, len(err)), err.value.decode()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the bare graph is built through libggml-base.so")

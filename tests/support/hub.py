@@ -50,6 +50,7 @@ class Hub:
     cuts              how many bytes each of the next GETs of a file sends before it hangs up
     bytes_per_second  0 = as fast as it goes
     refusals          repository -> (status, headers)
+    prefix            path before the hub's own, as on a mirror that is one of many on its host
     cdn               large files are on another host: its address, to which HEAD and GET of them are redirected
     """
 
@@ -60,6 +61,7 @@ class Hub:
     n_sent: int = 0
     refusals: dict[str, tuple[int, dict[str, str]]] = field(default_factory=dict)
     cdn: str | None = None
+    prefix: str = ""
 
     def __post_init__(self) -> None:
         hub = self
@@ -106,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(send_body=True)
 
     def _answer(self, send_body: bool) -> None:
-        path, headers = urlsplit(self.path).path, self.headers
+        path, headers = urlsplit(self.path).path.removeprefix(self.state.prefix), self.headers
         self.state.requests.append(
             Request(headers["Host"], self.command, path, headers.get("Range"), headers.get("Authorization"))
         )
@@ -119,7 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif repo not in self.state.repos:
             self._send(404, {"X-Error-Code": "RepoNotFound"})
         elif is_api:
-            self._send(200, {"Content-Type": "application/json"}, self._listing(repo))
+            body = self._tree(repo) if parts[4:5] == ["tree"] else self._listing(repo)
+            self._send(200, {"Content-Type": "application/json"}, body)
         else:
             self._send_file(repo, "/".join(parts[4:]), send_body)
 
@@ -140,6 +143,16 @@ class _Handler(BaseHTTPRequestHandler):
                 row["blobId"] = file.oid
             siblings.append(row)
         return json.dumps({"id": repo, "sha": self.state.commit(repo), "siblings": siblings}).encode()
+
+    def _tree(self, repo: str) -> bytes:
+        """What snapshot_download asks for."""
+        rows = []
+        for name, file in self.state.repos[repo].items():
+            row = {"type": "file", "path": name, "size": file.announced_size, "oid": hashlib.sha1(file.data).hexdigest()}
+            if file.lfs:
+                row["lfs"] = {"oid": file.oid, "size": file.announced_size, "pointerSize": 130}
+            rows.append(row)
+        return json.dumps(rows).encode()
 
     def _send_file(self, repo: str, name: str, send_body: bool) -> None:
         file = self.state.repos[repo].get(name)

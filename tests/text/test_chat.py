@@ -12,7 +12,7 @@ import pytest
 from autodeco_edge.engine.model import Model
 from autodeco_edge.errors import FormatError, MissingInputError
 from autodeco_edge.text.chat import Conversation, render, render_text
-from autodeco_edge.text.template import MAX_SECONDS, Renderer, TemplateError
+from autodeco_edge.text.template import MAX_SECONDS, Renderer, TemplateError, render_template
 from tests.support.letters import BOS, make_letters, write_model
 
 MESSAGES = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
@@ -56,8 +56,8 @@ def test_bos_is_there_once_or_not_at_all(tmp_path, add_bos, written):
 
 
 def test_template_sees_the_generation_prompt_and_the_date():
-    template = "{% if add_generation_prompt %}{{ strftime_now('%Y') }}{{ eos_token }}{% endif %}"
-    assert render_text(template, MESSAGES, "B", "E") == f"{datetime.now():%Y}E"
+    template = PLAIN + "{% if add_generation_prompt %}{{ strftime_now('%Y') }}{{ eos_token }}{% endif %}"
+    assert render_text(template, MESSAGES, "B", "E").endswith(f"hello\n{datetime.now():%Y}E")
 
 
 FAILING = {
@@ -101,7 +101,7 @@ def test_sandbox_refuses_a_way_out(template):
     "template", ["{{ raise_exception.__globals__ }}", "{{ ''|attr('__class__') }}", "{{ ''.__class__ }}"]
 )
 def test_sandbox_prints_nothing_for_a_hidden_attribute(template):
-    assert render_text(template, MESSAGES, "", "") == ""
+    assert render_template(template, {"messages": MESSAGES}) == ""
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_fork_renders_with_a_child_of_its_own():
 
 
 def test_text_without_bounds_is_refused():
-    with pytest.raises(FormatError, match="characters, more than"):
+    with pytest.raises(FormatError, match="made more than [0-9]+ characters"):
         render_text("{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}", [], "", "")
 
 

@@ -42,7 +42,7 @@ def test_pieces_keep_their_owners():
 def test_thinking_is_told_from_the_answer(open_already):
     thought, answer = ("" if open_already else "<think>") + "hm, a < b</think>", "\n\nIt is <thin>."
     for seed in range(300):
-        thinking, found = Thinking(open_already), {True: "", False: ""}
+        thinking, found = Thinking(inside="</think>" if open_already else None), {True: "", False: ""}
         pieces = [p for piece in split(thought + answer, random.Random(seed)) for p in thinking.feed(piece)]
         for text, _, is_thought in pieces + thinking.finish():
             found[is_thought] += text

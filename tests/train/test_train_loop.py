@@ -22,7 +22,7 @@ from autodeco_edge.train.model import AutoDecoForCausalLM
 @pytest.fixture
 def config(base_dir, data_file, tmp_path) -> TrainConfig:
     return TrainConfig(
-        str(base_dir), str(data_file), str(tmp_path / "heads"), learning_rate=3e-3, batch_size=8, accumulation=1,
+        str(base_dir), str(data_file), str(tmp_path / "heads"), recipe="official", learning_rate=3e-3, batch_size=8, accumulation=1,
         max_steps=30, validation=0.2, save_dtype="f32", log_every=0,
     )  # fmt: skip
 
@@ -168,11 +168,11 @@ def test_bad_data_and_bad_output(config, tmp_path):
 
 
 def test_schedules():
-    linear = TrainConfig("b", "d", "o", warmup_steps=2)
+    linear = TrainConfig("b", "d", "o", recipe="official", warmup_steps=2)
     assert [schedule(linear, s, 6) for s in range(6)] == [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
-    cosine = TrainConfig("b", "d", "o", schedule="cosine")
+    cosine = TrainConfig("b", "d", "o", recipe="official", schedule="cosine")
     assert [round(schedule(cosine, s, 4), 4) for s in range(4)] == [1.0, 0.8536, 0.5, 0.1464]
-    assert schedule(TrainConfig("b", "d", "o", schedule="constant"), 3, 4) == 1.0
+    assert schedule(TrainConfig("b", "d", "o", recipe="official", schedule="constant"), 3, 4) == 1.0
 
 
 # ---- the command -------------------------------------------------------------------

@@ -30,7 +30,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def settings(base_dir: Path, data_file: Path, output: Path, **changes) -> TrainConfig:
     """41 samples in batches of 4: the last step of an epoch has 3 batches, the last batch one sample."""
     config = TrainConfig(
-        str(base_dir), str(data_file), str(output), learning_rate=3e-3, batch_size=4, accumulation=4,
+        str(base_dir), str(data_file), str(output), recipe="official", learning_rate=3e-3, batch_size=4, accumulation=4,
         epochs=6, validation=0.14, save_dtype="f32", log_every=1,
     )  # fmt: skip
     return replace(config, **changes)
@@ -48,7 +48,7 @@ def launch(config: TrainConfig, *more: str) -> subprocess.Popen:
                  "--validation", config.validation, "--save-dtype", config.save_dtype, "--log-every", config.log_every,
                  "--save-every", config.save_every, *more]  # fmt: skip
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIGS / "cpu-2.yaml",
-               "-m", "autodeco_edge", "train", *arguments]  # fmt: skip
+               "-m", "autodeco_edge", "train", "--recipe", "official", *arguments]  # fmt: skip
     return subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -184,7 +184,7 @@ def test_a_base_spread_over_two_processes_trains_the_heads_of_one(config, tmp_pa
 
 
 def plan(n_samples: int, n_processes: int, **changes) -> Plan:
-    settings = {"batch_size": 4, "accumulation": 2, "epochs": 3} | changes
+    settings = {"recipe": "official", "batch_size": 4, "accumulation": 2, "epochs": 3} | changes
     samples = [Sample(list(range(3 + i % 7)), 1, i) for i in range(n_samples)]
     return Plan(samples, TrainConfig("b", "d", "o", **settings), n_processes)
 

@@ -23,7 +23,7 @@ from autodeco_edge.train.config import TrainConfig
 @pytest.fixture
 def config(base_dir, data_file, tmp_path) -> TrainConfig:
     return TrainConfig(
-        str(base_dir), str(data_file), str(tmp_path / "heads"), learning_rate=3e-3, accumulation=1, max_steps=6,
+        str(base_dir), str(data_file), str(tmp_path / "heads"), recipe="official", learning_rate=3e-3, accumulation=1, max_steps=6,
         validation=0.2, log_every=2, eval_every=2,
     )  # fmt: skip
 
@@ -82,7 +82,7 @@ def test_every_objective_lowers_its_own_loss(config, objective):
 def test_a_bar_on_a_terminal(config):
     """The command on a pseudo-terminal: a bar with step and loss, redrawn in place."""
     here, there = pty.openpty()
-    command = [sys.executable, "-m", "autodeco_edge", "train", "--base", config.base, "--data", config.data, "-o", config.output,
+    command = [sys.executable, "-m", "autodeco_edge", "train", "--recipe", "official", "--base", config.base, "--data", config.data, "-o", config.output,
                "--max-steps", "6", "--lr", "1e-3"]  # fmt: skip
     environment = {
         **os.environ,

@@ -32,7 +32,7 @@ N_STEPS = 14  # more than three epochs of 5 batches
 @pytest.fixture
 def config(base_dir, data_file, tmp_path) -> TrainConfig:
     return TrainConfig(
-        str(base_dir), str(data_file), str(tmp_path / "heads"), learning_rate=3e-3, batch_size=8, accumulation=2,
+        str(base_dir), str(data_file), str(tmp_path / "heads"), recipe="official", learning_rate=3e-3, batch_size=8, accumulation=2,
         max_steps=N_STEPS, validation=0.2, save_dtype="f32", save_every=3, eval_every=5, log_every=0,
     )  # fmt: skip
 
@@ -104,7 +104,7 @@ def start(config: TrainConfig, *more: str, **options) -> subprocess.Popen:
                  "--validation", config.validation, "--save-dtype", config.save_dtype, "--save-every", config.save_every,
                  "--eval-every", config.eval_every, "--log-every", config.log_every, *more]  # fmt: skip
     return subprocess.Popen(
-        [sys.executable, "-m", "autodeco_edge", "train", *map(str, arguments)],
+        [sys.executable, "-m", "autodeco_edge", "train", "--recipe", "official", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **options,
     )  # fmt: skip
 
@@ -181,9 +181,11 @@ def test_an_unfinished_run_is_not_overwritten_by_accident(unfinished):
 
 
 def test_nothing_to_resume_and_a_damaged_state(config, unfinished, tmp_path):
+    (tmp_path / "heads-only").mkdir()
+    (tmp_path / "heads-only" / "model.safetensors").write_bytes(b"somebody's")
     with pytest.raises(MissingInputError, match="nothing to resume"):
-        loop.train(replace(config, resume=True, output=str(tmp_path / "none")))
-    assert not (tmp_path / "none").exists()
+        loop.train(replace(config, resume=True, output=str(tmp_path / "heads-only")))
+    assert (tmp_path / "heads-only" / "model.safetensors").read_bytes() == b"somebody's"
     path = Path(unfinished.output) / STATE
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(FormatError, match="not a readable training state"):

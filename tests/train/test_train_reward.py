@@ -14,8 +14,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from autodeco_edge.engine.batch import Request
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.generation import Request
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.engine.sampler import SamplingParams
 from autodeco_edge.train.base import default_spec
 from autodeco_edge.train.checkpoint import load_heads, save_heads
@@ -25,7 +25,7 @@ from autodeco_edge.train.gguf_states import HiddenStates
 from autodeco_edge.train.losses import soft_nucleus
 from autodeco_edge.train.modules import AutoDecoHeads
 from autodeco_edge.train.reward import RewardConfig, train_on_reward
-from autodeco_edge.train.rollouts import SoftEngine
+from autodeco_edge.train.rollouts import Roller
 
 N_DRAWS = 2000
 SMALL = dict(problems="demo:make", problems_per_step=4, samples=4, max_tokens=60, n_ctx=160, parallel=16, threads=1)
@@ -54,7 +54,7 @@ def start(tmp_path_factory, backbone):
 def test_tokens_are_drawn_from_the_soft_nucleus(backbone):
     heads = fresh(backbone.n_embd)
     prompt = tuple(backbone.model.tokenize(b"Once upon a time there was a"))
-    engine = SoftEngine(backbone, heads, n_parallel=50, n_ctx=64, n_threads=1)
+    engine = Roller(backbone, heads, n_slots=50, n_ctx=64, n_threads=1)
     found = [r for _, r in engine.rollouts(Request(prompt, SamplingParams(seed=s), 1) for s in range(N_DRAWS))]
     engine.close()
     hidden = torch.from_numpy(found[0].hidden)
@@ -75,7 +75,7 @@ def test_tokens_are_drawn_from_the_soft_nucleus(backbone):
 def test_hidden_states_belong_to_their_tokens(backbone):
     """Against llama.cpp over the whole text; a batch adds up F16 keys in another order: 1e-2 of states of size 1."""
     prompts = [tuple(backbone.model.tokenize(t)) for t in (b"Once upon a time", b"Work out 3 + 4.", b"My name is")]
-    engine = SoftEngine(backbone, fresh(backbone.n_embd), n_parallel=2, n_ctx=64, n_threads=1)
+    engine = Roller(backbone, fresh(backbone.n_embd), n_slots=2, n_ctx=64, n_threads=1)
     found = dict(engine.rollouts(Request(p, SamplingParams(seed=i), 9) for i, p in enumerate(prompts)))
     engine.close()
     states = HiddenStates(backbone.model, 64, 1)

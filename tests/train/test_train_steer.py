@@ -205,7 +205,7 @@ TERMS = ("temp_loss", "top_p_loss", "rank_loss")
 @pytest.fixture
 def unsteered(base_dir, messages_file, tmp_path) -> TrainConfig:
     return TrainConfig(
-        str(base_dir), str(messages_file), str(tmp_path / "start"), learning_rate=3e-3, batch_size=8, accumulation=1,
+        str(base_dir), str(messages_file), str(tmp_path / "start"), recipe="official", learning_rate=3e-3, batch_size=8, accumulation=1,
         max_steps=40, validation=0.2, save_dtype="f32", log_every=0,
     )  # fmt: skip
 

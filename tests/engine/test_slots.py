@@ -11,7 +11,8 @@ import llama_cpp
 import pytest
 
 from autodeco_edge import Engine, SamplingParams
-from autodeco_edge.engine.batch import BatchEngine, Request
+from autodeco_edge.engine.generation import Request
+from autodeco_edge.engine.strategies import StockStrategy
 from autodeco_edge.errors import ContextOverflowError, UsageError
 from tests.support.letters import make_letters
 
@@ -32,7 +33,7 @@ def engine(letters):
 
 @pytest.fixture(scope="module")
 def batch(letters):
-    with BatchEngine(letters.gguf, letters.heads, n_parallel=3, n_ctx=128, n_threads=1) as batch:
+    with Engine(letters.gguf, letters.heads, n_slots=3, n_ctx=128, n_threads=1, share_prompts=True) as batch:
         yield batch
 
 
@@ -50,7 +51,7 @@ def requests(engine: Engine, n: int) -> list[Request]:
         base = settings[i % len(settings)]
         params = SamplingParams(i, base.temperature, base.top_p, base.min_p, base.heads_mode)
         prompt = tuple(engine.model.tokenize(PROMPTS[i // 3 % len(PROMPTS)]))
-        made.append(Request(prompt, params, N_TOKENS - i % 4))
+        made.append(Request(prompt, params, N_TOKENS - i % 4, share_prompt=True))
     return made
 
 
@@ -76,10 +77,11 @@ def test_replies_equal_the_engines(engine, batch):
     assert sorted(replies) == list(range(40))
     n_parted = 0
     for i, request in enumerate(wanted):
-        want = alone(engine, request)
+        generation = engine.generate(request.prompt, request.params, max_tokens=request.max_tokens)
+        want = list(generation)
         assert replies[i].request is request
         if compare(replies[i], want):
-            assert replies[i].finish_reason == engine.finish_reason
+            assert replies[i].finish_reason == generation.finish_reason
         else:
             n_parted += 1
     assert n_parted <= 6  # one is expected in 400 tokens; more than 6 once in 10^4 runs
@@ -88,7 +90,7 @@ def test_replies_equal_the_engines(engine, batch):
 @pytest.mark.parametrize("n_parallel", [1, 2, 8])
 def test_number_of_slots_changes_nothing(letters, engine, batch, n_parallel):
     wanted = requests(engine, 12)
-    with BatchEngine(letters.gguf, letters.heads, n_parallel=n_parallel, n_ctx=128, n_threads=1) as other:
+    with Engine(letters.gguf, letters.heads, n_slots=n_parallel, n_ctx=128, n_threads=1, share_prompts=True) as other:
         got, want = dict(other.run(wanted)), dict(batch.run(wanted))
     assert sum(not compare(got[i], want[i].steps) for i in range(12)) <= 4  # 0.3 expected; more once in 10^5 runs
 
@@ -115,7 +117,7 @@ def test_a_run_left_in_the_middle_leaves_nothing_behind(engine, batch):
 
 
 def test_prompt_of_one_token_and_prompt_longer_than_a_batch(letters):
-    with BatchEngine(letters.gguf, letters.heads, n_parallel=2, n_ctx=1100, n_threads=1) as batch:
+    with Engine(letters.gguf, letters.heads, n_slots=2, n_ctx=1100, n_threads=1, share_prompts=True) as batch:
         engine = Engine(batch.model, letters.heads, n_ctx=1100, n_threads=1)
         long = tuple(engine.model.tokenize(b"the fox ran over the hill " * 40))
         assert len(long) > 600
@@ -138,7 +140,7 @@ def greedy(_seed: int) -> list[int]:
 
 def test_stock_samplers_draw_from_the_plain_logits(letters, engine):
     wanted = [Request(r.prompt, SamplingParams(seed=1), N_TOKENS) for r in requests(engine, 6)]
-    with BatchEngine(engine.model, n_parallel=4, n_ctx=128, n_threads=1, stock=greedy) as batch:
+    with Engine(engine.model, n_slots=4, n_ctx=128, n_threads=1, strategy=StockStrategy(greedy), share_prompts=True) as batch:
         replies = dict(batch.run(wanted))
     for i, request in enumerate(wanted):
         plain = Request(request.prompt, SamplingParams(temperature=0.0, heads_mode="none"), N_TOKENS)
@@ -151,15 +153,15 @@ def test_stock_samplers_take_the_seed_of_the_request(engine):
         return [llama_cpp.llama_sampler_init_temp(2.0), llama_cpp.llama_sampler_init_dist(seed)]
 
     prompt = tuple(engine.model.tokenize(PROMPTS[0]))
-    with BatchEngine(engine.model, n_parallel=4, n_ctx=128, n_threads=1, stock=chain) as batch:
+    with Engine(engine.model, n_slots=4, n_ctx=128, n_threads=1, strategy=StockStrategy(chain), share_prompts=True) as batch:
         wanted = [Request(prompt, SamplingParams(seed=s), N_TOKENS) for s in (1, 2, 1)]
         ids = {i: [s.id for s in reply.steps] for i, reply in batch.run(wanted)}
     assert ids[0] == ids[2] != ids[1]
 
 
 def test_refusals(letters, engine, batch):
-    with pytest.raises(UsageError, match="parallel sequences.*1 to 255"):
-        BatchEngine(engine.model, n_parallel=0)
+    with pytest.raises(UsageError, match="slots.*1 to 255"):
+        Engine(engine.model, n_slots=0)
     with pytest.raises(UsageError, match="empty"):
         list(batch.run([Request((), SamplingParams(), 4)]))
     with pytest.raises(ContextOverflowError, match="200 tokens.*128"):

@@ -1,0 +1,169 @@
+"""One reply: what was asked for, and what comes of it.
+
+Owns the request, the steps that wait to be read, why the reply ended, and its times. Does not compute: a generation
+asks its engine for another tick when nothing waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from .filters import Filter
+from .sampler import SamplingParams, Step
+
+
+@dataclass(frozen=True)
+class Request:
+    """One reply to draw.
+
+    prompt        token ids
+    params        settings and seed
+    max_tokens    at most so many; -1 = until the end token or the end of the context
+    filters       between the logits and the cut, such as a grammar; () = none
+    stop_at_end   False goes on past end tokens (benchmarks, parity tests)
+    reuse_prefix  keep what a slot has computed of the same beginning: faster in a conversation, while another
+                  split of the prompt may change the last bits
+    share_prompt  compute the prompt once for all neighbours in the queue that ask for the same one; needs an
+                  engine made with ``share_prompts``
+    """
+
+    prompt: tuple[int, ...]
+    params: SamplingParams = SamplingParams()
+    max_tokens: int = -1
+    filters: tuple[Filter, ...] = ()
+    stop_at_end: bool = True
+    reuse_prefix: bool = False
+    share_prompt: bool = False
+
+
+@dataclass
+class Reply:
+    """What came: one Step a token, the end token included; finish_reason "stop" (end token) or "length"."""
+
+    request: Request
+    steps: list[Step] = field(default_factory=list)
+    finish_reason: str = "length"
+
+
+@dataclass
+class Timings:
+    """Seconds and tokens of one reply; load_s is the engine's own."""
+
+    load_s: float = 0.0
+    prompt_n: int = 0
+    prompt_cached: int = 0
+    prompt_s: float = 0.0
+    predicted_n: int = 0
+    predicted_s: float = 0.0
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        return {
+            "load_s": round(self.load_s, 4),
+            "prompt_n": self.prompt_n,
+            "prompt_cached": self.prompt_cached,
+            "prompt_s": round(self.prompt_s, 4),
+            "prompt_per_second": _rate(self.prompt_n, self.prompt_s),
+            "predicted_n": self.predicted_n,
+            "predicted_s": round(self.predicted_s, 4),
+            "predicted_per_second": _rate(self.predicted_n, self.predicted_s),
+        }
+
+
+def _rate(n: int, seconds: float) -> float | None:
+    return round(n / seconds, 2) if seconds > 0 else None
+
+
+class Work:
+    """The engine's side of a reply. It outlives the caller's handle by a tick at most: a handle that nobody holds
+    any more cancels it.
+
+    n_drawn        tokens so far
+    ended          no step will be added
+    finish_reason  "stop", "length", "cancelled" or "error" once ended
+    error          what a reply of "error" ended with
+    cancelled      asked for, from any thread; the engine ends the reply at its next tick
+    """
+
+    def __init__(self, request: Request, limit: int, timings: Timings) -> None:
+        self.request, self.limit, self.timings = request, limit, timings
+        self.steps: deque[Step] = deque()
+        self.n_drawn = 0
+        self.ended = self.cancelled = False
+        self.finish_reason: str | None = None
+        self.error: BaseException | None = None
+
+    def deliver(self, step: Step, is_end: bool) -> None:
+        self.steps.append(step)
+        self.n_drawn += 1
+        if is_end and self.request.stop_at_end:
+            self.end("stop")
+        elif self.n_drawn >= self.limit:
+            self.end("length")
+
+    def end(self, reason: str, error: BaseException | None = None) -> None:
+        if not self.ended:
+            self.finish_reason, self.error, self.ended = reason, error, True
+
+
+class Generation:
+    """An iterator of Steps, the end token included.
+
+    Leaving it half way is fine: ``cancel``, or simply drop it, and its slot is free. Raises what the reply failed
+    with when its steps have been read.
+    """
+
+    def __init__(self, work: Work, advance: Callable[[Work], None], cancel: Callable[[Work], None]) -> None:
+        self._work, self._advance, self._cancel = work, advance, cancel
+
+    def __iter__(self) -> Iterator[Step]:
+        return self
+
+    def __next__(self) -> Step:
+        work = self._work
+        while not work.steps:
+            if work.ended:
+                self._raise_error()
+                raise StopIteration
+            self._advance(work)
+        return work.steps.popleft()
+
+    def read(self) -> list[Step]:
+        """The steps that wait, without computing any. Raises what the reply failed with once all are read."""
+        steps = [self._work.steps.popleft() for _ in range(len(self._work.steps))]
+        if self._work.ended and not steps:
+            self._raise_error()
+        return steps
+
+    def _raise_error(self) -> None:
+        error, self._work.error = self._work.error, None
+        if error is not None:
+            raise error
+
+    @property
+    def request(self) -> Request:
+        return self._work.request
+
+    @property
+    def ended(self) -> bool:
+        return self._work.ended
+
+    @property
+    def finish_reason(self) -> str | None:
+        """ "stop" (end token), "length", "cancelled", "error"; None while it runs."""
+        return self._work.finish_reason
+
+    @property
+    def timings(self) -> Timings:
+        return self._work.timings
+
+    def cancel(self) -> None:
+        """Draw no more, whatever stage it is in; steps that wait can still be read. From any thread, any number of times."""
+        self._cancel(self._work)
+
+    close = cancel  # as a generator has it
+
+    def __del__(self) -> None:
+        if hasattr(self, "_cancel"):
+            self._cancel(self._work)

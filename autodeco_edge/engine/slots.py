@@ -1,0 +1,94 @@
+"""The sequences of an engine: what each has in its cells, and what it feeds to the next batch.
+
+Owns a slot's tokens and its place in a reply (waiting for a shared prompt, reading its prompt, decoding), and the
+division of a batch among the slots. Does not decode and does not draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .context import Context, Row
+from .generation import Work
+
+
+@dataclass
+class Slot:
+    """One sequence.
+
+    tokens   in its cells, in order; they stay when a reply has ended, for one that begins alike
+    target   tokens that the cells have to hold before the next draw: the prompt, then one more with every token drawn
+    work     the reply that is being drawn; None = free
+    waiting  for the store to have computed the prompt
+    """
+
+    sequence: int
+    tokens: list[int] = field(default_factory=list)
+    target: Sequence[int] = ()
+    work: Work | None = None
+    waiting: bool = False
+
+    def common(self, prompt: Sequence[int]) -> int:
+        """How many tokens of a prompt stand in the cells; its last one never counts, for it makes the logits."""
+        n = 0
+        for a, b in zip(self.tokens, prompt[:-1], strict=False):
+            if a != b:
+                break
+            n += 1
+        return n
+
+    def cut(self, context: Context, n: int) -> None:
+        """Forget all but the first n tokens, or all where the cache cannot be cut."""
+        del self.tokens[context.keep(self.sequence, n) :]
+
+    @property
+    def n_missing(self) -> int:
+        """Tokens to feed before the next draw."""
+        return 0 if self.waiting else len(self.target) - len(self.tokens)
+
+    @property
+    def is_reading(self) -> bool:
+        """More than the one token of a decode step is missing, or nothing has been drawn yet."""
+        return self.work is None or self.work.n_drawn == 0
+
+    def free(self) -> None:
+        self.work, self.target, self.waiting = None, self.tokens, False
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The next n tokens of a slot; ``draws`` when they complete its target and a reply goes on from there."""
+
+    slot: Slot
+    n: int
+
+    @property
+    def draws(self) -> bool:
+        return self.slot.work is not None and self.n == self.slot.n_missing
+
+    def rows(self) -> list[Row]:
+        slot, start = self.slot, len(self.slot.tokens)
+        end = start + self.n
+        rows = [Row(slot.target[i], i, slot.sequence, False) for i in range(start, end)]
+        if self.draws:
+            rows[-1] = Row(slot.target[end - 1], end - 1, slot.sequence, True)
+        return rows
+
+    def done(self) -> None:
+        """The rows are in the cells."""
+        start = len(self.slot.tokens)
+        self.slot.tokens.extend(self.slot.target[start : start + self.n])
+
+
+def divide(slots: Sequence[Slot], n_rows: int) -> list[Piece]:
+    """A batch of at most n_rows: every decode step, then the prompts, the shortest first and each at most an equal
+    share of what is left, so that a long prompt stalls neither the replies nor a short prompt."""
+    wanting = sorted((s for s in slots if s.n_missing > 0), key=lambda s: (s.is_reading, s.n_missing))
+    pieces, left = [], n_rows
+    for i, slot in enumerate(wanting):
+        n = min(slot.n_missing, left if not slot.is_reading else left // (len(wanting) - i))
+        if n > 0:
+            pieces.append(Piece(slot, n))
+            left -= n
+    return sorted(pieces, key=lambda piece: piece.slot.sequence)

@@ -1,0 +1,151 @@
+"""How the slots of an engine draw their tokens.
+
+A strategy owns what draws (sampler chains, or nothing) and says what the context needs for it. ``HeadsStrategy`` runs
+the heads in llama.cpp's graph, filters behind them on the CPU; ``StockStrategy`` is llama.cpp's own samplers, for
+comparison. The soft nucleus of reward training is a third (train/rollouts.py).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import llama_cpp
+
+from ..errors import AutodecoError
+from .context import Context
+from .filters import Filter
+from .generation import Request
+from .handle import Handle
+from .sampler import Heads, Sampler, SamplingParams, Step
+
+
+class Output(NamedTuple):
+    """One output of a batch: the slot's sequence, its request, how many tokens that has drawn, and the batch's row."""
+
+    sequence: int
+    request: Request
+    n_drawn: int
+    row: int
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a strategy wants of the context (see ContextParams)."""
+
+    samplers: dict[int, Handle] = field(default_factory=dict)
+    states: bool = False
+    on_node: Callable[[int, bool, int], bool] | None = None
+
+
+class Strategy(ABC):
+    """For slots of sequences 0 to n - 1. ``close`` after the context is freed."""
+
+    @abstractmethod
+    def needs(self, n_slots: int) -> Needs:
+        """Called once, before the context is made."""
+
+    def check(self) -> None:  # noqa: B027  not every strategy has something to check
+        """Called once the context is there. Raises MismatchError for an architecture that it cannot run on."""
+
+    @abstractmethod
+    def begin(self, context: Context, sequence: int, request: Request) -> None:
+        """A slot takes a request. Raises what a request that cannot be served is refused with."""
+
+    @abstractmethod
+    def draw(self, context: Context, outputs: Sequence[Output]) -> list[Step | AutodecoError]:
+        """The next token of each output of the batch just decoded, or why there is none."""
+
+    def close(self) -> None:  # noqa: B027
+        """Free what it owns."""
+
+
+class HeadsStrategy(Strategy):
+    """T and P from the heads in the graph, cut and draw there too; behind filters, or with cpu_draw, on the CPU."""
+
+    def __init__(self, heads: Heads | None, *, cpu_draw: bool = False) -> None:
+        self._heads, self._cpu_draw = heads, cpu_draw
+        self.samplers: list[Sampler] = []
+        self._filters: list[tuple[Filter, ...]] = []
+
+    def needs(self, n_slots: int) -> Needs:
+        self.samplers = [Sampler(self._heads, SamplingParams(), cpu_draw=self._cpu_draw) for _ in range(n_slots)]
+        self._filters = [()] * n_slots
+        return Needs({sequence: sampler.native for sequence, sampler in enumerate(self.samplers)})
+
+    def check(self) -> None:
+        for sampler in self.samplers:
+            sampler.check()
+
+    @property
+    def n_fallbacks(self) -> int:
+        """Head outputs that were not finite and fell back to 1, of all slots."""
+        return sum(sampler.n_fallbacks for sampler in self.samplers)
+
+    def begin(self, context: Context, sequence: int, request: Request) -> None:
+        if request.filters != self._filters[sequence]:
+            self._set_filters(context, sequence, request.filters)
+        sampler = self.samplers[sequence]
+        sampler.set_params(request.params)
+        sampler.reset()
+
+    def _set_filters(self, context: Context, sequence: int, filters: tuple[Filter, ...]) -> None:
+        sampler = Sampler(self._heads, SamplingParams(), filters=filters, cpu_draw=self._cpu_draw)
+        context.attach(sequence, sampler.native)
+        before, self.samplers[sequence] = self.samplers[sequence], sampler
+        self._filters[sequence] = filters
+        before.close()
+        sampler.check()
+
+    def draw(self, context: Context, outputs: Sequence[Output]) -> list[Step | AutodecoError]:
+        with context.native.call() as ctx:
+            return [self._one(ctx, output) for output in outputs]
+
+    def _one(self, ctx: int, output: Output) -> Step | AutodecoError:
+        try:
+            return self.samplers[output.sequence].sample(ctx, output.n_drawn, output.row)
+        except AutodecoError as error:
+            return error
+
+    def close(self) -> None:
+        for sampler in self.samplers:
+            sampler.close()
+
+
+StockChain = Callable[[int], list[int]]  # seed -> llama_sampler pointers, ending in one that draws
+
+
+class StockStrategy(Strategy):
+    """llama.cpp's own samplers, made anew for each request's seed; Steps carry the token and nothing else."""
+
+    def __init__(self, make: StockChain) -> None:
+        self._make = make
+        self._chains: dict[int, object] = {}
+
+    def needs(self, n_slots: int) -> Needs:
+        return Needs()
+
+    def begin(self, context: Context, sequence: int, request: Request) -> None:
+        self._free(sequence)
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        for sampler in self._make(request.params.seed):
+            llama_cpp.llama_sampler_chain_add(chain, sampler)
+        self._chains[sequence] = chain
+
+    def draw(self, context: Context, outputs: Sequence[Output]) -> list[Step | AutodecoError]:
+        nan = float("nan")
+        with context.native.call() as ctx:
+            return [Step(o.n_drawn, self._token(ctx, o), None, None, nan, nan, 0, nan, nan, None) for o in outputs]
+
+    def _token(self, ctx: int, output: Output) -> int:
+        return llama_cpp.llama_sampler_sample(self._chains[output.sequence], ctx, output.row)
+
+    def _free(self, sequence: int) -> None:
+        if chain := self._chains.pop(sequence, None):
+            llama_cpp.llama_sampler_free(chain)
+
+    def close(self) -> None:
+        for sequence in list(self._chains):
+            self._free(sequence)

@@ -1,0 +1,107 @@
+"""How much of native/ its tests reach: lines and branches by file, with what is missing.
+
+Builds the library with gcov into build/coverage, runs tests/native on it, and adds up what every object saw (the kernels are
+compiled once an instruction set; a line counts when one of them ran it). A line with GCOV_EXCL_LINE, or between GCOV_EXCL_START
+and GCOV_EXCL_STOP, is left out, and the reason stands there; GCOV_EXCL_BR_LINE leaves out its branches alone.
+
+    python native/coverage.py [--missing] [TESTS ...]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "coverage"
+TESTS = ["corpus", "load_memory", "malloc", "arguments", "overflow", "refusals", "oracle", "kernels", "batches", "sampler", "log", "step_edges"]
+
+
+def build() -> Path:
+    flags = "--coverage -O0 -fprofile-update=prefer-atomic"
+    configure = ["cmake", "-S", ROOT, "-B", BUILD, f"-DPython3_EXECUTABLE={sys.executable}", "-DCMAKE_BUILD_TYPE=Debug"]
+    subprocess.run([*configure, f"-DCMAKE_C_FLAGS={flags}"], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", BUILD, "--target", "autodeco"], check=True, capture_output=True)
+    for old in BUILD.rglob("*.gcda"):
+        old.unlink()
+    return next(BUILD.rglob("libautodeco.*"))
+
+
+def run_tests(library: Path, tests: list[str]) -> int:
+    env = {**os.environ, "AUTODECO_LIBRARY": str(library)}
+    return subprocess.run([sys.executable, "-m", "pytest", "-q", *tests], cwd=ROOT, env=env).returncode
+
+
+def excluded(path: Path) -> tuple[set[int], set[int]]:
+    """Numbers of the lines that do not count, and of those whose branches do not."""
+    lines, branches, inside = set(), set(), False
+    for i, text in enumerate(path.read_text().splitlines(), 1):
+        inside = inside or "GCOV_EXCL_START" in text
+        if inside or "GCOV_EXCL_LINE" in text:
+            lines.add(i)
+        if "GCOV_EXCL_BR_LINE" in text:
+            branches.add(i)
+        inside = inside and "GCOV_EXCL_STOP" not in text
+    return lines, branches
+
+
+def collect() -> dict[str, dict[int, tuple[int, list[int]]]]:
+    """{file: {line: (times, [times of each branch])}}, the largest of all objects."""
+    seen: dict[str, dict[int, tuple[int, list[int]]]] = defaultdict(dict)
+    for data in BUILD.rglob("*.gcda"):
+        done = subprocess.run(["gcov", "-b", "--json-format", "--stdout", data], capture_output=True, text=True, cwd=BUILD)
+        for file in json.loads(done.stdout)["files"]:
+            path = Path(file["file"])
+            if path.parent.name != "native" or not re.match(r"autodeco.*\.[ch]$", path.name):
+                continue
+            for line in file["lines"]:
+                add(seen[path.name], line)
+    return seen
+
+
+def add(lines: dict[int, tuple[int, list[int]]], line: dict) -> None:
+    number, branches = line["line_number"], [b["count"] for b in line["branches"]]
+    times, before = lines.get(number, (0, []))
+    if len(before) == len(branches):
+        branches = [max(a, b) for a, b in zip(before, branches, strict=True)]
+    elif len(before) > len(branches):
+        branches = before
+    lines[number] = (max(times, line["count"]), branches)
+
+
+def report(seen: dict, show_missing: bool) -> tuple[float, float]:
+    total = [0, 0, 0, 0]
+    print(f"{'':24}{'lines':>8}{'':>8}{'branches':>10}")
+    for name in sorted(seen):
+        no_lines, no_branches = excluded(ROOT / "native" / name)
+        lines = {n: v for n, v in seen[name].items() if n not in no_lines}
+        branches = [(n, b) for n, (_, many) in lines.items() if n not in no_branches for b in many]
+        counts = [sum(t > 0 for t, _ in lines.values()), len(lines), sum(b > 0 for _, b in branches), len(branches)]
+        total = [a + b for a, b in zip(total, counts, strict=True)]
+        print(f"{name:24}{percent(*counts[:2]):7.1f}%{counts[1]:8}{percent(*counts[2:]):9.1f}%{counts[3]:8}")
+        if show_missing:
+            print("    lines", sorted(n for n, (t, _) in lines.items() if t == 0))
+            print("    branches", sorted({n for n, b in branches if b == 0}))
+    print(f"{'all':24}{percent(*total[:2]):7.1f}%{total[1]:8}{percent(*total[2:]):9.1f}%{total[3]:8}")
+    return percent(*total[:2]), percent(*total[2:])
+
+
+def percent(part: int, whole: int) -> float:
+    return 100.0 * part / whole if whole else 100.0
+
+
+def main() -> None:
+    arguments = [a for a in sys.argv[1:] if a != "--missing"]
+    tests = arguments or [str(p) for n in TESTS if (p := ROOT / "tests" / "native" / f"test_{n}.py").exists()]
+    failed = run_tests(build(), tests)
+    lines, branches = report(collect(), "--missing" in sys.argv)
+    sys.exit(1 if failed or lines < 100.0 or branches < 95.0 else 0)
+
+
+if __name__ == "__main__":
+    main()
