@@ -9,12 +9,13 @@ import llama_cpp
 import numpy as np
 import pytest
 
-from autodeco_edge.engine.engine import Engine, demo_model
+from autodeco_edge.engine.engine import Engine
 from autodeco_edge.engine.filters import FilterParams
 from autodeco_edge.engine.grammar import Grammar
 from autodeco_edge.engine.mask import GrammarMask, tokenizer_of
 from autodeco_edge.engine.model import Model
 from autodeco_edge.engine.native import lib
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.engine.sampler import SamplingParams
 from autodeco_edge.errors import FormatError
 from tests.support.letters import make_letters
@@ -135,13 +136,15 @@ def test_all_drawn_tokens_lie_in_the_mask(letters):
     """An independent matcher takes every token that the engine draws, at any temperature, and every end token may end."""
     with Engine(letters.gguf, letters.heads, n_ctx=512, n_threads=1) as engine:
         grammar = Grammar.from_text('root ::= ("ab" | "cd" [x-z]*){3} "."')
-        engine.set_filters(FilterParams(grammar=grammar).build(engine.model))
         oracle = grammar.matcher(tokenizer_of(engine.model, engine.model.vocab))
         for seed in range(30):
             oracle.reset()
-            for step in engine.generate(engine.model.tokenize("x"), SamplingParams(seed=seed, temperature=50.0), max_tokens=60):
+            filters = FilterParams(grammar=grammar).build(engine.model)
+            params = SamplingParams(seed=seed, temperature=50.0)
+            generation = engine.generate(engine.model.tokenize("x"), params, max_tokens=60, filters=filters)
+            for step in generation:
                 assert oracle.consume_token(step.id)
-            assert oracle.is_accepting() or engine.finish_reason == "length"
+            assert oracle.is_accepting() or generation.finish_reason == "length"
 
 
 def test_too_complex_in_the_middle_is_an_error_and_the_engine_lives(letters):
@@ -149,9 +152,12 @@ def test_too_complex_in_the_middle_is_an_error_and_the_engine_lives(letters):
     with Engine(letters.gguf, letters.heads, n_ctx=512, n_threads=1) as engine:
         plain = [s.id for s in engine.generate(engine.model.tokenize("x"), SamplingParams(seed=1), max_tokens=5)]
         filters = FilterParams(grammar='root ::= "ab"').build(engine.model)
-        engine.set_filters(filters)
-        filters[0]._matcher.consume_token(0)  # into the error state, which it never leaves
+
+        class Broken(GrammarMask):
+            def prepare(self):
+                raise self._grammar.refusal("LexerTooComplex")
+
+        filters[0].__class__ = Broken
         with pytest.raises(FormatError, match="^the grammar was refused"):
-            list(engine.generate(engine.model.tokenize("x"), SamplingParams(seed=1)))
-        engine.set_filters(())
+            list(engine.generate(engine.model.tokenize("x"), SamplingParams(seed=1), filters=filters))
         assert [s.id for s in engine.generate(engine.model.tokenize("x"), SamplingParams(seed=1), max_tokens=5)] == plain
