@@ -100,7 +100,7 @@ def test_set_takes_every_name(chat):
     terminal.command("/set temp -1", "temperature: allowed 0 to 100")
     terminal.command("/set temp-range 2:1", "must not exceed")
     terminal.command("/set nothing 1", "/set NAME VALUE")
-    terminal.command("/set grammar rot ::= x", "the grammar was refused")
+    terminal.command("/set grammar rot ::= x", "the grammar has no rule named root")
     assert terminal.say("hello")[1] == 512, "what was refused changed nothing"
     assert terminal.leave() == 0
 
