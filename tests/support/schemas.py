@@ -119,7 +119,7 @@ def pydantic_schema(rng: random.Random) -> dict:
     import enum
     import ipaddress
     import uuid
-    from typing import Annotated, Literal, Optional, Union
+    from typing import Annotated, Literal
 
     from pydantic import AnyUrl, BaseModel, Field, create_model
 
@@ -153,9 +153,9 @@ def pydantic_schema(rng: random.Random) -> dict:
         if kind == "list":
             return list[annotation(depth + 1)]
         if kind == "optional":
-            return Optional[annotation(depth + 1)]  # noqa: UP045  X | None fails for X = None
+            return annotation(depth + 1) | None  # noqa: UP045  X | None fails for X = None
         if kind == "union":
-            return Union[annotation(depth + 1), annotation(depth + 1)]  # noqa: UP007
+            return annotation(depth + 1) | annotation(depth + 1)  # noqa: UP007
         if kind == "dict":
             return dict[str, annotation(depth + 1)]
         return model(depth + 1) if kind == "model" else rng.choice(plain)
