@@ -22,7 +22,8 @@ static const char * mask_name(const struct llama_sampler * smpl) {
     return "autodeco-mask";
 }
 
-// Candidates come in any order, and as many as are left. No branch: what is allowed is as good as random.
+// Candidates come in any order, and as many as are left. The branch is well predicted: of a grammar's mask nearly
+// all or nearly none is allowed. Whole words at a time were three times as slow.
 static void mask_apply(struct llama_sampler * smpl, llama_token_data_array * cur_p) {
     const struct mask * m = smpl->ctx;
     if (m && !m->words) {
@@ -30,10 +31,11 @@ static void mask_apply(struct llama_sampler * smpl, llama_token_data_array * cur
     }
     const uint32_t n_ids = m ? (uint32_t) m->n_words * 32 : 0;
     for (size_t i = 0; i < cur_p->size; i++) {
-        llama_token_data * candidate = &cur_p->data[i];
-        const uint32_t     id        = (uint32_t) candidate->id; // a negative one is large, and masked
-        const uint32_t     word      = id < n_ids ? m->words[id / 32] : 0;
-        candidate->logit = (word >> (id % 32)) & 1 ? candidate->logit : -INFINITY;
+        const uint32_t id   = (uint32_t) cur_p->data[i].id; // a negative one is large, and masked
+        const uint32_t word = id < n_ids ? m->words[id / 32] : 0;
+        if (!((word >> (id % 32)) & 1)) {
+            cur_p->data[i].logit = -INFINITY;
+        }
     }
 }
 
