@@ -21,7 +21,7 @@ from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
 from .generation import Generation, Reply, Request, Timings, Work
 from .handle import Owner
-from .model import Model
+from .model import Model, check_id
 from .pairing import check_heads, open_heads
 from .sampler import Heads, SamplingParams, Step
 from .slots import Piece, Slot, divide
@@ -103,7 +103,11 @@ class Engine(Owner):
             states=needs.states,
             on_node=needs.on_node,
         )
-        of = f"{n_sequences} sequences of {self.n_ctx} tokens" if n_sequences > 1 else f"a context of {self.n_ctx} tokens"
+        of = (
+            f"{n_sequences} sequences of {self.n_ctx} tokens"
+            if n_sequences > 1
+            else f"a context of {self.n_ctx} tokens"
+        )
         return Context(self.model, params, of, "pass a smaller -c" + (", or fewer at once" if n_sequences > 1 else ""))
 
     # ---- requests --------------------------------------------------------------------
@@ -190,9 +194,8 @@ class Engine(Owner):
         self.native.check()
         if not request.prompt:
             raise UsageError("the prompt is empty; give at least one token")
-        bad = next((t for t in request.prompt if not 0 <= t < self.model.n_vocab), None)
-        if bad is not None:
-            raise UsageError(f"token id {bad}: allowed 0 to {self.model.n_vocab - 1}")
+        for token in request.prompt:
+            check_id(token, self.model.n_vocab)
         if len(request.prompt) >= self.n_ctx:
             raise ContextOverflowError(
                 f"the prompt has {len(request.prompt)} tokens, the context {self.n_ctx}; shorten it, or pass a larger -c "

@@ -2,29 +2,42 @@
 
 Owns the translation from its sampling arguments to an AutoDeco chain. Everything else
 (completion, chat, streaming, tokeniser) is inherited. Internal hooks it relies on, all of
-the pinned 0.3.36: ``_init_sampler``, ``_requires_eval``, ``context_params``, ``model_params``.
+the pinned 0.3.36: ``_init_sampler``, ``_requires_eval``, ``context_params``, ``model_params``, ``_stack``,
+``_model``, ``_ctx``, ``_batch``.
+
+One thread generates at a time. A generation begun in the thread that left another one half way ends that one;
+from another thread it is refused with BusyError. ``close`` may come from any thread.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import inspect
+import operator
 import os
 import secrets
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import llama_cpp
 import numpy as np
 from llama_cpp import _internals as internals
 
-from ..errors import UsageError
+from ..errors import BusyError, UsageError
+from ..gguf.model_check import check_model
 from . import native as _native  # noqa: F401  loads libautodeco and installs the log before any model is opened
 from .cpu import extra_buffers_safe
 from .grammar import Grammar
+from .handle import Handle
 from .mask import GrammarMask
+from .model import check_id, check_iterable, metadata, token_bytes
 from .pairing import check_heads, open_heads
 from .sampler import Heads, Sampler, SamplingParams, Step
+from .tokenizer import Tokenizer
 
 # llama-cpp-python's own defaults (0.8 or 0.2, 0.95, 0.05, 40) would multiply T and P without anybody
 # having asked for it: with heads, what a caller does not name is left to the heads (semantics 3.2).
@@ -58,19 +71,32 @@ class Llama(llama_cpp.Llama):
     >>> llm("Once upon a time", max_tokens=16)["choices"][0]["text"]
     """
 
-    _closed = False
     _failures: list[BaseException] = []  # of the mask in llama-cpp-python's own chain
 
     def __init__(
         self, model_path: str, *args: Any, heads: Any = "auto", heads_mode: str = "both", **kwargs: Any
     ) -> None:
+        resources = contextlib.ExitStack()
+        self.native = Handle("the model", None, lambda _pointer: resources.close(), exclusive=True)
+        self._gate, self._generation = threading.Lock(), None  # the generation that is going on
+        self._inside: int | None = None  # the thread that has the turn
+        self._in_callback = False
+        self._attached: _Chain | None = None
+        self._vocab_only = bool(kwargs.get("vocab_only"))
+        if os.path.exists(model_path):
+            check_model(model_path)
         missing = heads == "auto" and not os.path.exists(model_path)  # llama_cpp.Llama has its own word for it
-        self.autodeco: Heads | None = None if missing else open_heads(heads, model_path)
+        unused = missing or self._vocab_only
+        self.autodeco: Heads | None = None if unused else open_heads(heads, model_path)
         self.heads_mode = heads_mode
         self.steps: list[Step] = []
         if self.autodeco:
             _refuse_unsupported(kwargs)
-        super().__init__(model_path, *args, **kwargs)
+        try:
+            super().__init__(model_path, *args, **kwargs)
+        finally:
+            if hasattr(self, "_stack"):
+                resources.callback(self._stack.close)
         if self.autodeco:
             check_heads(self.autodeco, self._model.model, model_path)
 
@@ -85,41 +111,214 @@ class Llama(llama_cpp.Llama):
         params.use_extra_bufts = extra_buffers_safe()
         self._model_params = params
 
+    # It keeps what it owns in three attributes; these let nobody reach one after close or in a forked child.
+
+    def _kept(name: str, prepare=lambda self, value: None):  # noqa: N805
+        def read(self):
+            self.native.check()
+            return self.__dict__[name]
+
+        def write(self, value) -> None:
+            prepare(self, value)
+            self.__dict__[name] = value
+
+        return property(read, write)
+
+    _model = _kept("_kept_model", lambda self, model: _Model.protect(model, self.native))
+    _ctx = _kept("_kept_ctx")
+    _batch = _kept("_kept_batch", lambda self, batch: setattr(batch, "__class__", _Batch))
+
     def _init_sampler(self, **kwargs: Any):
+        if kwargs.get("logits_processor") is not None:
+            kwargs["logits_processor"] = [self._as_callback(p) for p in kwargs["logits_processor"]]
         if self.autodeco is None:
             return super()._init_sampler(**_grammar_as_processor(self, kwargs))
         self.steps = []
         self._requires_eval = True  # an exact cache hit would return the token that the last chain drew
-        chain = _Chain(self, **kwargs)
-        llama_cpp.llama_set_sampler(self._ctx.ctx, 0, chain.sampler)
-        self._attached = chain  # the context borrows it until the next one comes
+        chain = _Chain(weakref.proxy(self), **kwargs)
+        self._attach(chain)
         return chain
 
-    def close(self) -> None:
-        """Free the context before the chain that it borrows."""
-        if hasattr(self, "_stack"):  # a constructor that failed has none, and __del__ comes here all the same
-            super().close()
-        self._attached = None
-        self._closed = True
+    def _attach(self, chain: _Chain) -> None:
+        """The context borrows ``chain`` until the next one comes."""
+        self.native.need(chain.native)
+        before, self._attached = self._attached, chain
+        llama_cpp.llama_set_sampler(self._ctx.ctx, 0, chain.sampler)
+        if before:
+            self.native.drop(before.native)
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise UsageError("the model is closed; make another Llama")
+    # ---- whose turn it is ------------------------------------------------------------
 
-    def eval(self, tokens: Any) -> None:
-        self._check_open()  # a stream may go on after close()
-        super().eval(tokens)
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One thread in the context at a time. A call that ``generate`` makes on the way is part of its turn; one
+        from a callback is not. Raises BusyError out of turn, and what Handle.check raises."""
+        if self._vocab_only:
+            raise UsageError("the model was loaded with vocab_only=True, and only tokenises; load it without")
+        me = threading.get_ident()
+        if self._inside == me and not self._in_callback:
+            yield
+            return
+        with self.native.call():
+            self._inside = me
+            try:
+                yield
+            finally:
+                self._inside = None
+
+    def _as_callback(self, function):
+        llama = weakref.proxy(self)
+
+        def call(*args):
+            llama._in_callback = True
+            try:
+                return function(*args)
+            finally:
+                llama._in_callback = False
+
+        return call
+
+    def _take_turns(self, tokens) -> Iterator[int]:
+        """A generation of ``generate``, drawn token by token, each in one turn."""
+        me = _Generation()
+        self._begin(me)
+        received = None
+        try:
+            while True:
+                with self._turn():
+                    self._check_current(me)
+                    try:
+                        token = tokens.send(received)
+                    except StopIteration:
+                        return
+                received = yield token
+        finally:
+            if self._generation is me:
+                self._generation = None
+
+    def _begin(self, new: _Generation) -> None:
+        with self._gate:
+            if self._generation and self._generation.is_elsewhere():
+                raise BusyError("the model is generating in another thread; make one Llama for each thread, or wait")
+            self._generation = new
+
+    def _check_current(self, generation: _Generation) -> None:
+        if self._generation is not generation:
+            raise BusyError("the model has begun another generation since; finish one before the next, or make two")
+        generation.thread = threading.current_thread()
+
+    # ---- the inherited methods that reach the context ------------------------------------
+
+    def eval(self, tokens: Sequence[int]) -> None:
+        with self._turn():
+            super().eval([check_id(t, self._n_vocab) for t in check_iterable(tokens)])
 
     def sample(self, *args: Any, **kwargs: Any) -> int:
         """As inherited, but only after ``generate``: the heads run during the decode, so their chain must be there first."""
-        if self.autodeco and self._sampler is None:
-            raise UsageError(
-                "sample() after eval() alone cannot be combined with heads; use generate(), or pass heads=None"
-            )
-        token = super().sample(*args, **kwargs)
-        if self._failures:
-            raise self._failures.pop(0)
-        return token
+        with self._turn():
+            if self.autodeco and self._sampler is None:
+                raise UsageError(
+                    "sample() after eval() alone cannot be combined with heads; use generate(), or pass heads=None"
+                )
+            if self.n_tokens == 0:
+                raise UsageError("sample() needs the logits of an eval(); call that first")
+            token = super().sample(*args, **kwargs)
+            if self._failures:
+                raise self._failures.pop(0)
+            return token
+
+    def set_seed(self, seed: int | None) -> None:
+        """As inherited; -1 and None = random."""
+        self._seed = llama_cpp.LLAMA_DEFAULT_SEED if seed is None else seed
+
+    # ---- lifetime ------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Refuse all further use; freed now, or when the call returns that another thread is in."""
+        native = getattr(self, "native", None)
+        if native is None:
+            return
+        if native.is_foreign:
+            self._leave_to_the_parent()
+        native.close()
+
+    def _leave_to_the_parent(self) -> None:
+        """A forked child has copies of what the parent frees, and none of the threads that freeing may join."""
+        for name in ("_kept_batch", "_kept_ctx", "_kept_model"):
+            if name in self.__dict__:
+                self.__dict__[name]._exit_stack.pop_all()
+
+    def __enter__(self) -> Llama:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        heads = None if self.autodeco is None else str(self.autodeco.path)
+        return {**super().__getstate__(), "heads": heads, "heads_mode": self.heads_mode}
+
+
+class _Generation:
+    """A generation that has begun, and the thread that drew its last token."""
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+
+    def is_elsewhere(self) -> bool:
+        return self.thread is not threading.current_thread() and self.thread.is_alive()
+
+
+class _Model(internals.LlamaModel):
+    """llama-cpp-python's model, which checks ids and texts before llama.cpp sees them."""
+
+    def protect(self, native: Handle) -> None:
+        """Make a LlamaModel one of these."""
+        self.__class__ = _Model
+        self._native, self._n_vocab = native, self.n_vocab()
+        self._tokenizer = Tokenizer(native, self.vocab, metadata(self.model, "tokenizer.ggml.pre"))
+
+    def tokenize(self, text: bytes, add_bos: bool, special: bool) -> list[int]:
+        return self._tokenizer.encode(text, add_bos, special)
+
+    def detokenize(self, tokens: Sequence[int], special: bool = False) -> bytes:
+        """As inherited, with tokens of more than 32 bytes in full; without the blank that a leading BOS brings."""
+        ids = [check_id(t, self._n_vocab) for t in check_iterable(tokens)]
+        with self._native.call(shared=True):
+            text = b"".join(token_bytes(self.vocab, t, special) for t in ids)
+            return text[1:] if ids and ids[0] == self.token_bos() and text[:1] == b" " else text
+
+    def token_to_piece(self, token: int, special: bool = False) -> bytes:
+        return self._checked(super().token_to_piece, token, special)
+
+    def token_get_text(self, token: int) -> str:
+        return self._checked(super().token_get_text, token)
+
+    def token_get_score(self, token: int) -> float:
+        return self._checked(super().token_get_score, token)
+
+    def token_get_attr(self, token: int) -> int:
+        return self._checked(super().token_get_attr, token)
+
+    def _checked(self, method, token: int, *args):
+        with self._native.call(shared=True):
+            return method(check_id(token, self._n_vocab), *args)
+
+
+class _Batch(internals.LlamaBatch):
+    """llama-cpp-python's batch, which writes into its arrays only where they are."""
+
+    def set_batch(self, batch: Sequence[int], *args: Any, **kwargs: Any) -> None:
+        self._check(0, len(batch))
+        super().set_batch(batch, *args, **kwargs)
+
+    def add_sequence(self, batch: Sequence[int], *args: Any, **kwargs: Any) -> None:
+        self._check(self.batch.n_tokens, len(batch))
+        super().add_sequence(batch, *args, **kwargs)
+
+    def _check(self, n_before: int, n: int) -> None:
+        if not 0 < n <= self._n_tokens - n_before:
+            raise UsageError(f"a batch of {n} tokens: allowed 1 to {self._n_tokens - n_before}; give other text")
 
 
 def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
@@ -140,11 +339,38 @@ def _with_neutral_defaults(name: str):
 
     @functools.wraps(inherited)
     def method(self, *args, **kwargs):
-        self._check_open()
-        if self.autodeco is None:
+        self.native.check()
+        if self.autodeco is not None:
+            given = signature.bind_partial(self, *args, **kwargs).arguments
+            kwargs = {**{k: v for k, v in neutral.items() if k not in given}, **kwargs}
+        if name == "generate":
+            return self._take_turns(inherited(self, *args, **kwargs))
+        with self.native.call(shared=True):
+            reply = inherited(self, *args, **kwargs)
+        return _kept_open(self, reply) if isinstance(reply, Iterator) else reply
+
+    return method
+
+
+def _kept_open(llama: Llama, parts: Iterator) -> Iterator:
+    """The parts of a stream, with nothing freed while one is made."""
+    while True:
+        with llama.native.call(shared=True):
+            try:
+                part = next(parts)
+            except StopIteration:
+                return
+        yield part
+
+
+def _in_turn(name: str):
+    """The inherited method, in a turn of its own."""
+    inherited = getattr(llama_cpp.Llama, name)
+
+    @functools.wraps(inherited)
+    def method(self, *args, **kwargs):
+        with self._turn():
             return inherited(self, *args, **kwargs)
-        given = signature.bind_partial(self, *args, **kwargs).arguments
-        return inherited(self, *args, **{**{k: v for k, v in neutral.items() if k not in given}, **kwargs})
 
     return method
 
@@ -169,6 +395,8 @@ def _with_response_format(inherited):
 
 for _name in ("__call__", "create_completion", "create_chat_completion", "generate"):
     setattr(Llama, _name, _with_neutral_defaults(_name))
+for _name in ("reset", "embed", "save_state", "load_state"):
+    setattr(Llama, _name, _in_turn(_name))
 Llama.create_chat_completion = _with_response_format(Llama.create_chat_completion)
 
 
@@ -215,6 +443,7 @@ class _Chain(internals.LlamaSampler):
         self._failures: list[BaseException] = []
         self._filters = _filters(llama, kwargs, self._failures)  # kept alive: a chain may call back into them
         self._sampler = Sampler(llama.autodeco, _params(llama, kwargs), filters=self._filters)
+        self.native = self._sampler.native
         self.sampler = self._sampler.chain
 
     def sample(self, ctx, idx: int = -1) -> int:
@@ -236,16 +465,27 @@ class _Chain(internals.LlamaSampler):
 def _params(llama: Llama, kwargs: dict[str, Any]) -> SamplingParams:
     if kwargs.get("mirostat_mode"):
         raise UsageError("mirostat_mode cannot be combined with heads; leave it at 0, or pass heads=None")
-    if kwargs.get("typical_p", 1.0) != 1.0:
+    if kwargs.get("typical_p", 1.0) < 1.0:
         raise UsageError("typical_p cannot be combined with heads; leave it at 1.0, or pass heads=None")
-    seed = llama._seed
     return SamplingParams(
-        seed=secrets.randbits(32) if seed == llama_cpp.LLAMA_DEFAULT_SEED else seed,
-        temperature=max(kwargs.get("temp", 1.0), 0.0),
-        top_p=kwargs.get("top_p", 1.0),
-        min_p=kwargs.get("min_p", 0.0),
+        seed=_seed(llama._seed),
+        temperature=_within(kwargs.get("temp", 1.0), 100.0),
+        top_p=_within(kwargs.get("top_p", 1.0), 1.0),
+        min_p=_within(kwargs.get("min_p", 0.0), 1.0),
         heads_mode=llama.heads_mode,
     )
+
+
+def _within(value: float, largest: float) -> float:
+    """llama.cpp takes any number: beyond its range a filter is as at the end of it."""
+    return min(max(value, 0.0), largest)
+
+
+def _seed(seed: int) -> int:
+    """32 bits of a negative one, as llama.cpp reads it; so -1 = random."""
+    seed = operator.index(seed)
+    bits = seed % 2**32 if seed < 0 else seed % 2**64
+    return secrets.randbits(32) if bits == llama_cpp.LLAMA_DEFAULT_SEED else bits
 
 
 def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]) -> tuple:

@@ -18,12 +18,11 @@ from pathlib import Path
 import llama_cpp
 
 from ..errors import FormatError, MissingInputError, OutOfMemoryError, UsageError
+from ..gguf.model_check import check_model
 from .cpu import extra_buffers_safe
 from .handle import Handle, Owner
 from .library import log
 from .tokenizer import Tokenizer, as_bytes
-
-_MAGIC = b"GGUF"
 
 
 class Model(Owner):
@@ -41,7 +40,9 @@ class Model(Owner):
         self, path: str | os.PathLike[str], *, n_gpu_layers: int = 0, extra_buffers: bool | None = None
     ) -> None:
         self.path = Path(path)
-        _check_magic(self.path)
+        if not os.path.exists(self.path):
+            raise MissingInputError(f"{self.path}: no such model file; check the path given to -m")
+        self._no_text = check_model(self.path)  # raises what llama.cpp would end the process for
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
@@ -59,7 +60,7 @@ class Model(Owner):
         self.native = Handle("the model", pointer, llama_cpp.llama_model_free)
         self._vocab = llama_cpp.llama_model_get_vocab(pointer)
         self._n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self._tokenizer = Tokenizer(self.native, self._vocab, self.metadata("tokenizer.ggml.pre"))
+        self._tokenizer = Tokenizer(self.native, self._vocab, metadata(pointer, "tokenizer.ggml.pre"))
         self.n_embd = llama_cpp.llama_model_n_embd(pointer)
         self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(pointer)
 
@@ -84,9 +85,8 @@ class Model(Owner):
         """A metadata value as text, or None. Raises UsageError for a key that is not text."""
         if not isinstance(key, str):
             raise UsageError(f"metadata key: allowed str; got {type(key).__name__}")
-        name = as_bytes(key)
         with self.native.call() as model:
-            return _text(lambda buf, n: llama_cpp.llama_model_meta_val_str(model, name, buf, n))
+            return metadata(model, key)
 
     @property
     def description(self) -> str:
@@ -111,6 +111,8 @@ class Model(Owner):
 
         Raises UsageError for what is not text, and for a run of characters that the tokenizer would not survive.
         """
+        if self._no_text:
+            raise FormatError(self._no_text)
         opening = [self.bos] if add_special and llama_cpp.llama_vocab_get_add_bos(self.vocab) and self.bos >= 0 else []
         return opening + self._tokenizer.encode(text, False, parse_special)
 
@@ -173,6 +175,12 @@ def check_iterable(tokens: Iterable[int]) -> Iterable[int]:
     return tokens
 
 
+def metadata(model: int, key: str) -> str | None:
+    """A metadata value of a llama_model pointer as text, or None."""
+    name = as_bytes(key)
+    return _text(lambda buf, n: llama_cpp.llama_model_meta_val_str(model, name, buf, n))
+
+
 def token_bytes(vocab: int, token: int, special: bool) -> bytes:
     """Bytes of a token that is known to be in the vocabulary."""
     size = 64
@@ -216,16 +224,6 @@ def deferred_interrupt() -> Iterator[list[int]]:
         signal.raise_signal(signal.SIGINT)
 
 
-def open_context(name: str, model: Model, params, needs: Iterable[Handle], what: str, advice: str) -> Handle:
-    """An exclusive Handle of a llama.cpp context that outlives nothing it uses: ``model``, and the samplers ``needs``.
-
-    name  how messages call it: "the engine". Raises as ``new_context``.
-    """
-    with model.native.call():
-        ctx = new_context(model, params, what, advice)
-        return Handle(name, ctx, llama_cpp.llama_free, needs=[model.native, *needs], exclusive=True)
-
-
 def new_context(model: Model, params, what: str, advice: str):
     """A llama.cpp context of ``model``. Raises OutOfMemoryError: no memory for ``what``; ``advice``."""
     log.clear()
@@ -234,16 +232,3 @@ def new_context(model: Model, params, what: str, advice: str):
     if not ctx:
         raise OutOfMemoryError(f"no memory for {what} ({log.last_error() or 'no reason given'}); {advice}")
     return ctx
-
-
-def _check_magic(path: Path) -> None:
-    """The two commonest mistakes, in plain words before llama.cpp's own."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except FileNotFoundError:
-        raise MissingInputError(f"{path}: no such model file; check the path given to -m") from None
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot be read ({error.strerror}); give a GGUF file") from None
-    if magic != _MAGIC:
-        raise FormatError(f"{path}: not a GGUF file (starts with {magic!r}); give a model in GGUF format")

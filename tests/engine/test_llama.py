@@ -78,9 +78,7 @@ print(json.dumps({{"shape": shape, "steps": len(getattr(llm, "steps", [])), "n":
 
 
 def run_program(line: str, *args: str) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(line=line), *args], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", PROGRAM.format(line=line), *args], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return json.loads(done.stdout)
@@ -330,13 +328,17 @@ def test_response_formats_of_both_apis(letters, form, heads):
     value = json.loads(reply["choices"][0]["message"]["content"])
     assert value["name"] in ("ann", "bob") and isinstance(value["adult"], bool)
     assert reply["choices"][0]["finish_reason"] == "stop" and bool(llm.steps) == heads
-    assert all(0 < s.temperature < 2 and s.temperature_eff == np.float32(0.5) * np.float32(s.temperature) for s in llm.steps)
+    assert all(
+        0 < s.temperature < 2 and s.temperature_eff == np.float32(0.5) * np.float32(s.temperature) for s in llm.steps
+    )
     llm.close()
 
 
 def test_response_format_of_text_is_none(llm):
     free = llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3)["choices"]
-    assert llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3, response_format={"type": "text"})["choices"] == free
+    assert (
+        llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3, response_format={"type": "text"})["choices"] == free
+    )
 
 
 @pytest.mark.parametrize(
@@ -476,3 +478,52 @@ def test_interpreter_ends_cleanly(letters, ending):
     command = [sys.executable, "-c", program, str(letters.gguf), str(letters.heads)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# ---- a drop-in takes what its original takes ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        {"seed": -1},
+        {"seed": 2**70},
+        {"top_p": 1.5},
+        {"top_p": -0.1},
+        {"min_p": -0.1},
+        {"min_p": 2.0},
+        {"temperature": -1.0},
+        {"temperature": 1e9},
+        {"top_k": -1},
+        {"typical_p": 2.0},
+        {"stop": None},
+        {"max_tokens": None},
+        {"suffix": "x"},
+    ],
+    ids=str,
+)
+def test_arguments_beyond_a_range(llm, argument):
+    assert llm("hello", **{"max_tokens": 4, "seed": 1, **argument})["choices"]
+    assert llm.steps
+
+
+def test_a_value_beyond_its_range_is_the_end_of_it(llm):
+    assert ids_of(llm, top_p=1.5) == ids_of(llm, top_p=1.0)
+    assert ids_of(llm, min_p=-0.1) == ids_of(llm, min_p=0.0)
+    assert ids_of(llm, min_p=2.0) == ids_of(llm, min_p=1.0)
+
+
+def test_seed_minus_one_is_random(llm):
+    assert len({tuple(ids_of(llm, seed=-1)) for _ in range(6)}) > 1
+    assert ids_of(llm, seed=-5) == ids_of(llm, seed=2**32 - 5)
+
+
+@pytest.mark.parametrize("option", [{"seed": -1}, {"seed": None}, {"n_ctx": 0}, {"last_n_tokens_size": 0}], ids=str)
+def test_options_beyond_a_range(letters, option):
+    with open_llama(letters, **option) as llm:
+        assert llm("hello", max_tokens=2)["choices"]
+
+
+def test_vocab_only_of_a_single_file(single):
+    with autodeco_edge.Llama(str(single), vocab_only=True, verbose=False) as llm:
+        assert llm.detokenize(llm.tokenize(b"hello")) == b"hello"
