@@ -169,7 +169,7 @@ _PHRASES = {
 
 def _name_keyword(reason: str, document: Any) -> str:
     keywords = sorted(_keywords(document))
-    if any(word in reason for word in keywords):
+    if set(re.findall(r"[$\w]+", reason)) & set(keywords):
         return reason
     named = next((words for phrase, words in _PHRASES.items() if phrase in reason and words), ", ".join(keywords))
     return f"{reason} [{named}]"
