@@ -5,6 +5,9 @@ TORCH  ?= torch==2.13.0
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+# pip says nothing while it works.
+COMPILING := installing autodeco-edge and compiling llama.cpp: about 5 minutes the first time, later ones come from the cache of pip
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint install install-dev demo-model figures bench bench-figures evaluate results example clean
 
@@ -16,15 +19,19 @@ demo: install ## Install into .venv and let the bundled demo model reply
 
 test: install-dev lint ## Install what the tests need into .venv and run them
 	$(BIN)/pytest
+	$(BIN)/python -P tests/support/trap.py
 
 lint: install-dev ## Check style
 	$(BIN)/ruff check .
 
 install: $(BIN)/python ## Install autodeco-edge into .venv
+	@echo "$(COMPILING)"
 	$(BIN)/pip install --quiet .
 
 install-dev: $(BIN)/python ## The same with PyTorch and the test tools
+	@echo "installing PyTorch; the download is large"
 	$(BIN)/pip install --quiet $(TORCH)
+	@echo "$(COMPILING)"
 	$(BIN)/pip install --quiet ".[train,dev]"
 
 $(BIN)/python:

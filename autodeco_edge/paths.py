@@ -37,11 +37,19 @@ def _place(own: str, xdg: str, unix: str, mac: str, windows: str) -> Path:
     if chosen := os.environ.get(own):
         return Path(chosen).expanduser()
     if sys.platform == "win32":
-        return Path(os.environ.get(windows) or Path.home() / "AppData") / APP
+        return Path(os.environ.get(windows) or home() / "AppData") / APP
     if sys.platform == "darwin":
-        return Path.home() / "Library" / mac / APP
+        return home() / "Library" / mac / APP
     base = os.environ.get(xdg, "")  # the XDG rules: a relative path counts as not set
-    return (Path(base) if os.path.isabs(base) else Path.home() / unix) / APP
+    return (Path(base) if os.path.isabs(base) else home() / unix) / APP
+
+
+def home() -> Path:
+    """The user's home. Raises UsageError where there is none, as for a container's user of no name."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise UsageError("no home folder is known for this user; set HOME") from None
 
 
 def hub_endpoint() -> str | None:

@@ -45,13 +45,13 @@ static void find_features(bool * avx2, bool * avx512) {
     cpuid(1, one);
     cpuid(7, seven);
     *avx2 = *avx512 = false;
-    if (!has_bits(one[2], 1 << 27)) { // OSXSAVE: without it xgetbv traps
-        return;
+    if (!has_bits(one[2], 1 << 27)) { // OSXSAVE: without it xgetbv traps. GCOV_EXCL_BR_LINE a matter of the processor
+        return; // GCOV_EXCL_LINE likewise
     }
     const uint64_t state = enabled_state();
     const bool fma_f16c = has_bits(one[2], 1 << 12 | 1 << 29);
-    *avx2   = (state & 0x06) == 0x06 && fma_f16c && has_bits(seven[1], 1 << 5);
-    *avx512 = (state & 0xe6) == 0xe6 && *avx2 && has_bits(seven[1], 1 << 16);
+    *avx2   = (state & 0x06) == 0x06 && fma_f16c && has_bits(seven[1], 1 << 5);  // GCOV_EXCL_BR_LINE likewise
+    *avx512 = (state & 0xe6) == 0xe6 && *avx2 && has_bits(seven[1], 1 << 16); // GCOV_EXCL_BR_LINE likewise
 }
 
 #endif
@@ -63,8 +63,8 @@ const struct autodeco_kernels * autodeco_kernels_get(int32_t i) {
     bool avx2;
     bool avx512;
     find_features(&avx2, &avx512);
-    if (avx512) found[n++] = &autodeco_kernels_avx512;
-    if (avx2)   found[n++] = &autodeco_kernels_avx2;
+    if (avx512) found[n++] = &autodeco_kernels_avx512; // GCOV_EXCL_BR_LINE likewise
+    if (avx2)   found[n++] = &autodeco_kernels_avx2;   // GCOV_EXCL_BR_LINE likewise
 #endif
     found[n++] = &autodeco_kernels_baseline;
     return i >= 0 && i < n ? found[i] : NULL;

@@ -20,7 +20,8 @@ struct cursor {
     uint64_t      at;    // next byte of the file
     uint64_t      begin; // of the buffer in the file
     size_t        n;     // bytes in the buffer
-    uint64_t      text;  // bytes of strings so far
+    uint64_t      text;      // bytes of strings so far
+    uint64_t      n_strings; // in arrays so far
     char          where[N_SHOWN + 32]; // what is being read, for messages
     unsigned char buf[N_BUFFER];
 };
@@ -133,9 +134,10 @@ static size_t size_of(uint32_t type) { // 0: of no fixed size, or unknown
 
 static enum autodeco_status skip_strings(struct cursor * c, uint64_t n) {
     enum autodeco_status s = AUTODECO_STATUS_OK;
-    if (n > AUTODECO_GGUF_MAX_STRINGS) {
-        return FAIL(c, " has %llu strings, at most %llu are allowed", n, AUTODECO_GGUF_MAX_STRINGS);
+    if (n > AUTODECO_GGUF_MAX_STRINGS - c->n_strings) {
+        return FAIL(c, " has %llu strings, at most %llu are allowed in all arrays", n, AUTODECO_GGUF_MAX_STRINGS);
     }
+    c->n_strings += n;
     if (n > left(c) / sizeof(uint64_t)) {
         return FAIL(c, ENDS, n * sizeof(uint64_t), left(c));
     }

@@ -15,6 +15,7 @@
 #define FORMAT_VERSION 1
 #define TEMP_SCALE     2.0f    // T = 2 sigmoid(z), semantics 2.2
 #define MAX_WIDTH      (1 << 20) // no hidden state or hidden layer is wider
+#define MAX_HEADS      (256u << 20) // bytes of all tensors
 
 enum autodeco_status autodeco_fail(enum autodeco_status status, char * err, size_t n_err, const char * fmt, ...) {
     if (err && n_err > 0) {
@@ -304,8 +305,8 @@ static enum autodeco_status check_type(const struct reader * r, struct place * p
         return FAIL(r, "%s: tensor %s has type %u; allowed: F32, and for fc1.weight F16, BF16, or Q8_0 with rows of whole blocks", r->path, p->name, type);
     }
     p->n_row = (size_t) p->ne[0] / p->storage->n_block * p->storage->size;
-    if ((uint64_t) p->n_row * (uint64_t) p->ne[1] > AUTODECO_GGUF_MAX_NUMBERS) {
-        return FAIL(r, "%s: tensor %s has %llu bytes, at most %u are allowed", r->path, p->name, (unsigned long long) p->n_row * (unsigned long long) p->ne[1], AUTODECO_GGUF_MAX_NUMBERS);
+    if ((uint64_t) p->n_row * (uint64_t) p->ne[1] > MAX_HEADS) {
+        return FAIL(r, "%s: tensor %s has %llu bytes, at most %u are allowed", r->path, p->name, (unsigned long long) p->n_row * (unsigned long long) p->ne[1], MAX_HEADS);
     }
     return AUTODECO_STATUS_OK;
 }
@@ -399,6 +400,17 @@ static enum autodeco_status find_head(const struct reader * r, const struct auto
 
 static bool overlap(const struct place * a, const struct place * b) {
     return a->offset < b->offset + size_of(b) && b->offset < a->offset + size_of(a);
+}
+
+static enum autodeco_status check_total(const struct reader * r, const struct place * places) {
+    uint64_t total = 0;
+    for (int i = 0; i < N_TENSORS; i++) {
+        total += places[i].name ? size_of(&places[i]) : 0;
+    }
+    if (total > MAX_HEADS) {
+        return FAIL(r, "%s: the heads have %llu bytes, at most %u are allowed", r->path, (unsigned long long) total, MAX_HEADS);
+    }
+    return AUTODECO_STATUS_OK;
 }
 
 static enum autodeco_status check_overlaps(const struct reader * r, const struct place * places) {
@@ -508,6 +520,7 @@ static enum autodeco_status read_heads(struct reader * r, struct autodeco_heads 
     if (s == AUTODECO_STATUS_OK) s = check_heads(r, heads, temp, top_p);
     if (s == AUTODECO_STATUS_OK && temp)  s = find_head(r, heads, TEMP_FC1, 0, places);
     if (s == AUTODECO_STATUS_OK && top_p) s = find_head(r, heads, TOP_P_FC1, heads->n_extra, places);
+    if (s == AUTODECO_STATUS_OK) s = check_total(r, places);
     if (s == AUTODECO_STATUS_OK) s = check_overlaps(r, places);
     if (s == AUTODECO_STATUS_OK && temp)  s = read_head(r, &places[TEMP_FC1], 0, &heads->temp);
     if (s == AUTODECO_STATUS_OK && top_p) s = read_head(r, &places[TOP_P_FC1], heads->n_extra, &heads->top_p);

@@ -443,7 +443,7 @@ const char * autodeco_llama_version(void) {
 
 enum autodeco_status autodeco_check_llama(char * err, size_t n_err) {
     const char * loaded = llama_version();
-    if (strcmp(loaded, AUTODECO_LLAMA_VERSION) != 0 || strcmp(ggml_version(), AUTODECO_GGML_VERSION) != 0) {
+    if (strcmp(loaded, AUTODECO_LLAMA_VERSION) != 0 || strcmp(ggml_version(), AUTODECO_GGML_VERSION) != 0) { // GCOV_EXCL_BR_LINE tests/native/test_refusals.py changes a copy of the library
         return autodeco_fail(AUTODECO_STATUS_VERSION, err, n_err,
                 "libautodeco was compiled against llama.cpp %s (ggml %s), loaded is %s (ggml %s); reinstall autodeco-edge",
                 AUTODECO_LLAMA_VERSION, AUTODECO_GGML_VERSION, loaded, ggml_version());
@@ -479,7 +479,7 @@ struct autodeco_sampler_params autodeco_sampler_default_params(void) {
 }
 
 struct llama_sampler * autodeco_sampler_init(const struct autodeco_heads * heads, struct autodeco_sampler_params params) {
-    struct state * s = same_version(NULL, 0) ? new_state(heads, params) : NULL;
+    struct state * s = same_version(NULL, 0) ? new_state(heads, params) : NULL; // GCOV_EXCL_BR_LINE likewise
     return s ? llama_sampler_init(&sampler_i, s) : NULL;
 }
 

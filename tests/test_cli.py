@@ -372,7 +372,7 @@ BAD = {
     "folder as model": (["hi", "-m", "{folder}"], 66, "cannot be read"),
     "text as model": (["hi", "-m", "{text.gguf}"], 65, "not a GGUF file"),
     "empty file as model": (["hi", "-m", "{empty.gguf}"], 65, "not a GGUF file"),
-    "only a magic": (["hi", "-m", "{magic.gguf}"], 65, "cannot load this model"),
+    "only a magic": (["hi", "-m", "{magic.gguf}"], 65, "the file ends inside the version"),
     **{f"model cut to {c}": (["hi", "-m", f"{{model-{c}.gguf}}"], 65, "the file is damaged") for c in CUTS},
     **{f"single file cut to {c}": (["hi", "-m", f"{{single-{c}.gguf}}"], 65, "the file is damaged") for c in CUTS},
     "unknown architecture": (["hi", "-m", "{unknown.gguf}"], 65, "unknown model architecture: 'lxama'"),

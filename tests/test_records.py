@@ -128,6 +128,12 @@ def test_one_writer_at_a_time(tmp_path):
     assert write(path, [], resume=True) == [{"i": 0}, {"i": 1}]
 
 
+@pytest.mark.parametrize("name", ("r" * 255, "\u6587" * 85))
+def test_the_longest_names_can_be_locked(tmp_path, name):
+    assert write(tmp_path / name, [{"i": 0}]) == [{"i": 0}]
+    assert os.listdir(tmp_path) == [name]
+
+
 def test_what_a_kill_leaves_of_a_lock_locks_nothing(tmp_path):
     path = tmp_path / "rows.jsonl"
     child = subprocess.Popen([sys.executable, "-c", CHILD, path], stdout=subprocess.PIPE, text=True)

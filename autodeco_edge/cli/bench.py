@@ -76,7 +76,7 @@ def decode(
         ways = tuple(wait.strip() for wait in waits.split(","))
         timing = BusySetup(waits=ways, seconds=seconds, n_rounds=rounds, n_threads=threads)
         report = run_busy(model, str(heads or "auto"), timing)
-        print(json.dumps(report, indent=2) if as_json else _busy_table(report))
+        put(json.dumps(report, indent=2) if as_json else _busy_table(report))
         return
     from ..bench.decode import DecodeSetup, run_decode
 

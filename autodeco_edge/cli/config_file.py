@@ -20,7 +20,7 @@ from typing import Any
 
 from ..errors import FormatError, UsageError
 from ..io.reading import parse_toml, read_text
-from ..paths import APP, config_dir
+from ..paths import APP, config_dir, home
 
 PRESETS = "presets"
 _MAX_BYTES = 2**20
@@ -35,7 +35,7 @@ def state_dir() -> Path:
     if sys.platform in ("win32", "darwin"):
         return config_dir()
     base = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".local" / "state") / APP
+    return (Path(base) if os.path.isabs(base) else home() / ".local" / "state") / APP
 
 
 def example_path() -> Path:

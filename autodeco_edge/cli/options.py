@@ -36,7 +36,8 @@ class RunOptions:
         list[str] | None,
         typer.Argument(
             metavar="[MODEL] [PROMPT]",
-            help="The prompt; before it a model: a name, user/repo or a .gguf file. Piped text is put before the prompt.",
+            help="The prompt; before it a model: a name, user/repo or a .gguf file. Piped text is put before the prompt; "
+            "a lone - waits for it.",
             show_default=False,
         ),
     ] = None

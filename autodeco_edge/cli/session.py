@@ -235,17 +235,21 @@ class Session:
             parts.append(f"mean T {summary['mean_temperature']:.2f}")
         if summary["mean_top_p"] is not None:
             parts.append(f"mean P {summary['mean_top_p']:.2f}")
-        parts += self._without_heads(summary)
+        parts += self._without_heads()
         parts.append(f"seed {summary['seed']}")
         return "[" + " · ".join(parts) + "]"
 
-    def _without_heads(self, summary: dict[str, Any]) -> list[str]:
+    def _without_heads(self) -> list[str]:
         """What was sampled with where a head is missing or switched off."""
         if self.plain:
             return [f"plain: {plain_words(self.in_force, self.options, self.plain)}"]
-        missing = {"T": summary["mean_temperature"], "P": summary["mean_top_p"]}
-        values = {"T": self.params.temperature, "P": self.params.top_p}
-        return [f"{n} {values[n]:.4g} (no head applied)" for n, mean in missing.items() if mean is None and self.last.records]
+        heads, mode = self.engine.heads, self.options.heads_mode
+        fixed = []
+        if not (heads.has_temp and mode in ("both", "temp")):
+            fixed.append(f"T {self.params.temperature:.4g} (no head applied)")
+        if not (heads.has_top_p and mode in ("both", "top-p")):
+            fixed.append(f"P {self.params.top_p:.4g} (no head applied)")
+        return fixed
 
     @property
     def n_used(self) -> int:

@@ -101,6 +101,7 @@ def read_settings(ctx: typer.Context, preset: str | None) -> str | None:
     """Callback of --preset, which is parsed first: puts the file and the preset under the other options."""
     if ctx.resilient_parsing:  # shell completion must not fail on a file
         return preset
+    preset = check_text(preset, "--preset") if preset else preset
     config = read_config()
     preset = preset or config.values.get("preset")
     ctx.default_map = _checked(ctx, config.values, str(config.path))
@@ -156,7 +157,11 @@ def convert(ctx: typer.Context, parameter: Any, value: Any, where: str) -> Any:
 def _as_typed(parameter: Any, value: Any, where: str) -> Any:
     """A value of the file as somebody would have typed it: the parser itself would make 1 of true and of 1.5."""
     if isinstance(value, list) and parameter.multiple:
-        return [_as_typed(parameter, each, where) for each in value]
+        return [_one_typed(parameter, each, where) for each in value]
+    return _one_typed(parameter, value, where)
+
+
+def _one_typed(parameter: Any, value: Any, where: str) -> Any:
     is_flag = getattr(parameter, "is_flag", False)
     if not isinstance(value, str | int | float) or (isinstance(value, bool) and not is_flag):
         raise UsageError(f"{where}: expected {'true or false' if is_flag else 'text or a number'}; got {value!r}")

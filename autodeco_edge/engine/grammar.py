@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FormatError
 from .gbnf import MAX_DEPTH, MAX_TEXT, gbnf_to_lark
 from .json_references import deepest
-from .json_schema import Schema, refuse
+from .json_schema import KEYWORDS, Schema, refuse
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -180,4 +180,4 @@ def _keywords(value: Any) -> set[str]:
         return set().union(*map(_keywords, value))
     if not isinstance(value, dict):
         return set()
-    return value.keys() | set().union(*map(_keywords, value.values()))
+    return (value.keys() & KEYWORDS) | set().union(*map(_keywords, value.values()))

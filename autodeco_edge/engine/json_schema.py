@@ -33,13 +33,14 @@ _REMARKS = {"example", "examples", "deprecated", "$vocabulary", "x-guidance", "c
 
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains")
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_MAX_BOUNDED = 100
 _EXACT, _SMALL = 2**53, 1e-20  # llguidance computes in doubles and writes decimals
 _APPLICATORS = ("$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas", "contains")
 
 _IN_PLACE = ("$ref", "allOf", "anyOf", "oneOf")
 _OPEN = {"additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties"}
 _ASSERTIONS = {"properties", "required", "additionalProperties", "patternProperties", "$ref", "anyOf", "oneOf", "allOf"} - {"$defs"}
-_KNOWN = {
+KEYWORDS = {
     *MAPS, *LISTS, *SINGLE, *_COUNTS, *_BOUNDS, *_APPLICATORS, "type", "const", "enum", "required", "pattern", "format", "uniqueItems",
     "dependentRequired", "dependencies", "title", "description", "default", "readOnly", "writeOnly", "$schema", "$id", "id", "$anchor",
     "$comment", "$dynamicAnchor", "$recursiveAnchor", "contentEncoding", "contentMediaType",
@@ -75,6 +76,7 @@ class Schema:
         if problem := check_references(self.document):
             raise refuse(problem)
         self.prepared = _prepare(self.document, closes=_closes(self.document))
+        _bound_integers(self.prepared)
         self._validators = [_validator(self.document), _validator(self.prepared)]  # the second knows the formats
 
     def complaint(self, reply: str) -> str | None:
@@ -246,8 +248,8 @@ def _closes(document: Any) -> bool:
 
 def _check_spelling(schema: dict[str, Any]) -> None:
     """Words that the standard does not know are remarks to it; one that is nearly a keyword was meant as one."""
-    for key in schema.keys() - _KNOWN:
-        near = [] if key.startswith("x-") else get_close_matches(key, _KNOWN, 1, 0.85)
+    for key in schema.keys() - KEYWORDS:
+        near = [] if key.startswith("x-") else get_close_matches(key, KEYWORDS, 1, 0.85)
         if near:
             raise refuse(f"{key} is no keyword; did you mean {near[0]}?")
 
@@ -266,9 +268,11 @@ def _numbers(schema: dict[str, Any]) -> None:
             raise refuse(f"{key}: an integer beyond 2^53 that no double holds")
 
 
-def _digits(schema: dict[str, Any]) -> None:
-    """Integers that a double holds, where the schema sets no limit: a small model may write digits without end."""
-    if schema.get("type") == "integer" and not schema.keys() & {"const", "enum"}:
+def _bound_integers(prepared: Any) -> None:
+    """To what a double holds, where the schema sets no limit: a small model may write digits without end. Each has its
+    price in llguidance's lexer, so that many are left as they are."""
+    free = [s for s in walk(prepared) if s.get("type") == "integer" and not s.keys() & {"const", "enum"}]
+    for schema in free if len(free) <= _MAX_BOUNDED else ():
         if not schema.keys() & {"minimum", "exclusiveMinimum"}:
             schema["minimum"] = 1 - _EXACT
         if not schema.keys() & {"maximum", "exclusiveMaximum"}:
@@ -335,4 +339,4 @@ def _unevaluated(schema: dict[str, Any]) -> None:
             schema.setdefault(plain, value)
 
 
-_CHANGES = (_counts, _numbers, _digits, _without_effect, _unevaluated, _format)
+_CHANGES = (_counts, _numbers, _without_effect, _unevaluated, _format)

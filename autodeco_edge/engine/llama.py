@@ -28,6 +28,7 @@ import numpy as np
 from llama_cpp import _internals as internals
 
 from ..errors import BusyError, FormatError, MissingInputError, UsageError, check_range
+from ..gguf.model_check import check_model
 from . import native as _native  # noqa: F401  loads libautodeco and installs the log before any model is opened
 from .cpu import extra_buffers_safe
 from .grammar import Grammar
@@ -82,6 +83,8 @@ class Llama(llama_cpp.Llama):
         self._in_callback = False
         self._attached: _Chain | None = None
         self._vocab_only = bool(kwargs.get("vocab_only"))
+        if os.path.exists(model_path):
+            check_model(model_path)
         missing = heads == "auto" and not os.path.exists(model_path)  # llama_cpp.Llama has its own word for it
         unused = missing or self._vocab_only
         self.autodeco: Heads | None = None if unused else open_heads(heads, model_path)

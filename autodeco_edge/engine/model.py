@@ -18,12 +18,11 @@ from pathlib import Path
 import llama_cpp
 
 from ..errors import FormatError, MissingInputError, OutOfMemoryError, UsageError
+from ..gguf.model_check import check_model
 from .cpu import extra_buffers_safe
 from .handle import Handle, Owner
 from .library import log
 from .tokenizer import Tokenizer, as_bytes
-
-_MAGIC = b"GGUF"
 
 
 class Model(Owner):
@@ -41,7 +40,9 @@ class Model(Owner):
         self, path: str | os.PathLike[str], *, n_gpu_layers: int = 0, extra_buffers: bool | None = None
     ) -> None:
         self.path = Path(path)
-        _check_magic(self.path)
+        if not os.path.exists(self.path):
+            raise MissingInputError(f"{self.path}: no such model file; check the path given to -m")
+        self._no_text = check_model(self.path)  # raises what llama.cpp would end the process for
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
@@ -110,6 +111,8 @@ class Model(Owner):
 
         Raises UsageError for what is not text, and for a run of characters that the tokenizer would not survive.
         """
+        if self._no_text:
+            raise FormatError(self._no_text)
         opening = [self.bos] if add_special and llama_cpp.llama_vocab_get_add_bos(self.vocab) and self.bos >= 0 else []
         return opening + self._tokenizer.encode(text, False, parse_special)
 
@@ -229,16 +232,3 @@ def new_context(model: Model, params, what: str, advice: str):
     if not ctx:
         raise OutOfMemoryError(f"no memory for {what} ({log.last_error() or 'no reason given'}); {advice}")
     return ctx
-
-
-def _check_magic(path: Path) -> None:
-    """The two commonest mistakes, in plain words before llama.cpp's own."""
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except FileNotFoundError:
-        raise MissingInputError(f"{path}: no such model file; check the path given to -m") from None
-    except OSError as error:
-        raise MissingInputError(f"{path}: cannot be read ({error.strerror}); give a GGUF file") from None
-    if magic != _MAGIC:
-        raise FormatError(f"{path}: not a GGUF file (starts with {magic!r}); give a model in GGUF format")

@@ -31,7 +31,7 @@ from pathlib import Path
 from ..errors import UsageError
 
 VARIABLE = "AUTODECO_THREAD_WAIT"
-SPINS = 4000  # of libgomp; docs/decisions/0022-waiting.md has the measurement
+SPINS = 2000  # of libgomp; docs/decisions/0022-waiting.md has the measurement
 # What decides for a pool: the variable that is set here, and others by which a user may have decided.
 _VARIABLES = {"libgomp": ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"), "libomp": ("KMP_BLOCKTIME", "OMP_WAIT_POLICY", "KMP_LIBRARY")}
 _POOLS = {

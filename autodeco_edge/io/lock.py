@@ -14,11 +14,11 @@ import contextlib
 import errno
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import BusyError, OutputError
+from .printing import say
 
 try:
     import fcntl
@@ -32,7 +32,8 @@ _FAR = 1 << 30  # Windows locks bytes against reading too: one behind the text
 
 def lock_of(path: Path) -> Path:
     """The lock file of a file, hidden beside it, or of a folder, hidden inside."""
-    return path / ".lock" if path.is_dir() else path.with_name(f".{path.name[:200]}.lock")
+    name = os.fsdecode(os.fsencode(path.name)[:200])  # a file's own name may be as long as names get
+    return path / ".lock" if path.is_dir() else path.with_name(f".{name}.lock")
 
 
 @contextlib.contextmanager
@@ -57,10 +58,7 @@ def _acquire(place: Path, path: Path) -> int:
         try:
             taken = _try(fd)
         except OSError as error:
-            print(
-                f"warning: {path}: no lock can be had here ({error.strerror}); start no second run on it",
-                file=sys.stderr,
-            )
+            say(f"warning: {path}: no lock can be had here ({error.strerror}); start no second run on it")
             return fd
         if taken and _is_at(fd, place):
             return fd

@@ -155,4 +155,3 @@ def _fill_closed() -> None:
 
 def _stdout_error(error: OSError) -> StdoutError:
     return StdoutError(f"stdout: writing failed ({error.strerror})")
-

@@ -12,7 +12,6 @@ the loss is not finite.
 from __future__ import annotations
 
 import math
-import sys
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from ..errors import AutodecoError, MismatchError
 from ..io.folder import output_folder, remove_remains
+from ..io.printing import say
 from .backbone import Backbone, HuggingFaceBackbone
 from .base import default_spec, fresh_heads
 from .batches import batches_of, split_validation
@@ -87,7 +87,7 @@ def ended_run(config: TrainConfig) -> TrainResult | None:
     ours = {name: value for name, value in asdict(config).items() if name not in FREE}
     refuse_others(folder / RECORD, {k: v for k, v in settings.items() if k not in FREE}, ours)
     if is_first() and config.log_every:
-        print(f"{folder} is complete; nothing to resume", file=sys.stderr, flush=True)
+        say(f"{folder} is complete; nothing to resume")
     return TrainResult(record.before, record.after, record.steps["loss"], record.seconds)
 
 

@@ -61,7 +61,7 @@ class RunProgress:
         if self._speaks:
             self.say(line)
         elif self._accelerator.is_main_process:
-            print(line, file=sys.stderr, flush=True)
+            say(line)
 
     def start(self, step: int, n_steps: int) -> None:
         """The steps begin, with ``step`` of them done before."""

@@ -126,7 +126,7 @@ class StateFile:
             with safe_open(self.path, framework="pt") as reader:
                 words = json.loads(reader.metadata()["state"])
                 return words, {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118 - a reader
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise FormatError(
                 f"{self.path}: not a readable training state ({error}); delete it and start again"
             ) from error

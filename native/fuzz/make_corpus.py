@@ -278,8 +278,8 @@ case("array-of-type-99", FORMAT, "array of type 99", change=raw_key(string("x") 
 case("array-2-61-numbers", FORMAT, "numbers", change=raw_key(string("x") + u32(ARRAY) + array(U64, 2**61, b"")))
 case("array-2-64-bytes", FORMAT, "numbers", change=raw_key(string("x") + u32(ARRAY) + array(U8, 2**64 - 1, b"")))
 case("array-behind-the-end", FORMAT, "ends behind", change=raw_key(string("x") + u32(ARRAY) + array(U64, 1 << 20, b"")))
-case("array-of-too-many-strings", FORMAT, "4194304", change=raw_key(string("x") + u32(ARRAY) + array(STRING, 4194305, b"")))
-case("array-of-strings-behind-the-end", FORMAT, "ends behind", change=raw_key(string("x") + u32(ARRAY) + array(STRING, 4194304, b"")))
+case("array-of-too-many-strings", FORMAT, "2097152", change=raw_key(string("x") + u32(ARRAY) + array(STRING, 2097153, b"")))
+case("array-of-strings-behind-the-end", FORMAT, "ends behind", change=raw_key(string("x") + u32(ARRAY) + array(STRING, 2097000, b"")))
 case("array-with-a-string-of-4-tb", FORMAT, "'x'", change=raw_key(string("x") + u32(ARRAY) + array(STRING, 1, u64(4 * TB))))
 
 # cut short
@@ -389,14 +389,22 @@ def claims_4_tb(f: File) -> None:
 case("claims-4-tb", FORMAT, "temp.fc1.weight", change=claims_4_tb)
 
 
-def claims_1_gb(f: File) -> None:
-    claims_4_tb(f)
-    f.keys["autodeco.hidden_length"] = (U32, u32(256))
-    for t in f.tensors.values():
-        t.ne = (1 << 20, 256) if len(t.ne) == 2 and t.ne[0] == t.ne[1] else tuple(256 if n == 1 << 20 else n for n in t.ne)
+def claims_mb(n_hidden: int):
+    """Heads of 2^20 inputs: 4 MB a hidden unit and head."""
+
+    def change(f: File) -> None:
+        f.keys["autodeco.embedding_length"] = (U32, u32(1 << 20))
+        f.keys["autodeco.hidden_length"] = (U32, u32(n_hidden))
+        for i, (name, t) in enumerate(f.tensors.items()):
+            t.ne = tuple({N_EMBD: 1 << 20, N_HIDDEN: n_hidden}.get(n, n) for n in t.ne)
+            t.data = b"" if name.endswith("fc1.weight") else t.data
+            t.offset = i << 28
+
+    return change
 
 
-case("claims-1-gb", FORMAT, "truncated", change=claims_1_gb)
+case("claims-192-mb", FORMAT, "truncated", change=claims_mb(24))
+case("claims-1-gb", FORMAT, "at most 268435456", change=claims_mb(128))
 
 
 def odd_q8(f: File) -> None:

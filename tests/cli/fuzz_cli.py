@@ -4,7 +4,7 @@
 
 Each runs in a forked child that has the heavy modules already, in a folder of its own, with streams that may be closed
 or full. Said is how they ended; a finding is a code that docs/cli.md does not list, a signal, a traceback, an
-"internal error", an escape code on stderr, an input that is gone, more than 5 s of processor or 60 s in all. Exits 1 with one.
+"internal error", an escape code on stderr, an input that is gone, more than 5 s of processor (bench loss aside) or 60 s in all. Exits 1 with one.
 """
 
 from __future__ import annotations
@@ -37,9 +37,54 @@ MAX_CPU_S, MAX_WALL_S = 5.0, 60.0
 RAW = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
 SMALL = {
     "run": ["-n", "2", "-t", "1"],
-    "collect": ["-n", "1", "--count", "2", "--max-tokens", "2", "--retries", "0", "--timeout", "1", "-t", "1", "--limit", "2"],
-    "train": ["--max-steps", "1", "--max-length", "16", "--batch-size", "1", "--accumulation", "1", "-n", "2", "--samples", "2", "--problems-per-step", "1"],
-    "eval": ["--samples", "1", "--seeds", "1", "--count", "2", "-n", "2", "-t", "1", "--expert-samples", "1", "--limit", "2"],
+    "collect": [
+        "-n",
+        "1",
+        "--count",
+        "2",
+        "--max-tokens",
+        "2",
+        "--retries",
+        "0",
+        "--timeout",
+        "1",
+        "-t",
+        "1",
+        "--limit",
+        "2",
+    ],
+    "train": [
+        "--max-steps",
+        "1",
+        "--max-length",
+        "16",
+        "--batch-size",
+        "1",
+        "--accumulation",
+        "1",
+        "-n",
+        "2",
+        "--samples",
+        "2",
+        "--problems-per-step",
+        "1",
+    ],
+    "eval": [
+        "--samples",
+        "1",
+        "--seeds",
+        "1",
+        "--count",
+        "2",
+        "-n",
+        "2",
+        "-t",
+        "1",
+        "--expert-samples",
+        "1",
+        "--limit",
+        "2",
+    ],
     "eval steering": ["--samples", "1", "--count", "2", "-n", "2", "-t", "1"],
     "eval drift": ["--limit", "1", "--max-length", "16", "-t", "1"],
     "bench step": ["--rounds", "1", "--n-vocab", "500", "--n-embd", "32"],
@@ -77,7 +122,8 @@ class Ended:
                 found.append(word.decode())
         if RAW.search(self.stderr):
             found.append("raw control characters")
-        if self.cpu_s > MAX_CPU_S or self.wall_s > MAX_WALL_S:
+        heavy = case.words[:2] == ["bench", "loss"]  # starts interpreters of its own, each with torch
+        if (self.cpu_s > MAX_CPU_S and not heavy) or self.wall_s > MAX_WALL_S:
             found.append(f"{self.cpu_s:.1f} s of processor, {self.wall_s:.1f} s")
         return found + [f"gone: {name}" for name in self.gone]
 
@@ -119,8 +165,8 @@ def draw(rng: random.Random, known: dict[str, list], files: list[str], models: d
     config = rng.choice(hostile.CONFIGS) if rng.random() < 0.15 else b""
     variables = {}
     if rng.random() < 0.1:
-        variables[f"AUTODECO_{rng.choice(('TEMP', 'STOP', 'SEED', 'TRACE', 'CTX_SIZE', 'HEADS', 'PRESET'))}"] = rng.choice(
-            hostile.TEXTS
+        variables[f"AUTODECO_{rng.choice(('TEMP', 'STOP', 'SEED', 'TRACE', 'CTX_SIZE', 'HEADS', 'PRESET'))}"] = (
+            rng.choice(hostile.TEXTS)
         )
     return Case(words, stdin, stdout, config, variables)
 

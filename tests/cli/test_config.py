@@ -40,7 +40,7 @@ def rows(*args) -> dict[str, list[str]]:
 
 def test_sources_in_their_order(config_file, monkeypatch):
     found = rows()
-    assert (found["temp"], found["top-p"], found["max-tokens"]) == (["0.5", "file"], ["1.0", "default"], ["3", "file"])
+    assert (found["temp"], found["top-p"], found["max-tokens"]) == (["0.5", "file"], ["-", "default"], ["3", "file"])
     assert found["stop"] == ["zz", "file"]
     found = rows("--preset", "support")
     assert (found["temp"], found["top-p"]) == (["0.25", "preset", "support"], ["0.75", "preset", "support"])

@@ -100,7 +100,7 @@ def test_set_takes_every_name(chat):
     terminal.command("/set temp -1", "temperature: allowed 0 to 100")
     terminal.command("/set temp-range 2:1", "must not exceed")
     terminal.command("/set nothing 1", "/set NAME VALUE")
-    terminal.command("/set grammar rot ::= x", "the grammar was refused")
+    terminal.command("/set grammar rot ::= x", "the grammar has no rule named root")
     assert terminal.say("hello")[1] == 512, "what was refused changed nothing"
     assert terminal.leave() == 0
 
@@ -116,6 +116,83 @@ def test_commands_that_cannot_be_done(chat, tmp_path):
     terminal.command(f"/load {tmp_path}/text", "not valid JSON")
     assert terminal.say("hello")[0] > 0
     assert terminal.leave() == 0
+
+
+def test_nothing_typed_or_loaded_ends_the_conversation(chat, tmp_path):
+    """Hostile files and values, bytes that are no text, and an error that nobody foresaw: a line each."""
+    files = {
+        "half": (b'[{"role": "user", "content": "\\ud83d"}]', "half a character"),
+        "deep": (b"[" * 100_000, "nested too deeply"),
+        "deep-right": (b'{"messages": ' + b"[" * 5000 + b"]" * 5000 + b"}", "nested too deeply"),
+        "latin": (b'[{"role": "user", "content": "caf\xe9"}]', "byte 0xE9"),
+        "utf16": ("[]".encode("utf-16"), "UTF-16"),
+        "nan": (b"[NaN]", "NaN is no JSON number"),
+        "nul": (bytes(9), "NUL"),
+        "long": (b"1" * 9999, "not valid JSON"),
+        "other": (b'{"messages": [5]}', "no conversation"),
+    }
+    terminal = chat("-n", "1")
+    first = terminal.say("hello")
+    for name, (data, says) in files.items():
+        (tmp_path / name).write_bytes(data)
+        terminal.command(f"/load {tmp_path / name}", says)
+    os.mkfifo(tmp_path / "pipe")
+    for line, says in (
+        (f"/load {tmp_path / 'pipe'}", "it is a pipe"),
+        ("/load /dev/zero", "it is a device"),
+        (f"/load {tmp_path}", "it is a folder"),
+        ("/load ~nobody-of-this-name/x", "no such user"),
+        (f"/save {tmp_path / 'nul'}", "is not a saved conversation"),
+        ("/set temp nan", "expected a finite number"),
+        ("/set temp 1e999", "expected a finite number"),
+        ("/set seed " + "9" * 30, "at most 64 bits"),
+        ("/set max-tokens -5", "allowed -1 to"),
+        ("/set temp-range nan:nan", "allowed 0 to"),
+        ("/set grammar /dev/zero", "larger than"),
+        ("/set grammar ~/nowhere-of-this-name", "cannot be read"),
+    ):
+        terminal.command(line, says)
+    for line in (b"caf\xe9 \xff", b"/system caf\xe9", b"/save /tmp/caf\xe9", b"/set stop \xe9"):
+        os.write(terminal.child.child_fd, line + b"\r")
+        terminal.wait_for("is not UTF-8 text")
+        terminal.wait_for_prompt()
+    (tmp_path / "mark").write_bytes(b'\xef\xbb\xbf[{"role": "system", "content": "a\\u001b[2J\\u202eb\\nc"}]\r\n')
+    terminal.command(f"/load {tmp_path / 'mark'}", "[loaded 1 messages")
+    terminal.command("/system", r"[system: a\x1b[2J\u202eb\nc]")
+    terminal.command("/clear", "[cleared]")
+    terminal.command("/system -", "[system: none]")
+    assert terminal.say("hello")[0] == first[0], "nothing of it is in the conversation"
+    assert terminal.leave() == 0
+
+
+def test_error_that_nobody_foresaw_is_a_line(letters, monkeypatch, capsys):
+    """The last net, on the real loop with an engine that fails as no engine should."""
+    from autodeco_edge.cli.conversation import Chat
+    from autodeco_edge.cli.interrupts import Interrupts
+    from autodeco_edge.cli.options import RunOptions
+    from autodeco_edge.cli.session import Session
+    from autodeco_edge.engine.engine import Engine
+
+    with Engine(letters.gguf, letters.heads, n_ctx=256, n_threads=1) as engine, Interrupts() as interrupts:
+        chat = Chat(Session(engine, RunOptions(history=False, n=2, seed=1), interrupts))
+        chat.handle("hello")
+        before = list(chat.conversation.messages)
+        for error in (RuntimeError("a\x1b[2J\nb"), RecursionError("deep"), KeyError("x"), UnicodeError("y"), OSError(5, "z")):
+
+            def fail(*_args, error=error, **_more):
+                raise error
+
+            with monkeypatch.context() as patch:
+                patch.setattr(engine, "generate", fail)
+                chat.handle("again")
+            assert f"internal error: {type(error).__name__}" in capsys.readouterr().err
+            assert chat.conversation.messages == before
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "generate", lambda *_a, **_k: (_ for _ in ()).throw(MemoryError()))
+            chat.handle("again")
+        assert "out of memory; the conversation goes on" in capsys.readouterr().err
+        chat.handle("again")
+        assert len(chat.conversation.messages) == len(before) + 2
 
 
 # ---- keys ---------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from xml.etree import ElementTree
 
 import pytest
@@ -69,6 +70,45 @@ def test_file_that_is_no_trace(tmp_path, text):
     (tmp_path / "t.jsonl").write_text(text)
     with pytest.raises(FormatError, match="t.jsonl.*give a file that run --trace wrote"):
         read_trace(tmp_path / "t.jsonl")
+
+
+HOSTILE = {
+    "list": {"temperature": [1]}, "text": {"temperature": "warm"}, "true": {"top_p": True}, "huge": {"n_kept": 10**400},
+    "nan": {"entropy": float("nan")}, "object": {"logprob": {}}, "no text": {"text": None}, "half": {"text": "\ud83d"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", HOSTILE.values(), ids=HOSTILE)
+def test_record_that_cannot_be_drawn(tmp_path, fields):
+    path = write(tmp_path / "t.jsonl", [record(0, "a"), {**record(1, "b"), **fields}])
+    with pytest.raises(FormatError, match="t.jsonl, line 2.*give a file that run --trace wrote"):
+        read_trace(path)
+
+
+@pytest.mark.parametrize("text", ['{"done": ' + "[" * 100_000, "[" * 5000 + "]" * 5000, '{"text": "a", "temperature": 1e999, "top_p": 1}'])
+def test_line_that_cannot_be_read(tmp_path, text):
+    (tmp_path / "t.jsonl").write_text(text)
+    with pytest.raises(FormatError, match="line 1"):
+        read_trace(tmp_path / "t.jsonl")
+
+
+def test_strange_text_and_names_are_drawn(tmp_path):
+    """Mathematics, escapes, markup and glyphs that no font has, in a token and in a file's name; no warning either."""
+    records = [record(i, t) for i, t in enumerate(["$x^", "\\frac$", "\x1b[2J\u202e", "<script>", "日本🎉", "\n", "x" * 9999])]
+    path = write(tmp_path / "d$x^$ <b>\x1b[31m\u202e.jsonl", records)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for form in ("png", "svg", "html"):
+            draw([read_trace(path)], tmp_path / f"f.{form}")
+    page_text = (tmp_path / "f.html").read_text()
+    assert "<b>" not in page_text and "<script>" not in page_text and "\x1b" not in page_text and "\u202e" not in page_text
+
+
+def test_more_than_a_figure_can_hold_is_refused(tmp_path):
+    long = read_trace(write(tmp_path / "long.jsonl", [record(i, "x" * 200) for i in range(400)]))
+    with pytest.raises(UsageError, match="too much for one figure"):
+        draw([long] * 9, tmp_path / "f.png")
 
 
 def test_what_cannot_be_drawn(traces, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 
 from autodeco_edge import Engine, SamplingParams
 from autodeco_edge.engine.model import Model
-from autodeco_edge.engine.pairing import demo_model
+from autodeco_edge.engine.pairing import demo_model, open_heads
 from autodeco_edge.eval.methods import method
 from autodeco_edge.eval.samples import Drawer, Limits, seed_of
 from autodeco_edge.tasks import Verifier, load_task
@@ -259,3 +259,22 @@ def test_a_model_without_heads_takes_part_with_constants_only(tmp_path):
     done = run("-m", model, *SMALL[:-2], "-n", "4", "--methods", "greedy,default", "-o", tmp_path / "out")
     assert done.returncode == 0 and "| default |" in done.stdout
     assert os.listdir(tmp_path / "out" / "samples")
+
+
+def test_a_group_is_drawn_the_same_whatever_was_drawn_before():
+    """In an engine just made, and in one with another group's cells and shared prompt behind it: to the bit."""
+    few, more = load_task("demo:make", count=6).problems[:3], load_task("demo:chain", count=5).problems
+    group = [(p, k) for p in few for k in range(3)]
+    with Verifier() as verifier:
+        drawer = Drawer(Model(demo_model()), open_heads("auto", demo_model()), Limits(60, 128, 4, 1), verifier, 0)
+        fresh = list(drawer.replies(method("autodeco"), group))
+        for before in ([(p, 0) for p in more], group[::-1], [(few[0], 9)]):
+            list(drawer.replies(method("autodeco"), before))
+            again = list(drawer.replies(method("autodeco"), group))
+            assert [(p.id, k) for p, k, _ in again] == [(p.id, k) for p, k, _ in fresh], "they end in the same order"
+            assert [repr(r.steps) for _, _, r in again] == [repr(r.steps) for _, _, r in fresh]
+        abandoned = drawer.replies(method("autodeco"), group)
+        next(abandoned)
+        abandoned.close()  # replies under way are cancelled
+        assert [repr(r.steps) for *_, r in drawer.replies(method("autodeco"), group)] == [repr(r.steps) for *_, r in fresh]
+        drawer.close()

@@ -182,14 +182,16 @@ def test_sampling_without_an_output_is_refused(letters, heads, cpu_draw):
     ctx, attached = make_context(model, sampler.chain)
     step, (text, n) = _native.Step(), err()
     sample = lib.autodeco_sampler_sample
-    assert sample(sampler._smpl, None, ctx, step, text, n) == Status.ARGUMENT
-    assert sample(sampler._smpl, sampler.chain, None, step, text, n) == Status.ARGUMENT
-    assert sample(sampler._smpl, sampler.chain, ctx, None, text, n) == Status.ARGUMENT
-    assert sample(sampler._smpl, sampler.chain, ctx, step, text, n) == Status.NOT_ATTACHED
+    assert sample(sampler._smpl, None, ctx, -1, step, text, n) == Status.ARGUMENT
+    assert sample(sampler._smpl, sampler.chain, None, -1, step, text, n) == Status.ARGUMENT
+    assert sample(sampler._smpl, sampler.chain, ctx, -1, None, text, n) == Status.ARGUMENT
+    assert sample(sampler._smpl, sampler.chain, ctx, -1, step, text, n) == Status.NOT_ATTACHED
     assert b"no output" in text.value
     batch = llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 1)(1), 1)
     assert llama_cpp.llama_decode(ctx, batch) == 0
-    assert sample(sampler._smpl, sampler.chain, ctx, step, text, n) == Status.OK
+    for row in (1, 2, 2**31 - 1, -2, -(2**31)):
+        assert sample(sampler._smpl, sampler.chain, ctx, row, step, text, n) == Status.NOT_ATTACHED, row
+    assert sample(sampler._smpl, sampler.chain, ctx, -1, step, text, n) == Status.OK
     llama_cpp.llama_free(ctx)
     sampler.close()
 

@@ -122,8 +122,8 @@ def sparse(path: Path, data: bytes, size: int) -> Path:
 
 @pytest.mark.parametrize("n_keys", [1, 40, 65536])
 def test_millions_of_empty_strings_in_a_sparse_file(tmp_path, n_keys):
-    """An array of four million empty strings is 32 MB of zeros that are on no disk. Forty of them hold more text than any header."""
-    n = 4194304
+    """An array of two million empty strings is 16 MB of zeros that are on no disk. Two of them are too many."""
+    n = 2097152
     path = tmp_path / "sparse.gguf"
     begin = header(0, n_keys)
     with open(path, "wb") as f:
@@ -134,9 +134,9 @@ def test_millions_of_empty_strings_in_a_sparse_file(tmp_path, n_keys):
         f.truncate(f.tell())
     assert path.stat().st_blocks * 512 < 1 << 20, "the file system keeps holes"
     status, message, took = load(path)
-    assert took < 2, message
+    assert took < 5, message  # 0.1 s on a quiet machine
     assert status == (Status.NO_HEADS if n_keys == 1 else Status.FORMAT)
-    assert n_keys == 1 or "text in the header" in message
+    assert n_keys == 1 or "strings" in message
 
 
 def test_skipped_arrays_cost_a_read_each(tmp_path):
@@ -150,7 +150,7 @@ def test_skipped_arrays_cost_a_read_each(tmp_path):
         f.truncate(f.tell())
     status, message, took = load(path)
     assert status == Status.NO_HEADS, message
-    assert took < 2
+    assert took < 5
 
 
 def test_terabytes_that_are_holes_ask_for_no_memory(tmp_path):
@@ -162,17 +162,16 @@ def test_terabytes_that_are_holes_ask_for_no_memory(tmp_path):
     assert status == Status.FORMAT and "at most" in message and took < 1
 
 
-def test_a_gigabyte_of_holes_is_memory_that_is_not_there(tmp_path):
-    """The largest tensor allowed, where the address space has no room for it: its bytes are named."""
+@pytest.mark.parametrize("n_hidden,status,word", [(24, Status.MEMORY, "100663360 bytes"), (40, Status.FORMAT, "at most 268435456")])
+def test_a_claim_that_the_file_size_bears_out(tmp_path, n_hidden, status, word):
+    """All holes. 192 MB of heads with room for 64 more: memory, its bytes named. 320 MB: more than heads may have."""
     from tests.native.test_corpus import corpus
 
     file = corpus.heads_file()
-    corpus.claims_1_gb(file)
-    for i, tensor in enumerate(file.tensors.values()):
-        tensor.offset = 2 * i << 30
-    path = sparse(tmp_path / "heads.gguf", file.bytes(), 20 << 30)
-    status, message = measure(path, 256 << 20)
-    assert status == Status.MEMORY and "1073741888 bytes" in message
+    corpus.claims_mb(n_hidden)(file)
+    path = sparse(tmp_path / "heads.gguf", file.bytes(), 4 << 30)
+    got, message = measure(path, 64 << 20)
+    assert (got, word in message) == (status, True), message
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "device", "missing", "no permission", "a file as a folder", "long name"])

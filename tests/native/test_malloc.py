@@ -29,8 +29,9 @@ def points(tmp_path_factory) -> dict[str, list]:
     library = compile_c(folder / "failing_calls.so", [TOOLS / "failing_calls.c"], "-shared", "-fPIC", "-std=gnu11")
     letters = make_letters(folder)
     single = merged(letters, folder / "single.gguf")
+    aligned = ROOT / "native" / "fuzz" / "corpus" / "ok-alignment-64.gguf"
     done = subprocess.run(
-        [sys.executable, TOOLS / "malloc_points.py", library, letters.gguf, letters.heads, single],
+        [sys.executable, TOOLS / "malloc_points.py", library, letters.gguf, letters.heads, single, aligned],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -55,7 +56,7 @@ def test_the_points_are_not_empty(points):
         assert points[f"{name}, one"][0] >= least, name
 
 
-@pytest.mark.parametrize("kind", ["a heads file", "a single file"])
+@pytest.mark.parametrize("kind", ["a heads file", "a single file", "another alignment"])
 def test_every_failing_read_is_reported(points, kind):
     """A disk that fails or a file cut under our hands is IO; a signal or a short read is gone on from."""
     for way, want in {"EIO": Status.IO, "end": Status.IO, "EINTR": Status.OK, "short": Status.OK}.items():

@@ -224,6 +224,7 @@ def test_a_model_that_gives_nan_has_no_logit(tmp_path, heads, cpu_draw):
     step, text = _native.Step(), ctypes.create_string_buffer(256)
     assert lib.autodeco_sampler_sample(sampler._smpl, sampler.chain, ctx, -1, step, text, 256) == Status.NO_LOGIT
     assert b"no finite logit" in text.value
+    assert lib.autodeco_sampler_n_fallbacks(sampler._smpl) == 1, "T of a NaN hidden state; P is not asked for"
     llama_cpp.llama_free(ctx)
     sampler.close()
 

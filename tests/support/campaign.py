@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests" / "train" / "demo_replies.jsonl"
 TIMEOUT_S = 600
-DRAWS = ("-t", "1", "--parallel", "4")
+PORTION = 10  # kills or races between two lines
+DRAWS = ("-t", "1", "--parallel", "2")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def _trained(out: Path) -> dict[str, bytes]:
 
 
 def _demo_model() -> str:
-    from autodeco_edge.engine.engine import demo_model
+    from autodeco_edge.engine.pairing import demo_model
 
     return str(demo_model())
 
@@ -89,7 +91,7 @@ def finish(child: subprocess.Popen[str]) -> tuple[int, str]:
 def undisturbed(kind: Kind, folder: Path) -> tuple[dict[str, bytes], float]:
     """(what a run leaves, seconds from its first result to its end)."""
     out = folder / "out.jsonl"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     child = start(kind, out)
     while not kind.started(out) and child.poll() is None:
         time.sleep(0.01)
@@ -151,7 +153,10 @@ def main() -> None:
     what, name, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
     folder = Path(tempfile.mkdtemp())
     try:
-        print(name, {"kills": kills, "races": races}[what](kinds()[name], n, folder), flush=True)
+        totals: Counter[str] = Counter()
+        for seed in range(-(-n // PORTION)):
+            totals.update({"kills": kills, "races": races}[what](kinds()[name], PORTION, folder / str(seed), seed))
+            print(name, dict(totals), flush=True)
     finally:
         shutil.rmtree(folder)
 

@@ -11,7 +11,17 @@ from pathlib import Path
 
 from .letters import make_letters
 
-NAMES = ("plain", "with blank", "new\nline", "esc\x1b[31mred", "bidi\u202egnp.exe", "c1\x9b2J", "dollar$x^$", "-dash", "umläut")
+NAMES = (
+    "plain",
+    "with blank",
+    "new\nline",
+    "esc\x1b[31mred",
+    "bidi\u202egnp.exe",
+    "c1\x9b2J",
+    "dollar$x^$",
+    "-dash",
+    "umläut",
+)
 TEXTS = (
     "hi", "", " ", "-", "--", "~", "~/x", "~nobody99/x", "0", "-1", "nan", "inf", "1e999", "-0.0", "9" * 30, "0x10", "1_0",
     "true", "\u202e", "\x1b[2J", "\x07", "a\nb", "\udcff", "caf\udce9", "\ud83d", "🎉日本", "x" * 5000, "../../etc/passwd",
@@ -31,7 +41,15 @@ CONFIGS = (
 
 def _traces() -> dict[str, bytes]:
     record = {"index": 0, "text": "a", "temperature": 0.5, "top_p": 0.9, "entropy": 1.0, "logprob": -1.0, "n_kept": 3}
-    kinds = {"list": [1], "nan": float("nan"), "huge": 10**400, "text": "warm", "object": {}, "true": True, "null": None}
+    kinds = {
+        "list": [1],
+        "nan": float("nan"),
+        "huge": 10**400,
+        "text": "warm",
+        "object": {},
+        "true": True,
+        "null": None,
+    }
     traces = {
         f"{name} {kind}": json.dumps({**record, name: value}).encode()
         for name in ("temperature", "text", "n_kept")

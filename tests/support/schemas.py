@@ -153,9 +153,9 @@ def pydantic_schema(rng: random.Random) -> dict:
         if kind == "list":
             return list[annotation(depth + 1)]
         if kind == "optional":
-            return Optional[annotation(depth + 1)]
+            return Optional[annotation(depth + 1)]  # noqa: UP045  X | None fails for X = None
         if kind == "union":
-            return Union[annotation(depth + 1), annotation(depth + 1)]
+            return Union[annotation(depth + 1), annotation(depth + 1)]  # noqa: UP007
         if kind == "dict":
             return dict[str, annotation(depth + 1)]
         return model(depth + 1) if kind == "model" else rng.choice(plain)
@@ -201,8 +201,8 @@ _TEXTS = [
     '{"const":3,"enum":[3,4]}', '{"const":3,"enum":[4]}', '{"const":"a","type":"string","minLength":2}', '{"enum":["a","abc"],"maxLength":2}', '{"enum":["a","b1"],"pattern":"[0-9]"}', '{"enum":[1,2,"x"],"type":"integer","minimum":2}', '{"const":"2020-02-30","format":"date"}',
     '{"type":"string","pattern":"(a+)+$"}', '{"type":"string","pattern":"' + "(" * 3000 + ")" * 3000 + '"}', '{"type":"string","pattern":"(a{1000}){1000}"}', '{"type":"string","pattern":"' + "a?" * 3000 + '"}', '{"type":"string","minLength":1000000}', '{"type":"string","maxLength":1000000000}',
     '{"type":"array","items":{"type":"null"},"minItems":1000000}', '{"type":"array","items":{"type":"null"},"maxItems":1000000000}', '{"type":"array","items":{"type":"null"},"maxItems":' + "9" * 30 + "}",
-    '{"allOf":[' + ",".join('{"anyOf":[{"minLength":%d},{"maxLength":%d}]}' % (i, i + 30) for i in range(20)) + "]}", '{"oneOf":[' + ",".join('{"required":["k%d"]}' % i for i in range(200)) + "]}",
-    '{"type":"object","properties":{' + ",".join(f'"p{i}":{{"type":"integer"}}' for i in range(1500)) + "}}", '{"enum":[' + ",".join(f'"v{i}"' for i in range(15000)) + "]}", '{"anyOf":[' + ",".join('{"const":%d}' % i for i in range(5000)) + "]}",
+    '{"allOf":[' + ",".join(f'{{"anyOf":[{{"minLength":{i}}},{{"maxLength":{i + 30}}}]}}' for i in range(20)) + "]}", '{"oneOf":[' + ",".join(f'{{"required":["k{i}"]}}' for i in range(200)) + "]}",
+    '{"type":"object","properties":{' + ",".join(f'"p{i}":{{"type":"integer"}}' for i in range(1500)) + "}}", '{"enum":[' + ",".join(f'"v{i}"' for i in range(15000)) + "]}", '{"anyOf":[' + ",".join(f'{{"const":{i}}}' for i in range(5000)) + "]}",
     '{"$ref":"#/$defs/d0","$defs":{' + ",".join(f'"d{i}":{{"$ref":"#/$defs/d{i + 1}"}}' for i in range(3000)) + ',"d3000":{"type":"null"}}}',
     '{"$ref":"#/$defs/d0","$defs":{' + ",".join(f'"d{i}":{{"allOf":[{{"$ref":"#/$defs/d{i + 1}"}},{{"$ref":"#/$defs/d{i + 1}"}}]}}' for i in range(40)) + ',"d40":{"type":"null"}}}',
     '{"$ref":"#/$defs/d0","$defs":{' + ",".join(f'"d{i}":{{"type":"array","prefixItems":[{{"$ref":"#/$defs/d{i + 1}"}},{{"$ref":"#/$defs/d{i + 1}"}}]}}' for i in range(25)) + ',"d25":{"type":"null"}}}',

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.errors import UsageError
 from autodeco_edge.train import loop, losses
 from autodeco_edge.train.checkpoint import load_heads

@@ -2,13 +2,14 @@
 
 Prints {scenario: [allocations, statuses seen]} as JSON. A crash is a signal, which the test sees.
 
-    python malloc_points.py FAILING_CALLS.SO MODEL HEADS SINGLE_FILE
+    python malloc_points.py FAILING_CALLS.SO MODEL HEADS SINGLE_FILE ALIGNED_HEADS
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import math
 import sys
 
 import llama_cpp
@@ -24,7 +25,7 @@ failing.failing_malloc_arm.argtypes = [ctypes.c_long, ctypes.c_bool]
 failing.failing_malloc_disarm.restype = ctypes.c_long
 failing.failing_reads_arm.restype = ctypes.c_long
 failing.failing_reads_arm.argtypes = [ctypes.c_long, ctypes.c_int]
-MODEL, HEADS, SINGLE = sys.argv[2:5]
+MODEL, HEADS, SINGLE, ALIGNED = sys.argv[2:6]
 ERR = ctypes.create_string_buffer(512)
 
 
@@ -109,7 +110,11 @@ def cloning(cpu_draw: bool):
         llama_cpp.llama_sampler_accept(copy, 1)
         llama_cpp.llama_sampler_reset(copy)
         again = llama_cpp.llama_sampler_clone(copy)
-        seen = [status_of(member) for each in (copy, again) for member in members_of(each)]
+        members = [member for each in (copy, again) for member in members_of(each)]
+        seen = [status_of(member) for member in members]
+        for member, status in zip(members, seen, strict=True):
+            name = llama_cpp.llama_sampler_name(as_sampler(member))
+            assert name.startswith(b"autodeco") and (status == Status.MEMORY) == (name == b"autodeco-no-memory")
         for each in (again, copy, chain):
             llama_cpp.llama_sampler_free(each)
         if Status.MEMORY in seen:  # a draw whose other half had no memory never ran
@@ -146,7 +151,27 @@ def decoding(cpu_draw: bool, logprob: bool):
     return run
 
 
+def masking() -> int:
+    """A mask cloned without memory allows nothing."""
+    smpl = lib.autodeco_mask_init()
+    if not smpl:
+        return Status.MEMORY
+    copy = llama_cpp.llama_sampler_clone(as_sampler(smpl))
+    keep = (llama_cpp.llama_token_data * 2)(*[(i, 1.0, 0.0) for i in range(2)])
+    array = llama_cpp.llama_token_data_array(keep, 2, -1, False)
+    again = llama_cpp.llama_sampler_clone(copy)
+    for each in (copy, again):
+        llama_cpp.llama_sampler_apply(each, ctypes.byref(array))
+    lib.autodeco_mask_set(ctypes.cast(copy, ctypes.c_void_p), None, 0)
+    for each in (again, copy, as_sampler(smpl)):
+        llama_cpp.llama_sampler_free(each)
+    seen = {candidate.logit for candidate in keep}
+    assert seen in ({1.0}, {-math.inf})
+    return Status.OK if seen == {1.0} else Status.MEMORY
+
+
 SCENARIOS = {
+    "mask": masking,
     "load a heads file": loading(HEADS),
     "load a single file": loading(SINGLE),
     "step": step,
@@ -178,7 +203,7 @@ for name, scenario in SCENARIOS.items():
     assert scenario() == Status.OK, name
     for on in (False, True):
         result[f"{name}, {'and all behind' if on else 'one'}"] = run_all(scenario, on)
-for name, path in (("a heads file", HEADS), ("a single file", SINGLE)):
+for name, path in (("a heads file", HEADS), ("a single file", SINGLE), ("another alignment", ALIGNED)):
     for way, number in (("EIO", 0), ("EINTR", 1), ("short", 2), ("end", 3)):
         seen = []
         for n in range(1, 10_000):
