@@ -155,7 +155,7 @@ class _Call:
         _calls[id(self)] = threading.get_ident()
         try:
             if _ending is not None and threading.get_ident() != _ending:
-                _stop(self)
+                _stop()
             return self._handle.borrow(self)
         except BaseException:
             _calls.pop(id(self), None)
@@ -196,9 +196,11 @@ def _nobody() -> None:
     """The caller of a handle that nobody calls."""
 
 
-def _stop(call: _Call) -> NoReturn:
+def _stop() -> NoReturn:
     """A daemon thread goes no further once the interpreter ends; Python would stop it a moment later."""
-    _calls.pop(id(call), None)
+    me = threading.get_ident()
+    for call in [call for call, thread in list(_calls.items()) if thread == me]:  # with those around this one
+        _calls.pop(call, None)
     while True:
         threading.Event().wait()
 

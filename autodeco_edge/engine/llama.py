@@ -27,7 +27,7 @@ import llama_cpp
 import numpy as np
 from llama_cpp import _internals as internals
 
-from ..errors import BusyError, UsageError
+from ..errors import BusyError, FormatError, MissingInputError, UsageError, check_range
 from ..gguf.model_check import check_model
 from . import native as _native  # noqa: F401  loads libautodeco and installs the log before any model is opened
 from .cpu import extra_buffers_safe
@@ -90,6 +90,7 @@ class Llama(llama_cpp.Llama):
         self.autodeco: Heads | None = None if unused else open_heads(heads, model_path)
         self.heads_mode = heads_mode
         self.steps: list[Step] = []
+        _check_options(kwargs)
         if self.autodeco:
             _refuse_unsupported(kwargs)
         try:
@@ -97,6 +98,8 @@ class Llama(llama_cpp.Llama):
         finally:
             if hasattr(self, "_stack"):
                 resources.callback(self._stack.close)
+        if self.lora_path and not self._lora_adapter:  # a null pointer, which only the first decode would notice
+            raise FormatError(f"{self.lora_path}: llama.cpp cannot load this LoRA file; check lora_path")
         if self.autodeco:
             check_heads(self.autodeco, self._model.model, model_path)
 
@@ -319,6 +322,21 @@ class _Batch(internals.LlamaBatch):
     def _check(self, n_before: int, n: int) -> None:
         if not 0 < n <= self._n_tokens - n_before:
             raise UsageError(f"a batch of {n} tokens: allowed 1 to {self._n_tokens - n_before}; give other text")
+
+
+_CACHE_TYPES = (0, 1, 2, 3, 6, 7, 8, 20, 30)  # f32 f16 q4_0 q4_1 q5_0 q5_1 q8_0 iq4_nl bf16: llama.cpp's own list
+
+
+def _check_options(kwargs: dict[str, Any]) -> None:
+    """Raises UsageError for what llama.cpp would abort on."""
+    for name in ("n_batch", "n_ubatch"):
+        check_range(name, kwargs.get(name, 512), 0, 2**31 - 1, "tokens")
+    for name in ("type_k", "type_v"):
+        if kwargs.get(name) not in (None, *_CACHE_TYPES):
+            raise UsageError(f"{name}: allowed {', '.join(map(str, _CACHE_TYPES))}; got {kwargs[name]}")
+    lora = kwargs.get("lora_path")
+    if lora and not os.path.isfile(lora):
+        raise MissingInputError(f"{lora}: no such LoRA file; check lora_path")
 
 
 def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
