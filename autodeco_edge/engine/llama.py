@@ -502,7 +502,7 @@ def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]
     if kwargs.get("logits_processor") is not None:
         filters.append(_processors(llama, kwargs["logits_processor"], failures))
     if kwargs.get("grammar") is not None:
-        filters.append(GrammarMask(grammar_of(kwargs["grammar"]), llama, llama._model.vocab))
+        filters.append(GrammarMask(grammar_of(kwargs["grammar"]), llama._model, llama._model.vocab))
     penalties = (
         kwargs.get("repeat_penalty", 1.0),
         kwargs.get("frequency_penalty", 0.0),
@@ -534,7 +534,7 @@ def _grammar_as_processor(llama: Llama, kwargs: dict[str, Any]) -> dict[str, Any
         return kwargs
     if llama.draft_model is not None:
         raise UsageError("a grammar cannot be combined with draft_model here; leave one of them out")
-    mask = GrammarMask(grammar_of(kwargs["grammar"]), llama, llama._model.vocab)
+    mask = GrammarMask(grammar_of(kwargs["grammar"]), llama._model, llama._model.vocab)
     seen: list[int] = []  # how many ids stood there at the last draw
 
     def process(ids: Any, scores: np.ndarray) -> np.ndarray:
