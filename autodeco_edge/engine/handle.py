@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self, SupportsIndex
 
 from ..errors import BusyError, UsageError
 
@@ -181,13 +181,13 @@ class Owner:
         if _at_exit is not None:  # else the modules are being taken down, and everything is closed
             self.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __reduce_ex__(self, _protocol: int) -> NoReturn:
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> NoReturn:
         """copy, deepcopy and pickle come here: two owners would free one pointer twice."""
         raise UsageError(f"{type(self).__name__}: cannot be copied or pickled; make another one from its file")
 
