@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+import subprocess
 
 import llama_cpp
 import pytest
 
 from autodeco_edge.engine import tokenizer
 from autodeco_edge.engine.model import Model
+from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.errors import UsageError
+from autodeco_edge.io.interpreter import interpreter
+from tests.support.changed import changed_copy
 from tests.support.letters import make_letters
 
 PIECES = [
@@ -73,3 +77,25 @@ def test_the_longest_match_is_not_underestimated():
 def test_superbpe_looks_ahead_over_digits():
     with pytest.raises(UsageError, match="numbers of 6000 digits"):
         tokenizer.Tokenizer(None, 0, "superbpe").encode("7" * 6001, True, False)
+
+
+@pytest.mark.parametrize("pre", ["gpt-4o", "deepseek-v3", "llama-bpe", "qwen2", "tekken"])
+def test_pre_tokenizers_that_overflow_a_thread_s_usual_stack(tmp_path, pre):
+    """In a process of its own: without the large stack the first two die of SIGSEGV here. A text of short runs, which
+    needs no stack, has the ids of a direct call."""
+    path = changed_copy(demo_model(), tmp_path / "model.gguf", {"tokenizer.ggml.pre": pre})
+    code = """
+import sys, llama_cpp
+from autodeco_edge.engine.model import Model
+model = Model(sys.argv[1])
+for piece in ("A", "\\n", "\\u6f22", " ", "7", "A\\n"):
+    text = piece * (30_000 // len(piece))
+    assert model.detokenize(model.tokenize(text)).decode("utf-8", "replace"), piece
+text = "Two  words,\\n\\n it's 1234 \\u6f22\\u5b57! " * 40
+data = text.encode()
+ids = (llama_cpp.llama_token * (len(data) + 8))()
+n = llama_cpp.llama_tokenize(model.vocab, data, len(data), ids, len(ids), False, False)
+assert model.tokenize(text, add_special=False) == list(ids[:n])
+"""
+    done = subprocess.run(interpreter("-c", code, str(path)), capture_output=True, text=True)
+    assert done.returncode == 0, (done.returncode, done.stderr[-500:])
