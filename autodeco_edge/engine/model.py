@@ -165,7 +165,7 @@ def check_id(token: int, n_vocab: int) -> int:
     except TypeError:
         raise UsageError(f"token id: allowed 0 to {n_vocab - 1}; got {type(token).__name__}") from None
     if not 0 <= number < n_vocab:
-        raise UsageError(f"token id {number}: allowed 0 to {n_vocab - 1}")
+        raise UsageError(f"token id: allowed 0 to {n_vocab - 1}; got {number}")
     return number
 
 

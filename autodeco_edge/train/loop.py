@@ -70,7 +70,8 @@ def train(config: TrainConfig) -> TrainResult:
     (``save_every``) stays whatever happens.
     """
     config.check()
-    refuse_output(config.output, (config.base, config.model, config.data, config.init))
+    if not config.resume:  # else the state is compared
+        refuse_output(config.output, (config.base, config.model, config.data))  # heads may be trained on in their place
     with output_folder(config.output, lock=is_first()):
         if config.resume and (ended := ended_run(config)):
             return ended

@@ -111,7 +111,8 @@ def train_on_reward(config: RewardConfig) -> RewardRecord:
     another run has the folder; AutodecoError when a gradient is not finite, in which case nothing is saved and the last state stays.
     """
     config.check()
-    refuse_output(config.output, (config.model, config.init, config.problems))
+    if not config.resume:
+        refuse_output(config.output, (config.model, config.problems))
     with output_folder(config.output), Verifier(math_verify=False) as verifier:
         trainer = RewardTrainer(config, verifier)
         with closing(trainer):

@@ -120,7 +120,7 @@ def pydantic_schema(rng: random.Random) -> dict:
     import enum
     import ipaddress
     import uuid
-    from typing import Annotated, Literal
+    from typing import Annotated, Literal, Optional, Union
 
     from pydantic import AnyUrl, BaseModel, Field, create_model
 
@@ -154,9 +154,9 @@ def pydantic_schema(rng: random.Random) -> dict:
         if kind == "list":
             return list[annotation(depth + 1)]
         if kind == "optional":
-            return annotation(depth + 1) | None  # noqa: UP045  X | None fails for X = None
+            return Optional[annotation(depth + 1)]  # noqa: UP045  X | None fails for X = None
         if kind == "union":
-            return annotation(depth + 1) | annotation(depth + 1)  # noqa: UP007
+            return Union[annotation(depth + 1), annotation(depth + 1)]  # noqa: UP007
         if kind == "dict":
             return dict[str, annotation(depth + 1)]
         return model(depth + 1) if kind == "model" else rng.choice(plain)
