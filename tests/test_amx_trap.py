@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not trap.available(), reason="the guard needs Li
 
 LOAD = """
 import llama_cpp, sys
-from autodeco_edge.engine.engine import demo_model
+from autodeco_edge import demo_model
 params = llama_cpp.llama_model_default_params()
 params.use_extra_bufts = sys.argv[1] == "repacked"
 print(bool(llama_cpp.llama_model_load_from_file(str(demo_model()).encode(), params)))

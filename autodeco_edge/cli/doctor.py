@@ -132,8 +132,9 @@ def _demo() -> str:
 
     with Engine(demo_model(), n_ctx=256) as engine:
         prompt = engine.model.tokenize("one two three four five six seven eight nine ten " * 8)[:64]
-        steps = list(engine.generate(prompt, max_tokens=64, stop_at_end=False))
-        rate = engine.timings.as_dict()["predicted_per_second"]
+        generation = engine.generate(prompt, max_tokens=64, stop_at_end=False)
+        steps = list(generation)
+        rate = generation.timings.as_dict()["predicted_per_second"]
         mean_t = sum(s.temperature for s in steps) / len(steps)
         return f"{len(steps)} tokens at {rate:.0f}/s, mean T {mean_t:.2f} ({engine.heads.description})"
 

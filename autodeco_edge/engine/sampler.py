@@ -39,6 +39,7 @@ _EXCEPTIONS = {
     Status.N_EMBD: MismatchError,
     Status.N_VOCAB: MismatchError,
     Status.MEMORY: OutOfMemoryError,
+    Status.NO_LOGIT: FormatError,
     Status.NO_NORM: MismatchError,
     Status.IO: StorageError,
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..engine.model import Model
-from ..text.chat import CHATML, fill_template
+from ..text.chat import fill_template, special_texts, template_of
 
 
 class GgufTokenizer:
@@ -30,9 +30,10 @@ class GgufTokenizer:
     ) -> str:
         model = self._model
         return fill_template(
-            model.chat_template or CHATML,
+            template_of(model),
             messages,
-            model.token_text(model.bos),
-            self.eos_token,
+            "",
+            "",
             add_generation_prompt=add_generation_prompt,
+            variables=special_texts(model),
         )

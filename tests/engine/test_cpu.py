@@ -7,6 +7,7 @@ remembers the verdict is the real one, children and cache included.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from functools import partial
 
@@ -174,3 +175,14 @@ def test_the_real_probe_decodes_the_demo_model():
     """On a machine with working AMX, or none, the very code of the probe must survive; where AMX is broken
     it must not, and everything else falls back."""
     assert cpu.probe_in_child(cpu._PROBE) == "ok" or cpu.amx_advertised()
+
+
+def test_the_probe_does_what_traps():
+    """64 tokens in one batch, all decoded when the code has ended: fewer would not reach the tile instructions."""
+    code = (
+        "import llama_cpp; sizes = []; real = llama_cpp.llama_decode\n"
+        "llama_cpp.llama_decode = lambda ctx, batch: (sizes.append(batch.n_tokens), real(ctx, batch))[1]\n"
+        f"{cpu._PROBE}\nprint(sizes)"
+    ).replace("extra_buffers=True", "extra_buffers=False")
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[64]\n", done.stderr
