@@ -32,4 +32,6 @@ def test_a_changed_value_is_noticed(script, golden, key):
 
 def test_script_knows_nothing_of_the_package():
     lines = SCRIPT.read_text(encoding="utf-8").splitlines()
-    assert not [line for line in lines if line.startswith(("import autodeco", "from autodeco", "from .", "import torch"))]
+    assert not [
+        line for line in lines if line.startswith(("import autodeco", "from autodeco", "from .", "import torch"))
+    ]

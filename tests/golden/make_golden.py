@@ -28,11 +28,11 @@ def make() -> dict:
     rows = [_position(s) for s in range(N_POSITIONS)]
     valid = [s for s in range(N_POSITIONS - 1) if LABELS[s + 1] >= 0]
     cases = [(np.array(rows[s]["logits"]), rows[s]["temperature"], rows[s]["top_p"], LABELS[s + 1]) for s in valid]
-    easy = np.array([int(l.argmax()) == y for l, _, _, y in cases])
+    easy = np.array([int(x.argmax()) == y for x, _, _, y in cases])
     every = np.ones(len(cases), bool)
-    hf = np.array([_temperature_loss(l, t, y, nemo=False) for l, t, _, y in cases])
-    top_p = np.array([_top_p_loss(l, max(t, 1e-8), p, y) for l, t, p, y in cases])
-    nemo = np.array([_temperature_loss(l, t, y, nemo=True) for l, t, _, y in cases]) + top_p
+    hf = np.array([_temperature_loss(x, t, y, nemo=False) for x, t, _, y in cases])
+    top_p = np.array([_top_p_loss(x, max(t, 1e-8), p, y) for x, t, p, y in cases])
+    nemo = np.array([_temperature_loss(x, t, y, nemo=True) for x, t, _, y in cases]) + top_p
     return {
         "heads": rows,
         "labels": LABELS,
@@ -81,25 +81,25 @@ def _softmax(x: np.ndarray) -> np.ndarray:
 # ---- losses and slopes (equations 7, 8, 10) --------------------------------------------
 
 
-def _temperature_loss(l: np.ndarray, t: float, y: int, nemo: bool) -> tuple[float, float, float]:
-    """(loss, slope by T, slope by P) of one position; l [V] logits."""
-    q = _softmax(l / (t if nemo else max(t, 0.01)))
-    weight = q[y] if nemo else _softmax(l)[y]
-    return -weight * np.log(q[y]), weight * (l[y] - q @ l) / t**2, 0.0
+def _temperature_loss(x: np.ndarray, t: float, y: int, nemo: bool) -> tuple[float, float, float]:
+    """(loss, slope by T, slope by P) of one position; x [V] logits."""
+    q = _softmax(x / (t if nemo else max(t, 0.01)))
+    weight = q[y] if nemo else _softmax(x)[y]
+    return -weight * np.log(q[y]), weight * (x[y] - q @ x) / t**2, 0.0
 
 
-def _top_p_loss(l: np.ndarray, t: float, p: float, y: int) -> tuple[float, float, float]:
+def _top_p_loss(x: np.ndarray, t: float, p: float, y: int) -> tuple[float, float, float]:
     """Likewise, of the soft nucleus."""
-    order = np.argsort(-l, kind="stable")
-    l, y = l[order], int(np.flatnonzero(order == y)[0])
-    q = _softmax(l / t)
-    dq = q * (q @ l - l) / t**2  # by T
+    order = np.argsort(-x, kind="stable")
+    x, y = x[order], int(np.flatnonzero(order == y)[0])
+    q = _softmax(x / t)
+    dq = q * (q @ x - x) / t**2  # by T
     beyond = q.cumsum() - p
     m = np.exp(-STEEPNESS * np.maximum(beyond, 0.0))
     slope = STEEPNESS * m * (beyond > 0)  # of m by P; by the mass c it is the negative
     n, dn_dt, dn_dp = q * m, dq * m - q * slope * dq.cumsum(), q * slope
     total = n.sum() + EPSILON
-    r, weight = n[y] / total, _softmax(l)[y]
+    r, weight = n[y] / total, _softmax(x)[y]
     dr_dt, dr_dp = ((d[y] - r * d.sum()) / total for d in (dn_dt, dn_dp))
     return -weight * np.log(r + EPSILON), -weight * dr_dt / (r + EPSILON), -weight * dr_dp / (r + EPSILON)
 
@@ -118,7 +118,9 @@ def differences(made: object, kept: object, where: str = "") -> list[str]:
     if isinstance(made, dict) and isinstance(kept, dict) and made.keys() == kept.keys():
         return [line for key in made for line in differences(made[key], kept[key], f"{where}/{key}")]
     if isinstance(made, list) and isinstance(kept, list) and len(made) == len(kept):
-        return [line for i, pair in enumerate(zip(made, kept, strict=True)) for line in differences(*pair, f"{where}/{i}")]
+        return [
+            line for i, pair in enumerate(zip(made, kept, strict=True)) for line in differences(*pair, f"{where}/{i}")
+        ]
     numbers = all(isinstance(x, int | float) for x in (made, kept))
     same = abs(made - kept) <= TOLERANCE if numbers else made == kept
     return [] if same else [f"{where}: made {made}, golden.json has {kept}"]
