@@ -104,7 +104,7 @@ def test_every_decision_is_in_the_index_and_says_what_supersedes_it():
     index = (folder / "README.md").read_text(encoding="utf-8")
     for path in sorted(folder.glob("0*.md")):
         lines = path.read_text(encoding="utf-8").splitlines()
-        row = next(line for line in index.splitlines() if f"]({path.name}) |" in line and line.startswith("| ["))
+        row = next(line for line in index.splitlines() if line.startswith(f"| [{path.name[:4]}]({path.name}) |"))
         assert lines[0] == "# " + " ".join((path.name[:4], row.split(" | ")[1])), f"{path.name}: title and index differ"
         later = re.match(r"Superseded by (\[\d+\]\([^)]+\))", lines[2])
         assert row.endswith(f"superseded by {later.group(1)} |" if later else "in force |"), path.name
