@@ -21,8 +21,9 @@ test: install-dev lint ## Install what the tests need into .venv and run them
 	$(BIN)/pytest
 	$(BIN)/python -P tests/support/trap.py
 
-lint: install-dev ## Check style
+lint: install-dev ## Check style and types
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 install: $(BIN)/python ## Install autodeco-edge into .venv
 	@echo "$(COMPILING)"

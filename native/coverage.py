@@ -31,7 +31,6 @@ _KERNELS = [
 TESTS = [
     *(f"tests/native/test_{name}.py" for name in _FILES),
     *(f"tests/native/test_kernels.py::{name}" for name in _KERNELS),
-    "tests/engine/test_log.py",
 ]
 
 

@@ -10,7 +10,7 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import llama_cpp
 import numpy as np
@@ -82,7 +82,7 @@ class Context(Owner):
         self._memory = llama_cpp.llama_get_memory(ctx)
         self._n_swa = llama_cpp.llama_model_n_swa(model.handle)
 
-    def _native(self, params: ContextParams):
+    def _native(self, params: ContextParams) -> llama_cpp.llama_context_params:
         native = llama_cpp.llama_context_default_params()
         native.n_ctx = params.n_ctx
         native.n_batch = native.n_ubatch = params.n_batch
@@ -100,7 +100,7 @@ class Context(Owner):
         self._attach(native, params.samplers)
         return native
 
-    def _attach(self, native, samplers: Mapping[int, Handle]) -> None:
+    def _attach(self, native: llama_cpp.llama_context_params, samplers: Mapping[int, Handle]) -> None:
         """Attached when the context is made, so that its graph is reserved with their nodes in it. The context
         borrows the array and the chains."""
         self._attached = (llama_cpp.llama_sampler_seq_config * len(samplers))()
@@ -150,7 +150,7 @@ class Context(Owner):
         """Logits [n, V] float32 likewise."""
         return self._outputs(llama_cpp.llama_get_logits_ith, rows, self.model.n_vocab)
 
-    def _outputs(self, get, rows: Sequence[int], width: int) -> np.ndarray:
+    def _outputs(self, get: Callable[[Any, int], Any], rows: Sequence[int], width: int) -> np.ndarray:
         with self.native.call() as ctx:
             return np.stack([np.ctypeslib.as_array(get(ctx, i), (width,)) for i in rows])
 
@@ -190,7 +190,7 @@ class Context(Owner):
                 self.native.drop(before)
 
 
-def _freer(batch) -> Callable[[int], None]:
+def _freer(batch: llama_cpp.llama_batch) -> Callable[[int], None]:
     """Frees a context and its batch. Apart from the Context, which it would otherwise keep alive."""
 
     def free(ctx: int) -> None:

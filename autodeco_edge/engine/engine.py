@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from ..errors import AutodecoError, BusyError, ContextOverflowError, UsageError, check_range
 from .context import Context, ContextParams, check_limits
@@ -126,7 +127,7 @@ class Engine(Owner):
         return Generation(work, self._advance, self._cancel)
 
     def generate(
-        self, prompt: Sequence[int], params: SamplingParams | None = None, *, max_tokens: int = -1, **options
+        self, prompt: Sequence[int], params: SamplingParams | None = None, *, max_tokens: int = -1, **options: Any
     ) -> Generation:
         """``submit`` in one call, for a slot that is free now; ``options`` as in Request.
 
@@ -163,7 +164,7 @@ class Engine(Owner):
                 self.tick()
                 for number in _read(active):
                     generation, reply = active.pop(number)
-                    reply.finish_reason = generation.finish_reason
+                    reply.finish_reason = generation.finish_reason or reply.finish_reason
                     yield number, reply
         finally:
             for generation, _ in active.values():
@@ -263,7 +264,9 @@ class Engine(Owner):
     def _slot_for(self, request: Request) -> Slot | None:
         """A free one, with most of the prompt in its cells; None while the store is busy with another prompt."""
         free = [slot for slot in self._slots if slot.work is None]
-        if not free or (request.share_prompt and not self._prepare_store(request.prompt[:-1])):
+        if not free:
+            return None
+        if request.share_prompt and self._store and not self._prepare(self._store, request.prompt[:-1]):
             return None
         return max(free, key=lambda slot: slot.common(request.prompt)) if request.reuse_prefix else free[0]
 
@@ -278,15 +281,14 @@ class Engine(Owner):
 
     # ---- a prompt that several replies share -----------------------------------------
 
-    def _prepare_store(self, prefix: Sequence[int]) -> bool:
+    def _prepare(self, store: Slot, prefix: tuple[int, ...]) -> bool:
         """Whether the store holds, or has begun to compute, these tokens."""
-        store = self._store
         if tuple(store.target) == prefix:
             return True
         if any(slot.waiting for slot in self._slots):
             return False
         store.cut(self._context, 0)
-        store.target = prefix
+        store.target = list(prefix)
         return True
 
     def _hand_out_prompt(self) -> None:
@@ -310,12 +312,13 @@ class Engine(Owner):
             self._retry(pieces, error)
             return
         seconds = time.perf_counter() - start
-        drawing, row = [], -1
+        drawing: list[tuple[Slot, Work, int]] = []
+        row = -1
         for piece in pieces:
             row += piece.n
             _charge(piece, seconds)
-            if piece.draws:
-                drawing.append((piece.slot, row))
+            if piece.draws and (work := piece.slot.work):
+                drawing.append((piece.slot, work, row))
             piece.done()
         self._draw(drawing)
 
@@ -338,25 +341,24 @@ class Engine(Owner):
             else:
                 self._end(slot, "cancelled")
 
-    def _draw(self, drawing: Sequence[tuple[Slot, int]]) -> None:
+    def _draw(self, drawing: Sequence[tuple[Slot, Work, int]]) -> None:
         start = time.perf_counter()
         due = []
-        for slot, row in drawing:
-            if slot.work.limit > 0:
-                due.append((slot, Output(slot.sequence, slot.work.request, slot.work.n_drawn, row)))
+        for slot, work, row in drawing:
+            if work.limit > 0:
+                due.append((slot, work, Output(slot.sequence, work.request, work.n_drawn, row)))
             else:
                 self._end(slot, "length")
-        steps = self.strategy.draw(self._context, [output for _, output in due]) if due else []
+        steps = self.strategy.draw(self._context, [output for _, _, output in due]) if due else []
         seconds = time.perf_counter() - start
-        for (slot, _), step in zip(due, steps, strict=True):
-            slot.work.timings.predicted_s += seconds
-            self._deliver(slot, step)
+        for (slot, work, _), step in zip(due, steps, strict=True):
+            work.timings.predicted_s += seconds
+            self._deliver(slot, work, step)
 
-    def _deliver(self, slot: Slot, step: Step | AutodecoError) -> None:
+    def _deliver(self, slot: Slot, work: Work, step: Step | AutodecoError) -> None:
         if isinstance(step, AutodecoError):
             self._fail(slot, step)
             return
-        work = slot.work
         work.timings.predicted_n += 1
         work.deliver(step, self.model.is_end(step.id))
         if work.ended:

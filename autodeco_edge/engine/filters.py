@@ -67,7 +67,7 @@ class FilterParams:
     def build(self, model: Model) -> tuple[Filter, ...]:
         """The filters for one Sampler, none where everything is off. Raises FormatError for a grammar that is
         refused, UsageError for a token that the vocabulary does not have."""
-        filters = []
+        filters: list[Filter] = []
         if self.grammar is not None:
             grammar = Grammar.from_text(self.grammar) if isinstance(self.grammar, str) else self.grammar
             filters.append(GrammarMask(grammar, model, model.vocab))

@@ -196,7 +196,8 @@ class _Reader:
         return found
 
     def _skip(self, pattern: re.Pattern[str]) -> None:
-        self._at = pattern.match(self._text, self._at).end()
+        if found := pattern.match(self._text, self._at):
+            self._at = found.end()
 
     def _match(self, pattern: re.Pattern[str], what: str) -> re.Match[str]:
         found = pattern.match(self._text, self._at)

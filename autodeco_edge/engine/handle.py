@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self, SupportsIndex
 
 from ..errors import BusyError, UsageError
 
@@ -155,7 +155,7 @@ class _Call:
         _calls[id(self)] = threading.get_ident()
         try:
             if _ending is not None and threading.get_ident() != _ending:
-                _stop(self)
+                _stop()
             return self._handle.borrow(self)
         except BaseException:
             _calls.pop(id(self), None)
@@ -181,13 +181,13 @@ class Owner:
         if _at_exit is not None:  # else the modules are being taken down, and everything is closed
             self.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def __reduce_ex__(self, _protocol: int) -> NoReturn:
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> NoReturn:
         """copy, deepcopy and pickle come here: two owners would free one pointer twice."""
         raise UsageError(f"{type(self).__name__}: cannot be copied or pickled; make another one from its file")
 
@@ -196,9 +196,11 @@ def _nobody() -> None:
     """The caller of a handle that nobody calls."""
 
 
-def _stop(call: _Call) -> NoReturn:
+def _stop() -> NoReturn:
     """A daemon thread goes no further once the interpreter ends; Python would stop it a moment later."""
-    _calls.pop(id(call), None)
+    me = threading.get_ident()
+    for call in [call for call, thread in list(_calls.items()) if thread == me]:  # with those around this one
+        _calls.pop(call, None)
     while True:
         threading.Event().wait()
 

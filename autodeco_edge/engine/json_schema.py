@@ -198,7 +198,7 @@ def _validator(document: Any) -> Any:
     return exact(document, format_checker=dialect.FORMAT_CHECKER, registry=Registry())
 
 
-def _multiple_of(_validator, factor: Any, value: Any, _schema) -> Iterable[Any]:
+def _multiple_of(_validator: Any, factor: Any, value: Any, _schema: Any) -> Iterable[Any]:
     """0.3 is a multiple of 0.1, in decimals as they are written."""
     from jsonschema import ValidationError
 
@@ -209,7 +209,7 @@ def _multiple_of(_validator, factor: Any, value: Any, _schema) -> Iterable[Any]:
             yield ValidationError(f"{value} is not a multiple of {factor}")
 
 
-def _pattern(_validator, pattern: str, value: Any, _schema) -> Iterable[Any]:
+def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterable[Any]:
     """The standard's \\w and \\d are ASCII, Python's are not; both readings are taken for right."""
     from jsonschema import ValidationError
 

@@ -32,7 +32,7 @@ class Log:
 
     @property
     def lines(self) -> list[str]:
-        found = []
+        found: list[str] = []
         while (line := library().autodeco_log_line(len(found))) is not None:
             found.append(line.decode("utf-8", "replace"))
         return found

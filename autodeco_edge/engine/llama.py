@@ -20,17 +20,19 @@ import os
 import secrets
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 import llama_cpp
 import numpy as np
 from llama_cpp import _internals as internals
+from llama_cpp.llama_grammar import LlamaGrammar
 
-from ..errors import BusyError, UsageError
+from ..errors import BusyError, FormatError, MissingInputError, UsageError, check_range
 from ..gguf.model_check import check_model
 from . import native as _native  # noqa: F401  loads libautodeco and installs the log before any model is opened
 from .cpu import extra_buffers_safe
+from .filters import Filter
 from .grammar import Grammar
 from .handle import Handle
 from .mask import GrammarMask
@@ -43,6 +45,20 @@ from .tokenizer import Tokenizer
 # having asked for it: with heads, what a caller does not name is left to the heads (equations 4).
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 _NEUTRAL = {"temperature": 1.0, "temp": 1.0, "top_p": 1.0, "min_p": 0.0, "top_k": 0}
+
+
+def _kept(name: str, prepare: Callable[[Any, Any], object] = lambda llama, value: None) -> Any:
+    """An attribute that is there while the Llama is open; ``prepare`` sees what is put into it."""
+
+    def read(llama: Any) -> Any:
+        llama.native.check()
+        return llama.__dict__[name]
+
+    def write(llama: Any, value: Any) -> None:
+        prepare(llama, value)
+        llama.__dict__[name] = value
+
+    return property(read, write)
 
 
 class Llama(llama_cpp.Llama):
@@ -78,7 +94,8 @@ class Llama(llama_cpp.Llama):
     ) -> None:
         resources = contextlib.ExitStack()
         self.native = Handle("the model", None, lambda _pointer: resources.close(), exclusive=True)
-        self._gate, self._generation = threading.Lock(), None  # the generation that is going on
+        self._gate = threading.Lock()
+        self._generation: _Generation | None = None  # the one that is going on
         self._inside: int | None = None  # the thread that has the turn
         self._in_callback = False
         self._attached: _Chain | None = None
@@ -90,6 +107,7 @@ class Llama(llama_cpp.Llama):
         self.autodeco: Heads | None = None if unused else open_heads(heads, model_path)
         self.heads_mode = heads_mode
         self.steps: list[Step] = []
+        _check_options(kwargs)
         if self.autodeco:
             _refuse_unsupported(kwargs)
         try:
@@ -97,45 +115,37 @@ class Llama(llama_cpp.Llama):
         finally:
             if hasattr(self, "_stack"):
                 resources.callback(self._stack.close)
+        if self.lora_path and not self._lora_adapter:  # a null pointer, which only the first decode would notice
+            raise FormatError(f"{self.lora_path}: llama.cpp cannot load this LoRA file; check lora_path")
         if self.autodeco:
             check_heads(self.autodeco, self._model.model, model_path)
 
     # llama_cpp.Llama builds both structs in its constructor; these see them on the way in.
 
     @property
-    def model_params(self):
+    def model_params(self) -> llama_cpp.llama_model_params:
         return self._model_params
 
     @model_params.setter
-    def model_params(self, params) -> None:
+    def model_params(self, params: llama_cpp.llama_model_params) -> None:
         params.use_extra_bufts = extra_buffers_safe()
         self._model_params = params
 
     # It keeps what it owns in three attributes; these let nobody reach one after close or in a forked child.
 
-    def _kept(name: str, prepare=lambda self, value: None):  # noqa: N805
-        def read(self):
-            self.native.check()
-            return self.__dict__[name]
-
-        def write(self, value) -> None:
-            prepare(self, value)
-            self.__dict__[name] = value
-
-        return property(read, write)
-
-    _model = _kept("_kept_model", lambda self, model: _Model.protect(model, self.native))
+    _model = _kept("_kept_model", lambda llama, model: _Model.protect(model, llama.native))
     _ctx = _kept("_kept_ctx")
-    _batch = _kept("_kept_batch", lambda self, batch: setattr(batch, "__class__", _Batch))
+    _batch = _kept("_kept_batch", lambda llama, batch: setattr(batch, "__class__", _Batch))
 
-    def _init_sampler(self, **kwargs: Any):
+    def _init_sampler(self, **kwargs: Any) -> Any:  # type: ignore[override]  # passed on by name
         if kwargs.get("logits_processor") is not None:
             kwargs["logits_processor"] = [self._as_callback(p) for p in kwargs["logits_processor"]]
         if self.autodeco is None:
             return super()._init_sampler(**_grammar_as_processor(self, kwargs))
         self.steps = []
         self._requires_eval = True  # an exact cache hit would return the token that the last chain drew
-        chain = _Chain(weakref.proxy(self), **kwargs)
+        me: Any = weakref.proxy(self)
+        chain = _Chain(me, **kwargs)
         self._attach(chain)
         return chain
 
@@ -166,10 +176,10 @@ class Llama(llama_cpp.Llama):
             finally:
                 self._inside = None
 
-    def _as_callback(self, function):
-        llama = weakref.proxy(self)
+    def _as_callback(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        llama: Any = weakref.proxy(self)
 
-        def call(*args):
+        def call(*args: Any) -> Any:
             llama._in_callback = True
             try:
                 return function(*args)
@@ -178,7 +188,7 @@ class Llama(llama_cpp.Llama):
 
         return call
 
-    def _take_turns(self, tokens) -> Iterator[int]:
+    def _take_turns(self, tokens: Generator[int, Any, Any]) -> Generator[int, Any, None]:
         """A generation of ``generate``, drawn token by token, each in one turn."""
         me = _Generation()
         self._begin(me)
@@ -256,7 +266,8 @@ class Llama(llama_cpp.Llama):
 
     def __getstate__(self) -> dict[str, Any]:
         heads = None if self.autodeco is None else str(self.autodeco.path)
-        return {**super().__getstate__(), "heads": heads, "heads_mode": self.heads_mode}
+        inherited: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return {**inherited, "heads": heads, "heads_mode": self.heads_mode}
 
 
 class _Generation:
@@ -300,7 +311,7 @@ class _Model(internals.LlamaModel):
     def token_get_attr(self, token: int) -> int:
         return self._checked(super().token_get_attr, token)
 
-    def _checked(self, method, token: int, *args):
+    def _checked(self, method: Callable[..., Any], token: int, *args: Any) -> Any:
         with self._native.call(shared=True):
             return method(check_id(token, self._n_vocab), *args)
 
@@ -321,6 +332,21 @@ class _Batch(internals.LlamaBatch):
             raise UsageError(f"a batch of {n} tokens: allowed 1 to {self._n_tokens - n_before}; give other text")
 
 
+_CACHE_TYPES = (0, 1, 2, 3, 6, 7, 8, 20, 30)  # f32 f16 q4_0 q4_1 q5_0 q5_1 q8_0 iq4_nl bf16: llama.cpp's own list
+
+
+def _check_options(kwargs: dict[str, Any]) -> None:
+    """Raises UsageError for what llama.cpp would abort on."""
+    for name in ("n_batch", "n_ubatch"):
+        check_range(name, kwargs.get(name, 512), 0, 2**31 - 1, "tokens")
+    for name in ("type_k", "type_v"):
+        if kwargs.get(name) not in (None, *_CACHE_TYPES):
+            raise UsageError(f"{name}: allowed {', '.join(map(str, _CACHE_TYPES))}; got {kwargs[name]}")
+    lora = kwargs.get("lora_path")
+    if lora and not os.path.isfile(lora):
+        raise MissingInputError(f"{lora}: no such LoRA file; check lora_path")
+
+
 def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
     for name, why in {
         "logits_all": "per-token log-probabilities are in Llama.steps",
@@ -331,14 +357,14 @@ def _refuse_unsupported(kwargs: dict[str, Any]) -> None:
             raise UsageError(f"{name} cannot be combined with heads: {why}; leave it out, or pass heads=None")
 
 
-def _with_neutral_defaults(name: str):
+def _with_neutral_defaults(name: str) -> Callable[..., Any]:
     """The inherited method, with neutral sampling for arguments the caller did not name."""
     inherited = getattr(llama_cpp.Llama, name)
     signature = inspect.signature(inherited)
     neutral = {k: v for k, v in _NEUTRAL.items() if k in signature.parameters}
 
     @functools.wraps(inherited)
-    def method(self, *args, **kwargs):
+    def method(self: Llama, *args: Any, **kwargs: Any) -> Any:
         self.native.check()
         if self.autodeco is not None:
             given = signature.bind_partial(self, *args, **kwargs).arguments
@@ -352,7 +378,7 @@ def _with_neutral_defaults(name: str):
     return method
 
 
-def _kept_open(llama: Llama, parts: Iterator) -> Iterator:
+def _kept_open(llama: Llama, parts: Iterator[Any]) -> Iterator[Any]:
     """The parts of a stream, with nothing freed while one is made."""
     while True:
         with llama.native.call(shared=True):
@@ -363,24 +389,24 @@ def _kept_open(llama: Llama, parts: Iterator) -> Iterator:
         yield part
 
 
-def _in_turn(name: str):
+def _in_turn(name: str) -> Callable[..., Any]:
     """The inherited method, in a turn of its own."""
     inherited = getattr(llama_cpp.Llama, name)
 
     @functools.wraps(inherited)
-    def method(self, *args, **kwargs):
+    def method(self: Llama, *args: Any, **kwargs: Any) -> Any:
         with self._turn():
             return inherited(self, *args, **kwargs)
 
     return method
 
 
-def _with_response_format(inherited):
+def _with_response_format(inherited: Callable[..., Any]) -> Callable[..., Any]:
     """create_chat_completion, with the schema of a response format as a grammar of ours."""
     signature = inspect.signature(inherited)
 
     @functools.wraps(inherited)
-    def method(self, *args, **kwargs):
+    def method(self: Llama, *args: Any, **kwargs: Any) -> Any:
         given = signature.bind(self, *args, **kwargs).arguments
         grammar = grammar_of_format(given.get("response_format"))
         if grammar is not None:
@@ -397,7 +423,7 @@ for _name in ("__call__", "create_completion", "create_chat_completion", "genera
     setattr(Llama, _name, _with_neutral_defaults(_name))
 for _name in ("reset", "embed", "save_state", "load_state"):
     setattr(Llama, _name, _in_turn(_name))
-Llama.create_chat_completion = _with_response_format(Llama.create_chat_completion)
+Llama.create_chat_completion = _with_response_format(Llama.create_chat_completion)  # type: ignore[method-assign]
 
 
 def grammar_of_format(form: Any) -> Grammar | None:
@@ -430,7 +456,7 @@ def grammar_of(given: Any) -> Grammar:
         return given
     if isinstance(given, str):
         return Grammar.from_text(given)
-    if isinstance(given, llama_cpp.LlamaGrammar):
+    if isinstance(given, LlamaGrammar):
         return Grammar.from_text(given._grammar, given._root)
     raise UsageError(f"grammar: a LlamaGrammar, GBNF or Lark text, or a Grammar; got {type(given).__name__}")
 
@@ -446,7 +472,7 @@ class _Chain(internals.LlamaSampler):
         self.native = self._sampler.native
         self.sampler = self._sampler.chain
 
-    def sample(self, ctx, idx: int = -1) -> int:
+    def sample(self, ctx: Any, idx: int = -1) -> int:
         try:
             step = self._sampler.sample(ctx.ctx, len(self._llama.steps))
         finally:
@@ -488,13 +514,13 @@ def _seed(seed: int) -> int:
     return secrets.randbits(32) if bits == llama_cpp.LLAMA_DEFAULT_SEED else bits
 
 
-def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]) -> tuple:
+def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]) -> tuple[Filter, ...]:
     """What has to happen before the cut, in the official order (equations 4); empty = draw in the graph."""
-    filters = []
+    filters: list[Filter] = []
     if kwargs.get("logits_processor") is not None:
         filters.append(_processors(llama, kwargs["logits_processor"], failures))
     if kwargs.get("grammar") is not None:
-        filters.append(GrammarMask(grammar_of(kwargs["grammar"]), llama, llama._model.vocab))
+        filters.append(GrammarMask(grammar_of(kwargs["grammar"]), llama._model, llama._model.vocab))
     penalties = (
         kwargs.get("repeat_penalty", 1.0),
         kwargs.get("frequency_penalty", 0.0),
@@ -508,8 +534,8 @@ def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]
     return tuple(filters)
 
 
-def _adder(make):
-    def add(chain) -> None:
+def _adder(make: Callable[[], Any]) -> Filter:
+    def add(chain: Any) -> None:
         smpl = make()
         if not smpl:
             raise UsageError("a penalty was refused by llama.cpp; check its range")
@@ -526,10 +552,10 @@ def _grammar_as_processor(llama: Llama, kwargs: dict[str, Any]) -> dict[str, Any
         return kwargs
     if llama.draft_model is not None:
         raise UsageError("a grammar cannot be combined with draft_model here; leave one of them out")
-    mask = GrammarMask(grammar_of(kwargs["grammar"]), llama, llama._model.vocab)
+    mask = GrammarMask(grammar_of(kwargs["grammar"]), llama._model, llama._model.vocab)
     seen: list[int] = []  # how many ids stood there at the last draw
 
-    def process(ids, scores):
+    def process(ids: Any, scores: np.ndarray) -> np.ndarray:
         try:
             for token in ids[seen[-1] :] if seen else ():
                 mask.accept(int(token))
@@ -543,11 +569,11 @@ def _grammar_as_processor(llama: Llama, kwargs: dict[str, Any]) -> dict[str, Any
     return {**kwargs, "grammar": None, "logits_processor": llama_cpp.LogitsProcessorList([*others, process])}
 
 
-def _processors(llama: Llama, processors, failures: list[BaseException]):
+def _processors(llama: Llama, processors: Sequence[Callable[..., Any]], failures: list[BaseException]) -> Filter:
     """Python logits processors (logit_bias is one) as the first filter, while the candidates are still
     the whole vocabulary in order. What one of them raises goes into ``failures``."""
 
-    def apply(_smpl, candidates) -> None:
+    def apply(_smpl: Any, candidates: Any) -> None:
         n = candidates.contents.size
         data = ctypes.cast(candidates.contents.data, ctypes.POINTER(llama_cpp.llama_token_data * n)).contents
         view = np.frombuffer(data, dtype=_TOKEN_DATA)
@@ -562,8 +588,7 @@ def _processors(llama: Llama, processors, failures: list[BaseException]):
     interface = llama_cpp.llama_sampler_i()  # zeroed: every other slot is NULL
     interface.apply = llama_cpp.llama_sampler_i_apply(apply)
 
-    def add(chain) -> None:
-        add.alive = interface  # the chain reads it until it is freed, and the Chain keeps this closure
+    def add(chain: Any) -> None:  # the chain reads the interface until it is freed, and the Chain keeps this closure
         llama_cpp.llama_sampler_chain_add(chain, llama_cpp.llama_sampler_init(ctypes.byref(interface), None))
 
     return add

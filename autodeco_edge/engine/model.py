@@ -165,7 +165,7 @@ def check_id(token: int, n_vocab: int) -> int:
     except TypeError:
         raise UsageError(f"token id: allowed 0 to {n_vocab - 1}; got {type(token).__name__}") from None
     if not 0 <= number < n_vocab:
-        raise UsageError(f"token id: allowed 0 to {n_vocab - 1}; got {number}")
+        raise UsageError(f"token id {number}: allowed 0 to {n_vocab - 1}")
     return number
 
 
@@ -193,7 +193,7 @@ def token_bytes(vocab: int, token: int, special: bool) -> bytes:
     return b""
 
 
-def _text(read: Callable[[ctypes.Array, int], int]) -> str | None:
+def _text(read: Callable[[ctypes.Array[ctypes.c_char], int], int]) -> str | None:
     """What ``read`` writes into a buffer, as snprintf does: the length of the whole, or below 0 for nothing."""
     size = 256
     while True:
@@ -224,7 +224,9 @@ def deferred_interrupt() -> Iterator[list[int]]:
         signal.raise_signal(signal.SIGINT)
 
 
-def new_context(model: Model, params, what: str, advice: str):
+def new_context(
+    model: Model, params: llama_cpp.llama_context_params, what: str, advice: str
+) -> llama_cpp.llama_context_p:
     """A llama.cpp context of ``model``. Raises OutOfMemoryError: no memory for ``what``; ``advice``."""
     log.clear()
     with deferred_interrupt():

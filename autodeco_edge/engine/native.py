@@ -6,8 +6,10 @@ Owns signatures and struct layouts. Does not interpret a status or keep a handle
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping, Sequence
 from ctypes import POINTER, c_bool, c_char_p, c_double, c_float, c_int, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from enum import IntEnum
+from typing import Any
 
 from . import library as _lib
 
@@ -74,7 +76,7 @@ class Stats(ctypes.Structure):
 _FLOATS = POINTER(c_float)
 _ERR = [c_char_p, c_size_t]
 
-_SIGNATURES = {
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "autodeco_llama_version": (c_char_p, []),
     "autodeco_check_llama": (c_int, _ERR),
     "autodeco_kernels_name": (c_char_p, [c_int32]),
@@ -123,7 +125,7 @@ _SIGNATURES = {
 }
 
 
-def bind(library, signatures):
+def bind(library: ctypes.CDLL, signatures: Mapping[str, tuple[Any, Sequence[Any]]]) -> ctypes.CDLL:
     """The library, with types on the functions named: {name: (restype, argtypes)}."""
     for name, (restype, argtypes) in signatures.items():
         function = getattr(library, name)

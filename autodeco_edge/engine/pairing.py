@@ -29,7 +29,7 @@ def open_heads(heads: str | os.PathLike[str] | Heads | None, model_path: str | o
         return None
 
 
-def check_heads(heads: Heads, model, model_path: str | os.PathLike[str]) -> None:
+def check_heads(heads: Heads, model: int, model_path: str | os.PathLike[str]) -> None:
     """Raises MismatchError unless the heads belong to ``model`` (a llama_model pointer) loaded from ``model_path``."""
     try:
         heads.check_model(model)

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import llama_cpp
 import numpy as np
@@ -47,7 +48,7 @@ _EXCEPTIONS = {
 HEADS_MODES = {"both": HeadsMode.BOTH, "temp": HeadsMode.TEMP, "top-p": HeadsMode.TOP_P, "none": HeadsMode.NONE}
 
 
-def _check(status: int, err: ctypes.Array) -> None:
+def _check(status: int, err: ctypes.Array[ctypes.c_char]) -> None:
     if status == Status.OK:
         return
     raise _EXCEPTIONS.get(Status(status), AutodecoError)(err.value.decode("utf-8", "replace"))
@@ -144,7 +145,7 @@ class Step:
 
 def kernels() -> list[str]:
     """Sets of vector instructions that this CPU can run a step with, fastest first, "baseline" last."""
-    names = []
+    names: list[str] = []
     while (name := lib.autodeco_kernels_name(len(names))) is not None:
         names.append(name.decode())
     return names
@@ -191,7 +192,7 @@ class Heads(Owner):
         self._call(lib.autodeco_heads_desc, buf, len(buf))
         return buf.value.decode("utf-8", "replace")
 
-    def _call(self, function, *arguments):
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with self.native.call() as handle:
             return function(handle, *arguments)
 
@@ -219,12 +220,25 @@ class Heads(Owner):
             )
         return _step(index, raw)
 
-    def check_model(self, model) -> None:
+    def check_model(self, model: int) -> None:
         """Raises MismatchError naming the field in which `model` (a llama_model pointer) differs."""
         if not model:
             raise UsageError("heads: allowed a llama_model pointer; got none")
         err = ctypes.create_string_buffer(512)
         _check(self._call(lib.autodeco_heads_check_model, model, err, len(err)), err)
+
+
+@runtime_checkable
+class Guide(Protocol):
+    """A filter that is told of each draw."""
+
+    def __call__(self, chain: int, /) -> None: ...
+
+    def prepare(self) -> None: ...
+
+    def accept(self, token: int, /) -> None: ...
+
+    def reset(self) -> None: ...
 
 
 class Sampler(Owner):
@@ -233,8 +247,8 @@ class Sampler(Owner):
     heads     Heads, or None: plain sampling with the same reports
     filters   callables ``add(chain_pointer)`` that append CPU samplers (grammar, penalties, ...);
               with any of them, or with cpu_draw, the heads run in the graph and the cut and the
-              draw on the CPU, behind the filters. One with ``prepare``, ``accept`` and ``reset``
-              (GrammarMask) is called around each draw.
+              draw on the CPU, behind the filters. A Guide among them (GrammarMask) is called
+              around each draw.
 
     A chain attaches once. A context that borrows it takes ``native`` among its needs: ``close`` then waits for it.
     """
@@ -259,7 +273,7 @@ class Sampler(Owner):
         self.native = Handle("the sampler", chain, llama_cpp.llama_sampler_free, needs=needs)
         self._add(self._smpl)  # first: only there can it read the logits' row
         self._filters = filters  # kept alive: what they appended may point into them
-        self._guides = tuple(f for f in filters if hasattr(f, "prepare"))
+        self._guides: tuple[Guide, ...] = tuple(f for f in filters if isinstance(f, Guide))
         for add in filters:
             add(self.chain)
         if self.cpu_draw:
@@ -309,7 +323,7 @@ class Sampler(Owner):
         with self.native.call():
             _check(lib.autodeco_sampler_status(self._smpl, err, len(err)), err)
 
-    def sample(self, ctx, index: int, i_batch: int = -1) -> Step:
+    def sample(self, ctx: int, index: int, i_batch: int = -1) -> Step:
         """Draw (or fetch, where the graph drew), accept, and report.
 
         ctx      the llama_context that the chain is attached to, which the caller keeps open
@@ -339,7 +353,7 @@ def _row(name: str, values: np.ndarray, n: int | None) -> np.ndarray:
     raise UsageError(f"{name}: allowed a contiguous float32 array ({n or 'n'},); got {got}")
 
 
-def _floats(values: np.ndarray):
+def _floats(values: np.ndarray) -> Any:
     """Pointer to values that ``_row`` has passed, and that the caller keeps alive."""
     return values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 

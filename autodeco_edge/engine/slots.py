@@ -25,7 +25,7 @@ class Slot:
 
     sequence: int
     tokens: list[int] = field(default_factory=list)
-    target: Sequence[int] = ()
+    target: list[int] = field(default_factory=list)
     work: Work | None = None
     waiting: bool = False
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from collections.abc import Callable
 
 import llama_cpp
 
@@ -92,9 +93,10 @@ def as_bytes(text: str | bytes) -> bytes:
     raise UsageError(f"text: allowed str or bytes; got {type(text).__name__}")
 
 
-def _on_a_stack(size: int, call):
+def _on_a_stack(size: int, call: Callable[[], list[int]]) -> list[int]:
     """The result of ``call`` in a thread with ``size`` bytes of stack; a daemon, so that Ctrl-C need not wait for it."""
-    results, errors = [], []
+    results: list[list[int]] = []
+    errors: list[BaseException] = []
 
     def work() -> None:
         try:

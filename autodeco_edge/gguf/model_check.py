@@ -56,15 +56,19 @@ class _Keys:
         value = self.file.kv[key]
         return self.file.read(value.offset + 8, value.nbytes - 8).decode("utf-8", "replace")
 
-    def number(self, name: str, default: int | None = None) -> int | None:
+    def number(self, name: str) -> int | None:
         key = f"{self.arch}.{name}"
-        return self.file.u32(key) if self._is(key, gt.U32) else default
+        return self.file.u32(key) if self._is(key, gt.U32) else None
+
+    def count(self, name: str) -> int:
+        """Of a number; 0 where there is none."""
+        return self.number(name) or 0
 
     def largest(self, name: str) -> int:
         """Of a number, or of an array with one for each layer; 0 where there is none."""
         value = self.file.kv.get(f"{self.arch}.{name}")
         if value is None or not value.is_array:
-            return self.number(name, 0)
+            return self.count(name)
         if value.item_type not in (gt.U32, gt.I32) or not 0 < value.count <= MAX_LAYERS:
             return 0
         return int(np.frombuffer(self.file.read(value.offset, value.nbytes), "<u4").max())
@@ -79,13 +83,13 @@ def _check_layers(keys: _Keys) -> None:
         return
     if not 1 <= n_layers <= MAX_LAYERS:
         keys.refuse("block_count", n_layers, f"1 to {MAX_LAYERS}")
-    if (n_next := keys.number("nextn_predict_layers", 0)) > n_layers:
+    if (n_next := keys.count("nextn_predict_layers")) > n_layers:
         keys.refuse("nextn_predict_layers", n_next, f"up to the {n_layers} of block_count")
 
 
 def _check_experts(keys: _Keys) -> None:
-    n_experts, n_used = keys.number("expert_count", 0), keys.largest("expert_used_count")
-    n_groups, n_groups_used = keys.number("expert_group_count", 0), keys.number("expert_group_used_count", 0)
+    n_experts, n_used = keys.count("expert_count"), keys.largest("expert_used_count")
+    n_groups, n_groups_used = keys.count("expert_group_count"), keys.count("expert_group_used_count")
     if keys.arch in DENSE_WITH_EXPERTS and n_experts <= 1:
         n_experts = n_used = 0
     if n_experts > MAX_EXPERTS:

@@ -15,6 +15,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -152,7 +153,7 @@ class GGUFFile(RawFile):
             raise FormatError(f"{self.path}: key {key!r} is of type {value.type_text}, expected {expected}")
         return value
 
-    def _scalar(self, key: str, types: tuple[int, ...], expected: str) -> int | float | None:
+    def _scalar(self, key: str, types: tuple[int, ...], expected: str) -> Any:
         value = self._typed(key, False, types, expected)
         return None if value is None else self._unpack(value)
 

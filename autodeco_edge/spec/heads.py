@@ -17,6 +17,7 @@ import numpy as np
 
 from ..gguf.keys import FEATURES_ENHANCED, TEMP_SCALE, HeadSpec
 
+NOTHING = np.zeros(0)
 EPS = 1e-8  # added to T in the softmax and to q in the entropy (equations 3)
 
 
@@ -37,7 +38,7 @@ class Head:
     fc2_weight: np.ndarray
     fc2_bias: float
 
-    def logit(self, hidden: np.ndarray, extra: np.ndarray | None = None) -> float:
+    def logit(self, hidden: np.ndarray, extra: np.ndarray = NOTHING) -> float:
         """z = W2 . relu(W0 . [hidden, extra] + b0) + b2; hidden [n_embd], extra [n_extra]."""
         a = self.fc1_weight.astype(np.float64) @ hidden.astype(np.float64) + self.fc1_bias
         if self.fc1_extra is not None:

@@ -8,6 +8,7 @@ GGUF belong to autodeco_edge.convert, which reads without torch.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
+from ..convert.safetensors_reader import SafetensorsFile
 from ..errors import FormatError, MismatchError, MissingInputError, UsageError
 from ..gguf.keys import (
     CHECKPOINT_PARAMS,
@@ -28,7 +30,7 @@ from ..gguf.keys import (
     HeadSpec,
     features_of_width,
 )
-from ..io.atomic import atomic_write
+from ..io.atomic import atomic_write, refuse_foreign, refuse_inputs
 from ..io.folder import make_output_folder
 from ..io.reading import read_json
 from .modules import AutoDecoHeads
@@ -89,6 +91,20 @@ def autodeco_config(
     means = {MEAN_TEMPERATURE: mean_temperature, MEAN_TOP_P: mean_top_p}
     config.update({key: float(value) for key, value in means.items() if value is not None})
     return config
+
+
+def refuse_output(folder: str | Path, inputs: Iterable[str | Path | None]) -> None:
+    """Raises UsageError where saving heads into ``folder`` would cost an input, or a model that lies there."""
+    paths = [Path(i) for i in inputs if i is not None]
+    refuse_inputs(folder, paths)
+    for name in ("model.safetensors", "config.json"):
+        refuse_inputs(Path(folder) / name, paths)
+    refuse_foreign(Path(folder) / "model.safetensors", _is_heads, "a file of heads")
+
+
+def _is_heads(path: Path) -> bool:
+    with SafetensorsFile(path) as file:
+        return all(name.startswith(("temp_head.", "top_p_head.")) for name in file.entries)
 
 
 def save_heads(folder: str | Path, heads: AutoDecoHeads, config: dict[str, Any], dtype: str = "bf16") -> Path:

@@ -29,7 +29,7 @@ from .base import default_spec, fresh_heads
 from .batches import batches_of, split_validation
 from .best import Best
 from .cache import HiddenCache
-from .checkpoint import HeadsCheckpoint, autodeco_config, load_heads, save_heads
+from .checkpoint import HeadsCheckpoint, autodeco_config, load_heads, refuse_output, save_heads
 from .config import TrainConfig, schedule
 from .constants import Constant, ConstantLosses
 from .data import Sample, load_dataset
@@ -70,6 +70,7 @@ def train(config: TrainConfig) -> TrainResult:
     (``save_every``) stays whatever happens.
     """
     config.check()
+    refuse_output(config.output, (config.base, config.model, config.data, config.init))
     with output_folder(config.output, lock=is_first()):
         if config.resume and (ended := ended_run(config)):
             return ended

@@ -26,7 +26,7 @@ from ..io.folder import output_folder
 from ..io.printing import say as _say
 from ..tasks import NAMES, Problem, Verifier, load_task
 from ..text.chat import render
-from .checkpoint import autodeco_config, load_heads, save_heads
+from .checkpoint import autodeco_config, load_heads, refuse_output, save_heads
 from .credit import advantages, n_distinct
 from .data import Sample
 from .gguf_backbone import GgufBackbone
@@ -111,6 +111,7 @@ def train_on_reward(config: RewardConfig) -> RewardRecord:
     another run has the folder; AutodecoError when a gradient is not finite, in which case nothing is saved and the last state stays.
     """
     config.check()
+    refuse_output(config.output, (config.model, config.init, config.problems))
     with output_folder(config.output), Verifier(math_verify=False) as verifier:
         trainer = RewardTrainer(config, verifier)
         with closing(trainer):

@@ -214,7 +214,7 @@ def test_empty_prompt(engine):
 
 @pytest.mark.parametrize("bad", [-1, 260, 2**40])
 def test_bad_token_id(engine, bad):
-    with pytest.raises(UsageError, match=f"{bad}: allowed 0 to 259"):
+    with pytest.raises(UsageError, match=f"allowed 0 to 259; got {bad}"):
         next(engine.generate([65, bad]))
 
 

@@ -20,7 +20,7 @@ from autodeco_edge.engine.json_references import deepest
 from autodeco_edge.engine.json_schema import MAX_DEPTH, MAX_TEXT, MAX_VALUES
 from autodeco_edge.errors import FormatError
 from tests.support.letters import make_letters
-from tests.support.schemas import END, byte_tokenizer, campaign, check, walk
+from tests.support.schemas import END, byte_tokenizer, campaign, check, invalid, names_a_keyword, walk
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,15 @@ def test_campaign_of_schemas(tokenizer):
     for kind in ("random", "pydantic", "hostile"):
         assert len(outcomes[kind, "enforced"]) > 20, "the generator makes what can be enforced"
     assert len(outcomes["malformed", "refused"]) > 30
+
+
+def test_the_campaign_can_fail():
+    """Its judges: a refusal that names nothing, a reply that is not valid."""
+    assert names_a_keyword('the JSON schema cannot be enforced: Unimplemented keys: ["not"]', '{"not": {}}')
+    assert not names_a_keyword("the JSON schema cannot be enforced: too complex at 3", '{"not": {}}')
+    assert not names_a_keyword("the JSON schema cannot be enforced: minLength", '{"not": {}}'), "of another schema"
+    assert names_a_keyword("the JSON schema is not JSON (Expecting value)", "")
+    assert invalid(b'"a"', {"type": "integer"}) and invalid(b'"\xed\xa0\x80"', {}) is not None and invalid(b"3", {"type": "integer"}) is None
 
 
 # ---- schemas: the faults seen ---------------------------------------------------------------------
@@ -173,7 +182,7 @@ def test_references_that_double(tokenizer):
         return {"$ref": "#/$defs/d0", "$defs": twice | {f"d{n}": {"type": "null"}}}
 
     assert schema_allows(tokenizer, doubled(8), "null")
-    with pytest.raises(FormatError, match=r"\$ref and allOf put"):
+    with pytest.raises(FormatError, match=r"\$ref, allOf, anyOf and oneOf put"):
         Grammar.from_schema(doubled(40))
 
 

@@ -78,7 +78,9 @@ print(json.dumps({{"shape": shape, "steps": len(getattr(llm, "steps", [])), "n":
 
 
 def run_program(line: str, *args: str) -> dict:
-    done = subprocess.run([sys.executable, "-c", PROGRAM.format(line=line), *args], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(line=line), *args], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return json.loads(done.stdout)
@@ -328,17 +330,13 @@ def test_response_formats_of_both_apis(letters, form, heads):
     value = json.loads(reply["choices"][0]["message"]["content"])
     assert value["name"] in ("ann", "bob") and isinstance(value["adult"], bool)
     assert reply["choices"][0]["finish_reason"] == "stop" and bool(llm.steps) == heads
-    assert all(
-        0 < s.temperature < 2 and s.temperature_eff == np.float32(0.5) * np.float32(s.temperature) for s in llm.steps
-    )
+    assert all(0 < s.temperature < 2 and s.temperature_eff == np.float32(0.5) * np.float32(s.temperature) for s in llm.steps)
     llm.close()
 
 
 def test_response_format_of_text_is_none(llm):
     free = llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3)["choices"]
-    assert (
-        llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3, response_format={"type": "text"})["choices"] == free
-    )
+    assert llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3, response_format={"type": "text"})["choices"] == free
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,8 @@ SCRIPTS = {
     "llama: a callback that closes the model": "a = llama()\ndef p(ids, scores): a.close(); return scores\nrefused(lambda: a('x', max_tokens=3, logits_processor=[p]), UsageError); refused(lambda: a('x'), UsageError)",
     "llama: a stock callback that calls the model": "a = llama(heads=None); said = []\ndef p(ids, scores):\n  try: a.eval([65])\n  except BusyError: said.append(1)\n  return scores\na('x', max_tokens=1, logits_processor=llama_cpp.LogitsProcessorList([p])); assert said == [1]",
     "llama: a stopping rule that calls the model": "a = llama()\ndef s(ids, scores): a('y', max_tokens=1); return False\nrefused(lambda: a('x', max_tokens=3, stopping_criteria=llama_cpp.StoppingCriteriaList([s])), BusyError); a('x', max_tokens=2)",
+    "llama: options that llama.cpp aborts on": "for k in (dict(n_batch=-1), dict(type_k=999), dict(type_v=-1), dict(lora_path='no'), dict(lora_path=MODEL), dict(lora_path='/etc/passwd')): refused(lambda: llama(**k))",
+    "llama: odd options": "for k in (dict(n_ctx=-1), dict(n_ctx=1), dict(n_batch=0), dict(n_ubatch=0), dict(n_threads=-1), dict(rope_scaling_type=99), dict(pooling_type=99), dict(last_n_tokens_size=-1), dict(main_gpu=9), dict(split_mode=9), dict(chat_format='no'), dict(kv_overrides={'a': 1}), dict(n_ctx=2**33), dict(heads_mode='x'), dict(tensor_split=[1.0])):\n  try: llama(**k)('x', max_tokens=2)\n  except Exception: pass",
     # ---- Llama: threads and streams
     "llama: two threads": "a = llama(); ok = []\ndef work():\n  for i in range(40):\n    try: a('x', max_tokens=20, seed=i); ok.append(1)\n    except BusyError: pass\nt = [in_thread(work) for _ in range(4)]; [x.join() for x, _ in t]; assert not any(c for _, c in t), t; assert ok",
     "llama: two threads without heads": "a = llama(heads=None)\ndef work():\n  for i in range(20):\n    try: a('x', max_tokens=20, seed=i)\n    except BusyError: pass\nt = [in_thread(work) for _ in range(4)]; [x.join() for x, _ in t]; assert not any(c for _, c in t), t",
@@ -169,7 +171,7 @@ for name, script in SCRIPTS.items():
     errors = tempfile.TemporaryFile()
     pid = os.fork()
     if pid == 0:
-        signal.alarm(100)
+        signal.alarm(50)  # less than the end of the interpreter waits for a call that does not return
         os.dup2(errors.fileno(), 2)
         exec(compile(script, name, "exec"), globals())
         break

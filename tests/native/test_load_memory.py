@@ -139,6 +139,20 @@ def test_millions_of_empty_strings_in_a_sparse_file(tmp_path, n_keys):
     assert n_keys == 1 or "strings" in message
 
 
+def test_text_of_many_megabytes_is_no_header(tmp_path):
+    """Strings of 64 MB, all holes: there is room for four, and the fifth is refused by name."""
+    path = tmp_path / "sparse.gguf"
+    with open(path, "wb") as f:
+        f.write(header(0, 5))
+        for i in range(5):
+            f.write(key(b"k%d" % i, 8, struct.pack("<Q", (64 << 20) - 64)))
+            f.seek((64 << 20) - 64, os.SEEK_CUR)
+        f.truncate(f.tell())
+    status, message, took = load(path)
+    assert status == Status.FORMAT and "'k4'" in message and "text in the header" in message
+    assert took < 5
+
+
 def test_skipped_arrays_cost_a_read_each(tmp_path):
     """8,192 keys of 1 MB of numbers each: 8 GB of zeros, walked in a tenth of a second."""
     path = tmp_path / "sparse.gguf"

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from autodeco_edge.errors import FormatError, MismatchError, MissingInputError, OutputError, UsageError
 from autodeco_edge.gguf.keys import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
-from autodeco_edge.train.checkpoint import autodeco_config, load_heads, save_heads
+from autodeco_edge.train.checkpoint import autodeco_config, load_heads, refuse_output, save_heads
 from autodeco_edge.train.model import AutoDecoForCausalLM
 from autodeco_edge.train.modules import AutoDecoHeads
 
@@ -206,3 +206,25 @@ def test_wrapper_refuses_heads_of_another_base(tmp_path, base_dir, field, value)
     save_heads(tmp_path, heads, {"base_model_type": "autodeco", "vocab_size": 320, field: value})
     with pytest.raises(MismatchError, match=f"{field} {value}"):
         AutoDecoForCausalLM.from_pretrained(base_dir, tmp_path)
+
+
+# ---- an output folder that holds something else -------------------------------------------------
+
+
+def test_output_that_would_cost_a_model_or_an_input(tmp_path):
+    """A folder with base weights, the folder of --init (also by a link), the data itself."""
+    base, heads, empty = (tmp_path / name for name in ("base", "heads", "empty"))
+    for folder in (base, heads, empty):
+        folder.mkdir()
+    save_file({"model.embed_tokens.weight": torch.zeros(2, 2)}, base / "model.safetensors")
+    save_heads(heads, make_heads(), config_of(make_heads()))
+    (tmp_path / "link").symlink_to(heads)
+    data = tmp_path / "data.jsonl"
+    data.write_text("{}\n")
+    for output, inputs in ((base, ()), (base, (base,)), (heads, (heads,)), (tmp_path / "link", (heads,)), (data, (data,))):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(UsageError):
+            refuse_output(output, inputs)
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    refuse_output(heads, (base, None))  # heads of an earlier run may be trained anew
+    refuse_output(empty, (base, heads, data))
