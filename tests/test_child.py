@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import autodeco_edge
-from autodeco_edge.io.child import interpreter
+from autodeco_edge.io.interpreter import interpreter
 
 ROOT = Path(__file__).resolve().parent.parent
 CLEAN = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
