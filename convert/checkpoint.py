@@ -1,7 +1,7 @@
 """Heads out of a Hugging Face checkpoint, in every layout that exists, bits kept.
 
 Owns ``read_checkpoint`` and ``Checkpoint``: which tensors are heads, that each is there
-once and of the right shape, and what follows from the shapes (semantics 1.1 and 1.2).
+once and of the right shape, and what follows from the shapes (docs/format.md section 10).
 Layouts: model.safetensors or autodeco_heads.safetensors, sharded or not; NeMo exports
 with prefixes and no config; full models merged with or without ``llm.`` names. Does not
 know GGUF and does not import torch.

@@ -1,6 +1,6 @@
 """What a checkpoint's config.json says, taken with a pinch of salt.
 
-Owns the reading of ``config.json`` (semantics 1.3): it is advisory, may be absent, old or
+Owns the reading of ``config.json`` (docs/format.md section 10): it is advisory, may be absent, old or
 odd, and never decides a shape. A field of the wrong type counts as absent; a field that
 contradicts the tensors is an error. Does not read tensors.
 """
@@ -107,7 +107,7 @@ def _width(path: Path, raw: dict[str, object]) -> int | None:
 
 
 def _model_type(raw: dict[str, object]) -> str | None:
-    """The base's model type; "autodeco" and null say nothing (semantics 1.3)."""
+    """The base's model type; "autodeco" and null say nothing (docs/format.md section 10)."""
     for name in ("base_model_type", "model_type"):
         value = raw.get(name)
         if isinstance(value, str) and value and value != AUTODECO_MODEL_TYPE:

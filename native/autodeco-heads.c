@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define FORMAT_VERSION 1
-#define TEMP_SCALE     2.0f    // T = 2 sigmoid(z), semantics 2.2
+#define TEMP_SCALE     2.0f    // T = 2 sigmoid(z), equations 2
 #define MAX_WIDTH      (1 << 20) // no hidden state or hidden layer is wider
 #define MAX_HEADS      (256u << 20) // bytes of all tensors
 

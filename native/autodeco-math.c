@@ -1,6 +1,6 @@
 // The maths of AutoDeco, scalar, in double, written to be read: the oracle.
 //
-// Owns the equations of a step (semantics 2.2, 2.3, 3.2, 3.3) and the random number. Knows
+// Owns the equations of a step (equations 2 to 5) and the random number. Knows
 // neither ggml nor llama, and no threads. Every faster path is tested against this file,
 // which is itself tested against numpy.
 

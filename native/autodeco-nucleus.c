@@ -5,7 +5,7 @@
 //
 //     keep i  <=>  l_i > l_c, or l_i == l_c and i <= id_c
 //
-// where (l_c, id_c) is the crossing token of semantics 3.3 in the order (l descending, id ascending).
+// where (l_c, id_c) is the crossing token of equations 5 in the order (l descending, id ascending).
 //
 // 1. A floor: tokens lighter than (1 - P) Z / n together weigh less than what may be cut, so the
 //    crossing token is not among them. Whole tiles below the floor are never read.

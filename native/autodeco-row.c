@@ -345,7 +345,7 @@ static double top5_weight(const struct autodeco_row * row, const float * logits,
 static float predict_top_p(struct autodeco_row * row, const float * logits, const struct totals * total, float c) {
     const struct autodeco_heads * heads = row->heads;
     const double n    = row->n_vocab;
-    const double var  = total->sum_sq / (row->sum * row->sum) - 1.0 / n; // closed form, semantics 2.3
+    const double var  = total->sum_sq / (row->sum * row->sum) - 1.0 / n; // closed form, equations 3
     const float extra[5] = {
         row->temp,
         row->step.max_prob,

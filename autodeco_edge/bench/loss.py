@@ -37,7 +37,7 @@ class LossSetup:
     n_vocab, n_tokens   logits [n_tokens, n_vocab], float32
     n_threads           of torch; the fast form has one
     n_rounds            each times both forms once
-    nemo                the NeMo losses (semantics 4.6) instead of the Hugging Face ones (4.3, 4.4)
+    nemo                the NeMo losses (equations 10) instead of the Hugging Face ones (equations 7, 8)
     """
 
     n_vocab: int = 151936

@@ -2,5 +2,5 @@
 
     collect(CollectConfig(...))   -> summary; writes the JSONL that ``autodeco-edge train`` reads
 
-The recipe is the paper's: samples at T = 1, P = 1, and rejection by a verifier (semantics 4.1). Knows no training.
+The recipe is the paper's: samples at T = 1, P = 1, and rejection by a verifier (equations 6). Knows no training.
 """

@@ -1,7 +1,7 @@
 """What a user puts between the logits and the learned cut: grammar, bias, penalties and top-k.
 
 Owns their order and limits. They are llama.cpp's own samplers, and the mask of a grammar (mask.py), appended to the
-chain behind the heads (``Sampler(filters=...)``); the heads never see what they do to the logits (semantics 3.2).
+chain behind the heads (``Sampler(filters=...)``); the heads never see what they do to the logits (equations 4).
 Does not generate.
 
 Official order: grammar, logit bias, penalties, temperature, min-p, top-k, top-p. Here top-k comes before

@@ -42,7 +42,7 @@ from .sampler import Heads, Sampler, SamplingParams, Step
 from .tokenizer import Tokenizer
 
 # llama-cpp-python's own defaults (0.8 or 0.2, 0.95, 0.05, 40) would multiply T and P without anybody
-# having asked for it: with heads, what a caller does not name is left to the heads (semantics 3.2).
+# having asked for it: with heads, what a caller does not name is left to the heads (equations 4).
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])  # llama_token_data
 _NEUTRAL = {"temperature": 1.0, "temp": 1.0, "top_p": 1.0, "min_p": 0.0, "top_k": 0}
 
@@ -515,7 +515,7 @@ def _seed(seed: int) -> int:
 
 
 def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]) -> tuple[Filter, ...]:
-    """What has to happen before the cut, in the official order (semantics 3.2); empty = draw in the graph."""
+    """What has to happen before the cut, in the official order (equations 4); empty = draw in the graph."""
     filters: list[Filter] = []
     if kwargs.get("logits_processor") is not None:
         filters.append(_processors(llama, kwargs["logits_processor"], failures))

@@ -63,7 +63,7 @@ class SamplingParams:
     """What the user sets; the defaults leave everything to the heads.
 
     seed         64-bit seed of the counter-based random number
-    temperature  multiplies T, >= 0; 0 = greedy (semantics 3.2)
+    temperature  multiplies T, >= 0; 0 = greedy (equations 4)
     top_p        multiplies P, in [0, 1]
     min_p        tokens below min_p x the largest are dropped before the cut; 0 = off
     heads_mode   "both", "temp", "top-p" or "none": which heads are applied

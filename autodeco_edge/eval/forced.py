@@ -3,7 +3,7 @@
 Owns the pass over texts and what is measured at a position. A measure without generation is cheap, and two
 models can be compared on the very same tokens.
 
-    soft nucleus   r as in training (paper section 3, semantics 4.4): the log-probability of a token outside the
+    soft nucleus   r as in training (paper section 3, equations 8): the log-probability of a token outside the
                    nucleus is finite, so that a mean over tokens exists
 """
 
@@ -29,7 +29,7 @@ from ..train.gguf_tokenizer import GgufTokenizer
 from .methods import CARD
 from .statistics import bootstrap, paired_bootstrap
 
-SOFT_STEEPNESS, SOFT_EPSILON = 30.0, 1e-9  # semantics 4.4
+SOFT_STEEPNESS, SOFT_EPSILON = 30.0, 1e-9  # equations 8
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Forced:
 def soft_logprob(logits: np.ndarray, label: int, temperature: float, top_p: float) -> tuple[float, bool]:
     """(ln r_label, label outside the hard nucleus) for raw logits [n_vocab] at T and P.
 
-    c is the mass up to and including a token in falling order; the crossing token is kept (semantics 3.3, 4.4).
+    c is the mass up to and including a token in falling order; the crossing token is kept (equations 5, 8).
     """
     q = softmax(logits.astype(np.float64) / max(temperature, 1e-8))
     order = np.argsort(-logits, kind="stable")

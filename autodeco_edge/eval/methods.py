@@ -6,7 +6,7 @@ nothing.
     greedy       the most likely token
     default      T = 1, P = 1: the paper's Default Sampling
     card         T = 0.6, P = 0.95, as model cards of reasoning models recommend
-    mean-shift   the constants equal to the heads' own mean T and P (SimpleDeco, evidence)
+    mean-shift   the constants equal to the heads' own mean T and P (equations 14)
     min-p        T = 1, tokens below 0.05 of the largest dropped
     dynatemp     llama.cpp's dynamic temperature, 0.5 to 1.5 by entropy
     autodeco-t, autodeco-p, autodeco   the heads: temperature only, top-p only, both (paper Figure 4)

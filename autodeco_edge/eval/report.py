@@ -59,7 +59,7 @@ class Scores:
         }
 
     def _over_seeds(self, n_seeds: int) -> float | None:
-        """Population standard deviation of the accuracy over seeds: blocks of draws (semantics 5.4)."""
+        """Population standard deviation of the accuracy over seeds: blocks of draws (equations 14)."""
         n = int(self.n.min())
         if n % n_seeds or n < n_seeds:
             return None

@@ -25,7 +25,7 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> Floats:
     """1 - C(n - c, k) / C(n, k), the chance that k of the n samples, drawn without replacement, hold a right one.
 
     n, c: samples and right samples of each problem, integers that broadcast; returns float64 of their shape. It is an
-    unbiased estimate of the chance that k new samples hold a right one (evidence: the protocol; semantics 5.4). As a
+    unbiased estimate of the chance that k new samples hold a right one (equations 14). As a
     product of k factors it neither overflows nor cancels. Raises UsageError unless 0 <= c <= n and 1 <= k <= n.
     """
     n, c = np.broadcast_arrays(np.asarray(n, np.int64), np.asarray(c, np.int64))
@@ -62,7 +62,7 @@ class Spread:
 
 
 def over_seeds(scores: Sequence[float]) -> Spread:
-    """One score a seed, as the official tool sums them up (semantics 5.4). Raises UsageError without a score."""
+    """One score a seed, as the official tool sums them up (equations 14). Raises UsageError without a score."""
     values = _scores(scores)
     return Spread(float(values.mean()), float(values.std()), len(values))
 

@@ -1,6 +1,6 @@
 """Steering by words: what a command for less or more diversity does to T and P.
 
-Owns the three conditions, the figures over prompts and their table (semantics 4.8; paper Table 4 and Figure 5). Draws
+Owns the three conditions, the figures over prompts and their table (equations 11; paper Table 4 and Figure 5). Draws
 and judges with samples.py; a run that was killed goes on where it stopped.
 
     OUT/samples/CONDITION.jsonl   judged samples        OUT/report.json   the figures

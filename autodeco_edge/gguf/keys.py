@@ -48,9 +48,9 @@ META_TENSOR_PREFIX = "autodeco.tensor."  # a tensor as metadata: autodeco.tensor
 
 FC1_EXTRA = "fc1_extra.weight"
 
-TEMP_SCALE = 2.0  # T = 2 * sigmoid(z), semantics 2.2
+TEMP_SCALE = 2.0  # T = 2 * sigmoid(z), equations 2
 
-# The inputs of the top-p head after the hidden state, in order (semantics 2.3).
+# The inputs of the top-p head after the hidden state, in order (equations 3).
 FEATURES_ENHANCED = ("temperature", "max_prob", "entropy", "prob_var", "top5_sum")
 FEATURES_BASIC = ("temperature",)
 

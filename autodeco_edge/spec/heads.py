@@ -4,8 +4,8 @@ Owns the weights as plain arrays and the equations of a step, written to be read
 float64. Does not know files, GGUF, llama.cpp or torch. Every faster path (C, graph,
 PyTorch) is tested against this one.
 
-    T = scale * sigmoid(W2 . relu(W0 . h + b0) + b2)                    semantics 2.2
-    u = [h, T, max_prob, entropy, prob_var, top5_sum]                   semantics 2.3
+    T = scale * sigmoid(W2 . relu(W0 . h + b0) + b2)                    equations 2
+    u = [h, T, max_prob, entropy, prob_var, top5_sum]                   equations 3
     P =         sigmoid(W2 . relu(W0 . u + b0) + b2)
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from ..gguf.keys import FEATURES_ENHANCED, TEMP_SCALE, HeadSpec
 
 NOTHING = np.zeros(0)
-EPS = 1e-8  # added to T in the softmax and to q in the entropy (semantics 2.3)
+EPS = 1e-8  # added to T in the softmax and to q in the entropy (equations 3)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class HeadWeights:
 
 @dataclass(frozen=True)
 class Stats:
-    """Statistics of q = softmax(l / (T + 1e-8)) over the full logits width N (semantics 2.3).
+    """Statistics of q = softmax(l / (T + 1e-8)) over the full logits width N (equations 3).
 
     ``entropy`` is in nats and carries the reference's 1e-8 inside the logarithm;
     ``prob_var`` is unbiased.
@@ -115,7 +115,7 @@ def forward(heads: HeadWeights, hidden: np.ndarray, logits: np.ndarray) -> tuple
     hidden  float [n_embd], the state that enters the output matrix
     logits  float [n_vocab], raw: before penalties, bias and masks
 
-    A missing head gives None; the features then use T = 1 (semantics 6, gap 6). A head
+    A missing head gives None; the features then use T = 1 (equations 3). A head
     whose output is not finite falls back to T = 1, P = 1.
     """
     temp = None

@@ -5,7 +5,7 @@ heads: T* and P* (after the user's own parameters) come in as numbers.
 
     w_i   = exp((l_i - max l) / T*)
     keep i iff it is the first in (w descending, id ascending), or the mass strictly
-    before it is < P* x total: the crossing token is kept           semantics 3.3
+    before it is < P* x total: the crossing token is kept           equations 5
     token = first kept id, in ascending id, whose running mass exceeds u x kept mass
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from .heads import sanitize
 
-MIN_TEMP = 1e-5  # T* below this is argmax (semantics 3.4)
+MIN_TEMP = 1e-5  # T* below this is argmax (equations 5)
 
 _PHILOX_M = (0xD2511F53, 0xCD9E8D57)
 _PHILOX_W = (0x9E3779B9, 0xBB67AE85)
@@ -66,7 +66,7 @@ def effective(
     temp_range: tuple[float, float] = (0.0, math.inf),
     top_p_range: tuple[float, float] = (0.0, 1.0),
 ) -> tuple[float, float]:
-    """T* = T x user_temp (0 = greedy), P* = clamp(P x user_top_p, 0, 1), a head that is off counts as 1 (semantics 3.2);
+    """T* = T x user_temp (0 = greedy), P* = clamp(P x user_top_p, 0, 1), a head that is off counts as 1 (equations 4);
     then both within the user's (low, high), which the official runtime does not have. Greedy stays greedy."""
     t = (1.0 if temp is None else temp) * user_temp
     p = (1.0 if top_p is None else top_p) * user_top_p

@@ -1,6 +1,6 @@
 """The rule for math answers that the official runner scores by, and ours for letters.
 
-Owns the extraction of an answer from a completion and its normal form (semantics 5.3). No number is evaluated:
+Owns the extraction of an answer from a completion and its normal form (equations 14). No number is evaluated:
 `017` is not `17`, `1,000` is not `1000`, and the order of a list counts. That leniency is `math_pool`'s.
 """
 

@@ -1,6 +1,6 @@
 """Sentences that ask for less or more diversity, and where they go in a conversation.
 
-Owns the wording, which of the sentences training never sees, and the place of a command (semantics 4.8). The paper's
+Owns the wording, which of the sentences training never sees, and the place of a command (equations 11). The paper's
 own examples (introduction and section 4.4) are the first two of LOW and the first of HIGH. Knows no model.
 """
 

@@ -14,7 +14,7 @@ MANY_ANSWERS = frozenset(
     DEMO + family for family in ("make", "search", "story", "chat")
 )  # kinds where right answers differ
 
-# The official runner's line (semantics 5.2). It has none for multiple choice; that one is ours.
+# The official runner's line (equations 14). It has none for multiple choice; that one is ours.
 MATH_REQUEST = "Make sure you output the final answer within \\boxed{}."
 CHOICE_REQUEST = "Make sure you output the letter of the right option within \\boxed{}."
 

@@ -130,7 +130,7 @@ def prompt_of(
         filled = fill(template_of(model, template), messages, bos, eos, True, variables)
     ids = model.tokenize(filled.text, add_special=True, parse_special=True)
     if len(ids) > 1 and ids[0] == ids[1] == model.bos:
-        ids = ids[1:]  # the template had written BOS itself (semantics 5.2: the double BOS of the official runner)
+        ids = ids[1:]  # the template had written BOS itself (equations 14: the double BOS of the official runner)
     return Prompt(ids, filled.text, filled.remark)
 
 

@@ -69,7 +69,7 @@ def check_base(checkpoint: HeadsCheckpoint, base: nn.Module) -> None:
 def check_claims(config: dict[str, Any], n_vocab: int, model_type: str) -> None:
     """The same from the base's two values.
 
-    base_model_type is ignored if it is absent or "autodeco": some official saves lost it (semantics 1.3).
+    base_model_type is ignored if it is absent or "autodeco": some official saves lost it (docs/format.md section 10).
     """
     for name, actual in (("vocab_size", n_vocab), ("base_model_type", model_type)):
         claimed = config.get(name)

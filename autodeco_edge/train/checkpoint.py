@@ -1,6 +1,6 @@
 """Heads on disk in the official Hugging Face format: model.safetensors + config.json.
 
-Owns names, shapes, config fields and the atomic write (semantics 1.1 to 1.3). Knows
+Owns names, shapes, config fields and the atomic write (docs/format.md section 10). Knows
 nothing of training or of base weights. Pickle files are refused. Merged checkpoints and
 GGUF belong to autodeco_edge.convert, which reads without torch.
 """
@@ -74,7 +74,7 @@ def autodeco_config(
     enable_temperature: bool = True,
     enable_top_p: bool = True,
 ) -> dict[str, Any]:
-    """config.json of a heads checkpoint: the base config flattened, plus the fields of semantics 1.3."""
+    """config.json of a heads checkpoint: the base config flattened, plus the fields of docs/format.md section 10."""
     config = dict(base_config)
     base_type = config.get("model_type")
     config.update(

@@ -31,7 +31,7 @@ class TrainConfig:
     init          heads to start from (folder or file), else fresh ones from ``seed``
     heads         both | temp | top-p: which heads are trained
     objective     official | likelihood | joint: objective.OBJECTIVES
-    loss          form of the official objective: hf (4.3 + 4.4) | nemo (4.6)
+    loss          form of the official objective: hf (equations 7, 8) | nemo (equations 10)
     enhanced      top-p head with the four statistics, for fresh heads
     max_steps     optimiser steps, 0: as many as ``epochs`` give
     learning_rate at its peak; warmup_steps: linear up to it

@@ -1,6 +1,6 @@
 """What constants reach on the tokens that the heads are measured on: the least that heads must beat.
 
-Owns the grid of T and P and their losses, the same as the heads' own (losses.py, semantics 4.3, 4.4, 4.6, 4.7) with
+Owns the grid of T and P and their losses, the same as the heads' own (losses.py, equations 7 to 10) with
 two numbers in place of two heads. Knows no heads.
 
 Logits are sorted once a token. With q = softmax(l / T) in descending order, c its inclusive cumulative sum and k the

@@ -1,6 +1,6 @@
 """Training data: a JSONL file becomes token ids with a completion mask.
 
-Owns the record formats and tokenisation (semantics 4.1). Knows nothing of models, and needs no torch.
+Owns the record formats and tokenisation (equations 6). Knows nothing of models, and needs no torch.
 
     {"prompt": "...", "completion": "..."}        text, already in chat form
     {"messages": [{"role": ..., "content": ...}]} the last message is the completion
@@ -182,7 +182,7 @@ def _chat_texts(messages: list[dict[str, Any]], where: str, tokenizer: Tokenizer
 
 
 class Encoder:
-    """prompt, completion -> Sample, as semantics 4.1, with gap 13 mended.
+    """prompt, completion -> Sample, as in equations 6.
 
     The official code drops the first id of every text, meant for a BOS that the tokenizer
     adds before a text that spells its own. Here exactly that BOS is left out, nothing else.

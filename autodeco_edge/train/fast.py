@@ -1,6 +1,6 @@
 """Both token losses and their slopes at laptop cost: one sort of values, no autograd graph over the vocabulary.
 
-Owns the CPU form of losses.temperature_token_loss and losses.top_p_token_loss (semantics 4.3, 4.4, 4.6, 4.7;
+Owns the CPU form of losses.temperature_token_loss and losses.top_p_token_loss (equations 7 to 10;
 paper section 3.2), which stay the oracle and serve small vocabularies and other devices. Knows nothing of heads, models or
 batching.
 

@@ -1,6 +1,6 @@
 """The gradient of one optimiser step: batches one after another, processes side by side.
 
-Owns the average over a step. Each term is a mean over the tokens kept in the whole step (semantics 4.3, 4.4; the
+Owns the average over a step. Each term is a mean over the tokens kept in the whole step (equations 7, 8; the
 ranking term of 4.8: over its prompts), and how many those are is known only when the last batch of the last process is
 through: the terms' gradients are summed apart and divided at the end. Knows nothing of data or optimisers.
 

@@ -1,6 +1,6 @@
 """One training run: frozen base, AdamW on the heads, saved in the official format.
 
-Owns the recipe (semantics 4.9; paper section 4) and the order of events. Settings are in config.py,
+Owns the recipe (equations 13; paper section 4) and the order of events. Settings are in config.py,
 equations in losses.py, batches in data.py and plan.py, the average over a step in gradient.py, files in
 checkpoint.py, record.py and state.py; what runs the frozen base (transformers or llama.cpp) is behind backbone.py.
 

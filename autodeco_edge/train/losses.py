@@ -1,6 +1,6 @@
 """The token losses in their plain form: one row a position, sort and cumulative sum.
 
-Owns the equations of semantics 4.3, 4.4, 4.6 and 4.7 (paper section 3.2). This form is the oracle for any
+Owns equations 7 to 10 (paper section 3.2). This form is the oracle for any
 faster one. Knows nothing of heads, models, batching or optimisers.
 
 Of one valid position: l logits [V] (no gradient), y label, pi = softmax(l), T, P. Three variants:
@@ -30,7 +30,7 @@ EPSILON = 1e-9  # in the normaliser and in the log of the soft top-p loss
 
 
 def temperature_token_loss(logits: Tensor, temperature: Tensor, labels: Tensor, variant: str = "hf") -> Tensor:
-    """w * -ln softmax(l / T')_y, with the weight w detached. Semantics 4.3 (hf), 4.6 (nemo), 4.7 (plain).
+    """w * -ln softmax(l / T')_y, with the weight w detached. Equations 7 (hf), 10 (nemo), 9 (plain).
 
     hf:   T' = max(T, 0.01), w = pi_y           nemo: T' = T, w = softmax(l / T)_y           plain: hf's T', w = 1
     logits [M, V], temperature [M], labels [M] int64 -> [M]
@@ -45,7 +45,7 @@ def temperature_token_loss(logits: Tensor, temperature: Tensor, labels: Tensor, 
 
 
 def top_p_token_loss(logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor, variant: str = "hf") -> Tensor:
-    """w * -ln(r_y + 1e-9), r the soft nucleus. Semantics 4.4.
+    """w * -ln(r_y + 1e-9), r the soft nucleus. Equations 8.
 
     hf, nemo: w = pi_y, detached. plain: w = 1, the cross-entropy of the final distribution (paper section 3).
     logits [M, V], temperature [M], top_p [M], labels [M] int64 -> [M]
@@ -56,7 +56,7 @@ def top_p_token_loss(logits: Tensor, temperature: Tensor, top_p: Tensor, labels:
 
 
 def soft_nucleus(logits: Tensor, temperature: Tensor, top_p: Tensor, variant: str = "hf") -> Tensor:
-    """The final distribution r, differentiable in T and P. Semantics 4.4, paper section 3.
+    """The final distribution r, differentiable in T and P. Equations 8, paper section 3.
 
         q = softmax(l / T'), c = cumulative sum of q in descending order, inclusive
         m = exp(-30 relu(c - P)),  r = q m / (sum q m + 1e-9)
@@ -104,7 +104,7 @@ def temperature_loss(
     drop_mask: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Temperature loss of the Hugging Face code: mean over the tokens kept. Semantics 4.3.
+    """Temperature loss of the Hugging Face code: mean over the tokens kept. Equations 7.
 
     logits [B, S, V], temperature [B, S], labels [B, S] int64 with -100 where there is no loss
     drop_mask [B, S] bool: drop position s if it is easy; or drawn with ``generator``
@@ -117,7 +117,7 @@ def temperature_loss(
 
 
 def top_p_loss(logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor) -> Tensor:
-    """Soft top-p loss of the Hugging Face code: mean over all valid tokens. Semantics 4.4.
+    """Soft top-p loss of the Hugging Face code: mean over all valid tokens. Equations 8.
 
     logits [B, S, V], temperature [B, S], top_p [B, S], labels [B, S] int64 -> scalar.
     """
@@ -135,7 +135,7 @@ def nemo_loss(
     drop_mask: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Sum of both terms of the NeMo code; dropping holds for both. Semantics 4.6. Arguments as above."""
+    """Sum of both terms of the NeMo code; dropping holds for both. Equations 10. Arguments as above."""
     rows, positions = valid_rows(labels)
     flat, t, p = (x[rows, positions] for x in (logits, temperature, top_p))
     y = labels[rows, positions + 1]

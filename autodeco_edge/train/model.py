@@ -4,7 +4,7 @@ Owns the forward pass with heads and the decoding loop. Where hidden state and l
 taken is in tap.py; the heads, the nucleus and the files are in modules.py, sampling.py and
 checkpoint.py. Knows nothing of training data or losses.
 
-The official generate() ignores the heads (semantics 3.7); this one applies them at every
+The official generate() ignores the heads (equations 15); this one applies them at every
 step.
 
     B sequences, S positions, H hidden width, V logits width
@@ -182,7 +182,7 @@ class AutoDecoForCausalLM(nn.Module):
         """Decode a left-padded batch with the heads, one GenerateStep a token.
 
         input_ids, attention_mask  [B, S], padding on the left, mask 0 there
-        temperature, top_p   multiply T and P (semantics 3.2); temperature 0 is greedy
+        temperature, top_p   multiply T and P (equations 4); temperature 0 is greedy
         heads_mode           both | temp | top-p | none: which heads act; "both" means every
                              head that is there and enabled. With neither: plain sampling
         do_sample            False: argmax at each step

@@ -1,6 +1,6 @@
 """The two heads as PyTorch modules, under the tensor names of the official checkpoints.
 
-Owns the forward maths (semantics 2.2, 2.3; paper section 3.1) and the initialisation.
+Owns the forward maths (equations 2, 3; paper section 3.1) and the initialisation.
 Knows nothing of files, losses, base models or sampling.
 
     H hidden width of the base, V logits width, ... any leading shape
@@ -23,7 +23,7 @@ CHUNK_ELEMENTS = 1 << 22  # logits held at once while the statistics are compute
 
 
 def working_dtype(*tensors: Tensor) -> torch.dtype:
-    """float64 if any tensor is float64, else float32: never less (semantics 2.3, last item)."""
+    """float64 if any tensor is float64, else float32: never less (equations 3)."""
     return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
 
 
@@ -33,7 +33,7 @@ def _mlp(n_in: int, n_hidden: int) -> nn.Sequential:
 
 
 class TempHead(nn.Module):
-    """T = 2 sigmoid(W2 relu(W0 h + b0) + b2), in (0, 2). Paper section 3.1, semantics 2.2."""
+    """T = 2 sigmoid(W2 relu(W0 h + b0) + b2), in (0, 2). Paper section 3.1, equations 2."""
 
     def __init__(self, n_embd: int, n_hidden: int = 256) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class TempHead(nn.Module):
 
 
 class TopPHead(nn.Module):
-    """P = sigmoid(W2 relu(W0 u + b0) + b2), in (0, 1), u = [h, features]. Semantics 2.3."""
+    """P = sigmoid(W2 relu(W0 u + b0) + b2), in (0, 1), u = [h, features]. Equations 3."""
 
     def __init__(self, n_embd: int, n_features: int, n_hidden: int = 256) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class AutoDecoHeads(nn.Module):
     spec                which heads, H, hidden width, features (HeadSpec)
     detach_temperature  True: T enters the top-p features without gradient (official
                         Hugging Face code); False: with gradient, also through the four
-                        statistics (NeMo code). Inference is the same. Semantics 2.4.
+                        statistics (NeMo code). Inference is the same. Equations 10.
     """
 
     def __init__(self, spec: HeadSpec, detach_temperature: bool = True) -> None:
@@ -124,7 +124,7 @@ class AutoDecoHeads(nn.Module):
 
 
 def distribution_statistics(logits: Tensor, temperature: Tensor) -> Tensor:
-    """max_prob, entropy (nats), prob_var and top5_sum of softmax(l / (T + 1e-8)). Semantics 2.3.
+    """max_prob, entropy (nats), prob_var and top5_sum of softmax(l / (T + 1e-8)). Equations 3.
 
     logits [..., V], temperature [...] -> [..., 4], float32 (float64 if an input is float64).
     Differentiable in T by closed forms: no autograd graph over the vocabulary is kept.

@@ -1,7 +1,7 @@
 """The training objective of a batch of positions, with memory bounded by a row chunk.
 
 Owns the evaluation order (LM head, heads, losses; chunk by chunk), which terms an objective
-sums (semantics 4.5 to 4.7, 4.10), and their sums. The equations are in losses.py, fast.py and modules.py.
+sums (equations 9, 10), and their sums. The equations are in losses.py, fast.py and modules.py.
 Knows nothing of optimisers, data or other processes.
 
 The backbone is frozen, so the loss of a position reaches the parameters only through its
@@ -42,11 +42,11 @@ class Terms:
 
 
 OBJECTIVES = {
-    "official": Terms("hf", drop=DROP_PROBABILITY),  # semantics 4.3 + 4.4
+    "official": Terms("hf", drop=DROP_PROBABILITY),  # equations 7 + 8
     "likelihood": Terms("plain"),  # both terms, no weight, nothing dropped: plain cross-entropy
     "joint": Terms("plain", temp=False, drop_top_p=True),  # paper section 3: -ln(r_y + 1e-9)
 }
-NEMO = Terms("nemo", drop_top_p=True, drop=DROP_PROBABILITY)  # semantics 4.6: "official" in its second form
+NEMO = Terms("nemo", drop_top_p=True, drop=DROP_PROBABILITY)  # equations 10: "official" in its second form
 LOSSES = ("hf", "nemo")
 
 

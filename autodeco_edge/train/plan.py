@@ -29,7 +29,7 @@ def generator(seed: int, stream: int, epoch: int = 0) -> torch.Generator:
 
 
 def drop_mask(sample: Sample, epoch: int, seed: int, probability: float) -> Tensor:
-    """[m] bool, True: leave this completion token out if it is easy. U < probability (semantics 4.3).
+    """[m] bool, True: leave this completion token out if it is easy. U < probability (equations 7).
 
     A counter-based generator gives every sample of every epoch numbers of its own, wherever it is computed.
     """

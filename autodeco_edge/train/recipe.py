@@ -4,7 +4,7 @@ Owns the numbers and why they are so. Knows neither model nor data; what depends
 
     auto      for a base of any width and data of any amount: a rate by the size of the hidden states, steps enough to
               move the heads, and the heads of the lowest held-out loss
-    official  the scripts of the released heads (semantics 4.9): made for bases of billions of parameters and about
+    official  the scripts of the released heads (equations 13): made for bases of billions of parameters and about
               30,000 samples; a small base is left with the heads it started from
 """
 

@@ -2,7 +2,7 @@
 
 Owns the run: problems of a step, rollouts, verdicts, one step of AdamW, files. Credit is in credit.py, the draw in
 rollouts.py, the gradient of ln r in objective.py. Likelihood makes T calibrated; a reward makes it right where the
-model is unsure and its first choice is good (evidence, "what it teaches", 3).
+model is unsure and its first choice is good (docs/results.md).
 """
 
 from __future__ import annotations

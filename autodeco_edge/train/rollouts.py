@@ -1,7 +1,7 @@
 """Replies drawn from the very distribution that is trained: the soft nucleus of heads in PyTorch.
 
 Owns the draw, and the hidden states that the gradient needs. The base runs in llama.cpp, in the engine. A hard
-nucleus has no slope in P and never shows what lies beyond it; the soft one (semantics 4.4, paper section 3.2)
+nucleus has no slope in P and never shows what lies beyond it; the soft one (equations 8, paper section 3.2)
 does both, and a reply drawn from it has an exact policy gradient.
 """
 

@@ -1,7 +1,7 @@
 """From logits, T and P to a token, batched, in torch.
 
-Owns the nucleus rule (semantics 3.3), tiny temperatures (3.4) and the meaning of the
-user's parameters (3.2). Knows nothing of heads or models. The numpy module
+Owns the nucleus rule and tiny temperatures (equations 5) and the meaning of the
+user's parameters (equations 4). Knows nothing of heads or models. The numpy module
 autodeco_edge.spec.sampling is the executable specification; this is its batched form.
 
     B sequences, V logits width. Probabilities are float64: the cumulative sum over a
@@ -22,7 +22,7 @@ HEADS_MODES = ("both", "temp", "top-p", "none")
 def effective_values(
     temperature: Tensor, top_p: Tensor, user_temperature: float = 1.0, user_top_p: float = 1.0, mode: str = "both"
 ) -> tuple[Tensor, Tensor]:
-    """T* = T x user temperature, P* = clamp(P x user top_p, 0, 1). Semantics 3.2, step 5.
+    """T* = T x user temperature, P* = clamp(P x user top_p, 0, 1). Equations 4.
 
     temperature [B], top_p [B]: the heads' values. ``mode`` says which heads act; a head that
     does not act counts as 1, and so does a value that is not finite.
@@ -47,7 +47,7 @@ def check_user_parameters(temperature: float, top_p: float, mode: str) -> None:
 
 
 def nucleus_mask(probs: Tensor, top_p: Tensor) -> Tensor:
-    """Tokens that may be drawn. Semantics 3.3.
+    """Tokens that may be drawn. Equations 5.
 
     In descending order of probability, ties by ascending token id, a token is kept iff it
     is the first, or the mass strictly before it is < P* (the crossing token is kept).

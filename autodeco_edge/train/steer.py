@@ -1,6 +1,6 @@
 """Steering by words: heads learn what a command for less or more diversity asks for.
 
-Owns the ranking loss (semantics 4.8; paper section 4.4, which gives no equation), its margins, and the commanded
+Owns the ranking loss (equations 11; paper section 4.4, which gives no equation), its margins, and the commanded
 variants of a record. The objective's two terms are for the prompt without a command alone. Knows neither files nor
 optimisers; the sentences are in tasks/commands.py.
 
@@ -10,9 +10,9 @@ with T_0 and P_0 the means of the heads that the run started from on x alone:
     L_rank = relu(m_T - (T_high - T_0)) + relu(m_T - (T_0 - T_low)) + |T - T_0|       m_T = 0.10
            + relu(m_P - (P_high - P_0)) + relu(m_P - (P_0 - P_low)) + |P - P_0|       m_P = 0.05
 
-Semantics 4.8 ranks against the present T and P, detached, to keep the default where it was. It does not: the heads are
-shared, so what pulls T_low down pulls T after it, and the target with it (docs/steering.md). A fixed target and the two
-last terms keep it.
+Ranked against the present T and P, detached, the default would not stay where it was: the heads are shared, so what
+pulls T_low down pulls T after it, and the target with it (docs/steering.md). A fixed target and the two last terms keep
+it.
 """
 
 from __future__ import annotations

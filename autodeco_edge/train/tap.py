@@ -1,8 +1,8 @@
 """What the LM head of a transformers causal LM receives and returns, whatever the architecture.
 
 Owns the tap: the hidden state is taken where the LM head receives it, so it is the post-norm
-vector everywhere, and the logits are the bare output matrix: no soft-cap, no scale (semantics
-2.1, 2.3). Knows nothing of heads, losses or data.
+vector everywhere, and the logits are the bare output matrix: no soft-cap, no scale
+(equations 1). Knows nothing of heads, losses or data.
 
     B sequences, S positions, H hidden width, V logits width
 """

@@ -45,7 +45,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /
 
 
 def heads_that_claim(path, shape, *, ftype=0, apparent=None):
-    """The heads file of a few hundred bytes that row 43 is about: one tensor, its data not there."""
+    """A heads file of a few hundred bytes: one tensor, its data not there."""
 
     def kv(key, value_type, payload):
         return struct.pack("<Q", len(key)) + key.encode() + struct.pack("<I", value_type) + payload
@@ -135,7 +135,7 @@ CASES, SHAPES = headers()
 @linux
 @pytest.mark.parametrize("name, n", CASES, ids=lambda x: str(x))
 def test_large_safetensors_headers(tmp_path, name, n):
-    """Row 44: took 10 to 16 s and 1.5 to 2.3 GB. In a child, so that its peak of memory is its own."""
+    """These took 10 to 16 s and 1.5 to 2.3 GB. In a child, so that its peak of memory is its own."""
     header = SHAPES[name](n).encode()
     path = tmp_path / "model.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header)

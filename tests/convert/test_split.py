@@ -158,7 +158,7 @@ def test_impossible_numbers(whole, tmp_path, number, count):
 
 
 def test_the_engine_takes_heads_with_fingerprints(tmp_path):
-    """Row 14: a split model and heads that record whose they are; the draws are those of the whole model."""
+    """A split model and heads that record whose they are; the draws are those of the whole model."""
     from autodeco_edge.engine.engine import Engine
     from autodeco_edge.engine.sampler import SamplingParams
     from tests.support.letters import make_letters

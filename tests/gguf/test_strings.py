@@ -111,7 +111,7 @@ def sparse(path, n_arrays: int, count: int):
 
 @pytest.mark.parametrize("n_arrays, count", [(100, 2_000_000), (1, 1 << 22), (1, 1 << 40), (60_000, 4000), (1, 2_000_000)])
 def test_millions_of_empty_strings_in_a_sparse_file(tmp_path, n_arrays, count):
-    """Row 37: took 9 to 100 s. (What is left is mostly the writing of the file.)"""
+    """These took 9 to 100 s. (What is left is mostly the writing of the file.)"""
     path = sparse(tmp_path / "s.gguf", n_arrays, min(count, 1 << 25))
     if count > 1 << 25:
         path.write_bytes(gguf_of(string_array("k", bytes(4096), count)))

@@ -78,7 +78,7 @@ HOSTILE = ["x/../../../../victim/planted", "../../victim/planted", "/tmp/victim/
 
 @pytest.mark.parametrize("arch", HOSTILE, ids=lambda text: ascii(text)[:12])
 def test_an_architecture_never_becomes_a_path(hub, home, tmp_path, arch):
-    """Row 31: written as the name of the file of converted heads, it led out of the cache."""
+    """Written as the name of the file of converted heads, it led out of the cache."""
 
     def rename(writer) -> None:
         writer.kv_data[0]["general.architecture"].value = arch
@@ -130,7 +130,7 @@ def test_file_names_of_a_hostile_hub_are_left_out(hub, name):
 
 @pytest.mark.parametrize("how", ["symlink", "hard link", "dangling", "pipe"])
 def test_nothing_is_appended_outside_the_cache(hub, home, letters, tmp_path, how):
-    """Row 45: something planted at the name of an unfinished download."""
+    """Something planted at the name of an unfinished download."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"GGUF" if how != "dangling" else b"")
     blobs = storage(BASE) / "blobs"

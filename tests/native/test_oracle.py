@@ -230,7 +230,7 @@ def test_storage_types(tmp_path, outtype, bound):
 
 
 def test_golden_vectors(golden, tmp_path):
-    """The official code's own outputs (semantics 2.6), through the C reference and the fast row."""
+    """The official code's own outputs (equations 16), through the C reference and the fast row."""
     from safetensors.numpy import save_file
 
     i, j = np.arange(256)[:, None], np.arange(4)[None, :]

@@ -1,4 +1,4 @@
-"""The official rule for math answers, clause by clause (semantics 5.3), and the rule for letters."""
+"""The official rule for math answers, clause by clause (equations 14), and the rule for letters."""
 
 from __future__ import annotations
 

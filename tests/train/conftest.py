@@ -43,7 +43,7 @@ def golden() -> dict:
 
 @pytest.fixture
 def golden_heads() -> AutoDecoHeads:
-    """Heads of semantics 2.6, float64: H = 4."""
+    """Heads of equations 16, float64: H = 4."""
     heads = AutoDecoHeads(HeadSpec(4, 256, FEATURES_ENHANCED, True, True)).double()
     for head, n_in, a, b, c, d in ((heads.temp_head, 4, 0.1, 0.2, 0.2, 0.4), (heads.top_p_head, 9, 0.3, 0.6, 0.4, 0.8)):
         i, j = torch.arange(256.0).double(), torch.arange(n_in).double()

@@ -1,4 +1,4 @@
-"""Losses and their gradients against the golden values of semantics 2.6, and by finite differences."""
+"""Losses and their gradients against the golden values of equations 16, and by finite differences."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def test_every_drawn_token_lies_in_the_heads_nucleus(llama):
 
 
 def exact_next_token(model, ids):
-    """Distribution [V] of the next token by semantics 2.3 and 3.3, from one teacher-forced forward."""
+    """Distribution [V] of the next token by equations 3 and 5, from one teacher-forced forward."""
     out = model(ids)
     logits, t, p = out.logits[0, -1].double(), out.temperature[0, -1].double(), out.top_p[0, -1].double()
     q, order = torch.softmax(logits / t, -1).sort(descending=True)

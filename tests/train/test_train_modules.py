@@ -1,4 +1,4 @@
-"""Heads against the golden vectors of semantics 2.6, in float64, float32 and bfloat16."""
+"""Heads against the golden vectors of equations 16, in float64, float32 and bfloat16."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_warnings(changes, before, after, said):
 
 
 def test_official_recipe_is_the_official_one():
-    """Semantics 4.9."""
+    """Equations 13."""
     config = TrainConfig("b", "d", "o", recipe="official")
     assert (RECIPES["official"].learning_rate, config.schedule, config.n_warmup(933)) == (5e-6, "linear", 0)
     assert config.batch_size * config.accumulation == 32 and config.n_steps(933) == 933
