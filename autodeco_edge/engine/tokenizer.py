@@ -3,7 +3,7 @@
 Owns the call, the room it gets, and the bound beyond which a text is refused. Does not own a vocabulary.
 
 For most pre-tokenizers llama.cpp matches a regular expression of libstdc++, which recurses at every character of
-a match: 332 bytes of stack each, measured over every pre-tokenizer it knows (docs/decisions/0061-tokenizer-stack.md). A match lies
+a match: 332 bytes of stack each, measured over every pre-tokenizer it knows (docs/decisions/0026-tokenizer-stack.md). A match lies
 within a run without blanks, or a run of blanks, and the character or newlines beside it. So the tokenizer runs in a
 thread whose stack holds two of the longest run, and the ids are its own.
 """
