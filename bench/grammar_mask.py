@@ -15,6 +15,7 @@ import time
 import llama_cpp
 import numpy as np
 
+from autodeco_edge.engine.cpu import extra_buffers_safe
 from autodeco_edge.engine.grammar import Grammar
 from autodeco_edge.engine.library import log  # noqa: F401  llama.cpp's log is ours before a model is opened
 from autodeco_edge.engine.mask import GrammarMask, tokenizer_of
@@ -37,6 +38,7 @@ GRAMMARS = {
 
 def open_vocabulary(path: str):
     params = llama_cpp.llama_model_default_params()
+    params.use_extra_bufts = extra_buffers_safe()
     params.vocab_only = True
     return llama_cpp.llama_model_load_from_file(path.encode(), params)
 

@@ -369,7 +369,7 @@ LONG = "x" * 600
 # name: (arguments, exit code, what the line must say). {file} is replaced by a path of the fixture.
 BAD = {
     "missing model": (["hi", "-m", "missing.gguf"], 66, "missing.gguf: no such model file"),
-    "folder as model": (["hi", "-m", "{folder}"], 66, "cannot be read"),
+    "folder as model": (["hi", "-m", "{folder}"], 65, "not a regular file (a folder); give a file"),
     "text as model": (["hi", "-m", "{text.gguf}"], 65, "not a GGUF file"),
     "empty file as model": (["hi", "-m", "{empty.gguf}"], 65, "not a GGUF file"),
     "only a magic": (["hi", "-m", "{magic.gguf}"], 65, "the file ends inside the version"),

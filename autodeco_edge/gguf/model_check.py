@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 
 import numpy as np
 
@@ -31,12 +32,25 @@ def check_model(path: str | os.PathLike[str]) -> str | None:
     Returns why no text can be made into tokens of this model, None where it can: llama.cpp loads a model without a
     vocabulary, or without tokens for single bytes, and aborts on the first text.
     """
-    with ModelFile(path) as file:
-        keys = _Keys(file)
-        _check_layers(keys)
-        _check_experts(keys)
-        _check_numbers(keys)
-        return _check_tokens(file, keys)
+    try:
+        with ModelFile(path) as file:
+            keys = _Keys(file)
+            _check_layers(keys)
+            _check_experts(keys)
+            _check_numbers(keys)
+            return _check_tokens(file, keys)
+    except FormatError as error:
+        if not _is_gguf(path):
+            raise  # another kind of file: that is said, and it is whole for all we know
+        raise FormatError(f"{error}; the file is damaged or incomplete: fetch it again") from None
+
+
+def _is_gguf(path: str | os.PathLike[str]) -> bool:
+    with suppress(OSError):
+        if os.path.isfile(path):  # else opening it may wait for ever
+            with open(path, "rb") as file:
+                return file.read(4) == b"GGUF"
+    return False
 
 
 class _Keys:

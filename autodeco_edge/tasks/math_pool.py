@@ -68,7 +68,8 @@ class _Worker:
 class MathPool:
     """``check`` judges (gt, completion) pairs; a context manager. Not for several threads at once.
 
-    timeout_s is for one pair. An answer whose check hangs, crashes or runs out of memory is wrong.
+    timeout_s is for one pair. An answer whose check hangs, or twice crashes or runs out of memory, is wrong: a process may
+    also have been ended from outside, which is not the answer's fault.
     """
 
     def __init__(self, n_processes: int = 1, timeout_s: float = 5.0) -> None:
@@ -91,11 +92,14 @@ class MathPool:
         """True for each pair that math-verify finds equal. Raises AutodecoError where no process can be started."""
         verdicts = [False] * len(pairs)
         waiting = list(range(len(pairs)))[::-1]
+        crashed: set[int] = set()
         try:
             while waiting or any(worker.pair is not None for worker in self._workers):
                 self._fill(len(waiting))
                 self._hand_out(pairs, waiting)
-                self._collect(verdicts)
+                once_more = self._collect(verdicts) - crashed
+                crashed |= once_more
+                waiting += once_more
         except BaseException:  # above all Ctrl-C: a reply still to come would be taken for another pair's
             self.close()
             raise
@@ -115,20 +119,23 @@ class MathPool:
                 else:
                     waiting.pop()
 
-    def _collect(self, verdicts: list[bool]) -> None:
-        """Waits for a reply or the next deadline. A worker past its own is replaced; its pair stays wrong."""
+    def _collect(self, verdicts: list[bool]) -> set[int]:
+        """Waits for a reply or the next deadline. A worker past its own is replaced; its pair stays wrong. Returns the
+        pairs whose worker ended."""
         busy = [worker for worker in self._workers if worker.pair is not None or not worker.ready]
         if not busy:
-            return
+            return set()
         left = min(worker.deadline for worker in busy) - time.monotonic()
-        heard = wait(busy, max(0.0, left))
+        heard, lost = wait(busy, max(0.0, left)), set()
         for worker in busy:
             if worker in heard:
-                self._hear(worker, verdicts)
+                lost |= self._hear(worker, verdicts)
             elif worker.deadline <= time.monotonic():
                 self._lose(worker, f"no word from it within {START_LIMIT_S:.0f} s")
+        return lost
 
-    def _hear(self, worker: _Worker, verdicts: list[bool]) -> None:
+    def _hear(self, worker: _Worker, verdicts: list[bool]) -> set[int]:
+        """Takes a reply; the pair that it should have been about, where the worker has ended instead."""
         reply = worker.reply()
         if worker.pair is not None and reply in ("right", "wrong"):
             verdicts[worker.pair] = reply == "right"
@@ -137,6 +144,8 @@ class MathPool:
             worker.ready = True
         else:
             self._lose(worker, reply.removeprefix("failed ") or "it ended at once")
+            return set() if worker.pair is None else {worker.pair}
+        return set()
 
     def _lose(self, worker: _Worker, reason: str) -> None:
         self._drop(worker)

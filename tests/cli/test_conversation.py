@@ -65,7 +65,7 @@ def test_commands_about_the_session(chat):
     terminal.command("/stats", "ended: length]")
     terminal.command("/heads temp", "[heads: temp]")
     terminal.type("hello")
-    terminal.wait_for_match(r"mean T \d\.\d\d · seed")  # no mean P: its head was off
+    terminal.wait_for_match(r"mean T \d\.\d\d · P 1 \(no head applied\) · seed")  # no mean P: its head was off
     terminal.wait_for_prompt()
     terminal.command("/heads off", "[heads: none]")
     terminal.command("/heads on", "[heads: both]")

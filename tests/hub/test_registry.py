@@ -66,7 +66,7 @@ def test_a_wrong_file_is_one_line_with_its_name(home, text, words):
 def test_a_file_that_is_a_folder(home):
     (home.config / "models.toml").unlink()
     (home.config / "models.toml").mkdir()
-    with pytest.raises(AutodecoError, match="not a regular file .a folder"):
+    with pytest.raises(AutodecoError, match="it is a folder, not a file"):
         load_registry()
 
 
