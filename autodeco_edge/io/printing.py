@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import select
 import sys
 from typing import TextIO
 
@@ -87,7 +86,7 @@ def open_streams() -> None:
             with contextlib.suppress(AttributeError):
                 stream.reconfigure(errors="backslashreplace")
             continue
-        setattr(sys, name, _stream(kind(stream.fileno(), "wb", closefd=False), stream.encoding))
+        setattr(sys, name, _stream(kind, stream.fileno(), stream.encoding))
 
 
 def close_stdout() -> StdoutError | None:
@@ -105,30 +104,46 @@ def close_stdout() -> StdoutError | None:
     return failure
 
 
-class _Result(io.FileIO):
-    def write(self, data) -> int:
+# The rules stand above the text layer: a Ctrl-C in a Python method below the buffer would come between the write and the
+# note that it was done, and the same bytes would be written twice.
+
+
+class _Result(io.TextIOWrapper):
+    def write(self, text: str) -> int:
+        return self._guarded(super().write, text)
+
+    def flush(self) -> None:
+        self._guarded(super().flush)
+
+    def _guarded(self, action, *arguments):
         try:
-            while (n := super().write(data)) is None:  # somebody made the terminal non-blocking
-                select.select([], [self], [])
-            return n
+            return action(*arguments)
         except BrokenPipeError:
             raise  # a reader that has seen enough is no failure
+        except BlockingIOError:  # somebody made the terminal non-blocking; what is left stands in the buffer
+            os.set_blocking(self.fileno(), True)
+            return self._guarded(super().flush)
         except OSError as error:
             raise _stdout_error(error) from None
 
 
-class _Chatter(io.FileIO):
-    def write(self, data) -> int:
-        try:
-            return super().write(data)
-        except OSError:
-            return len(data)
+class _Chatter(io.TextIOWrapper):
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
 
 
-def _stream(raw: io.FileIO, encoding: str) -> TextIO:
-    line_buffering = raw.isatty() or isinstance(raw, _Chatter)
-    buffer = io.BufferedWriter(raw)
-    return io.TextIOWrapper(buffer, encoding=encoding, errors="backslashreplace", line_buffering=line_buffering)
+def _stream(kind: type[io.TextIOWrapper], fd: int, encoding: str) -> TextIO:
+    raw = io.FileIO(fd, "wb", closefd=False)
+    if hasattr(os, "set_blocking"):
+        os.set_blocking(fd, True)
+    line_buffering = raw.isatty() or kind is _Chatter
+    return kind(io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=line_buffering)
 
 
 def _is_plain(stream: TextIO | None) -> bool:
