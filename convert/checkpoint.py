@@ -143,7 +143,9 @@ def _collect(source: Source) -> dict[str, RawTensor]:
                     continue
                 n_bytes += file.entries[key].end - file.entries[key].begin
                 if n_bytes > MAX_HEADS_BYTES:
-                    raise FormatError(f"{path}: heads of {n_bytes} bytes up to {key!r}; allowed: {MAX_HEADS_BYTES} in all")
+                    raise FormatError(
+                        f"{path}: heads of {n_bytes} bytes up to {key!r}; allowed: {MAX_HEADS_BYTES} in all"
+                    )
                 tensor = _read_tensor(file, key, name)
                 if found.setdefault(name, tensor) != tensor:
                     raise FormatError(

@@ -20,7 +20,19 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "coverage"
 # What reaches the sources and is quick at -O0: of the 10,000 distributions of test_kernels.py one part in ten.
-_FILES = ["corpus", "load_memory", "malloc", "arguments", "overflow", "refusals", "oracle", "batches", "sampler", "mask", "edges"]
+_FILES = [
+    "corpus",
+    "load_memory",
+    "malloc",
+    "arguments",
+    "overflow",
+    "refusals",
+    "oracle",
+    "batches",
+    "sampler",
+    "mask",
+    "edges",
+]
 _KERNELS = [
     "test_every_kernel_keeps_and_draws_what_the_reference_does[0]",
     "test_every_kernel_evaluates_the_heads",
@@ -46,7 +58,9 @@ def build() -> Path:
 
 def run_tests(library: Path, tests: list[str]) -> int:
     env = {**os.environ, "AUTODECO_LIBRARY": str(library)}
-    return subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=ROOT, env=env).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], cwd=ROOT, env=env
+    ).returncode
 
 
 def excluded(path: Path) -> tuple[set[int], set[int]]:
@@ -66,7 +80,9 @@ def collect() -> dict[str, dict[int, tuple[int, list[int]]]]:
     """{file: {line: (times, [times of each branch])}}, the largest of all objects."""
     seen: dict[str, dict[int, tuple[int, list[int]]]] = defaultdict(dict)
     for data in BUILD.rglob("*.gcda"):
-        done = subprocess.run(["gcov", "-b", "--json-format", "--stdout", data], capture_output=True, text=True, cwd=BUILD)
+        done = subprocess.run(
+            ["gcov", "-b", "--json-format", "--stdout", data], capture_output=True, text=True, cwd=BUILD
+        )
         for file in json.loads(done.stdout)["files"]:
             path = Path(file["file"])
             if path.parent.name != "native" or not re.match(r"autodeco.*\.[ch]$", path.name):

@@ -50,7 +50,9 @@ def test_doctor_passes_and_says_what_happened(trapped):
     assert f"{trapped.fate}" in done.stdout and "switched off" in done.stdout and "64 tokens at" in done.stdout
 
 
-@pytest.mark.parametrize("line", ["run hello -n 2 -t 1", "eval --help", "bench step --n-vocab 500 --n-embd 32 --rounds 2"])
+@pytest.mark.parametrize(
+    "line", ["run hello -n 2 -t 1", "eval --help", "bench step --n-vocab 500 --n-embd 32 --rounds 2"]
+)
 def test_commands_live(trapped, line):
     done = trapped("-m", "autodeco_edge", *line.split())
     assert done.returncode == 0, done.stderr
@@ -65,7 +67,12 @@ def test_the_drop_in_lives_and_the_original_dies(trapped):
 def test_models_are_opened_in_known_places_only():
     """Whoever opens a model by llama.cpp's own names asks the probe; these files do."""
     opens = re.compile(r"llama_cpp\.Llama\(|llama_model_load_from|llama_load_model_from|import_module\(.llama_cpp")
-    known = {"tests/support/stock.py", "tests/test_amx_trap.py", "autodeco_edge/engine/model.py", "native/examples/simple.c"}
+    known = {
+        "tests/support/stock.py",
+        "tests/test_amx_trap.py",
+        "autodeco_edge/engine/model.py",
+        "native/examples/simple.c",
+    }
     known |= {"tests/engine/test_log.py", "bench/grammar_mask.py"}  # files that are no models; it asks the probe itself
     rooms = ("autodeco_edge", "convert", "demo", "bench", "docs", "native", "tests")
     files = [p for room in rooms for suffix in ("*.py", "*.c", "*.h", "*.cpp") for p in (ROOT / room).rglob(suffix)]

@@ -47,7 +47,9 @@ def test_the_probe_and_bench_loss_do(trap):
 
 def checkout(folder: Path) -> Path:
     """The source files as a clone has them: `convert` beside the package, no native library."""
-    shutil.copytree(ROOT / "autodeco_edge", folder / "autodeco_edge", ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    shutil.copytree(
+        ROOT / "autodeco_edge", folder / "autodeco_edge", ignore=shutil.ignore_patterns("__pycache__", "*.so")
+    )
     shutil.copytree(ROOT / "convert", folder / "convert", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
 

@@ -403,7 +403,11 @@ BAD = {
     "temperature no number": (["hi", "-m", "{single}", "--temp", "warm"], 2, "--temp"),
     "top-p above 1": (["hi", "-m", "{single}", "--top-p", "1.5"], 2, "allowed 0 to 1"),
     "seed below 0": (["hi", "-m", "{single}", "--seed", "-1"], 2, "allowed 0 to 2^64 - 1"),
-    "seed too large": (["hi", "-m", "{single}", "--seed", str(2**64)], 2, "--seed: expected an integer of at most 64 bits"),
+    "seed too large": (
+        ["hi", "-m", "{single}", "--seed", str(2**64)],
+        2,
+        "--seed: expected an integer of at most 64 bits",
+    ),
     "context of 1": (["hi", "-m", "{single}", "-c", "1"], 2, "context: allowed"),
     "context beyond 32 bits": (["hi", "-m", "{single}", "-c", str(2**32 + 64)], 2, "context: allowed"),
     "threads below 0": (["hi", "-m", "{single}", "-t", "-1"], 2, "threads: allowed"),

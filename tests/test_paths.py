@@ -6,7 +6,18 @@ import pytest
 
 from autodeco_edge.paths import MAX_NAME_BYTES, is_safe_name, safe_name
 
-GOOD = ["llama", "gpt-oss", "user--repo", "model (1).gguf", "Modell für alle.gguf", "日本語.gguf", ".gitattributes", "CONTRIBUTING.md", "com10", "a" * 240]
+GOOD = [
+    "llama",
+    "gpt-oss",
+    "user--repo",
+    "model (1).gguf",
+    "Modell für alle.gguf",
+    "日本語.gguf",
+    ".gitattributes",
+    "CONTRIBUTING.md",
+    "com10",
+    "a" * 240,
+]
 BAD = [
     "", ".", "..", "...", "x/../../../../victim/planted", "../x", "/etc/passwd", "a/b", "a\\b", "C:x", "C:\\x", "\\\\host\\share", "a\0b", "\0",
     "x" * 241, "é" * 121, "x" * 100_000, "CON", "con", "nul.gguf", "Aux.tar.gz", "COM1", "lpt9.txt", "com¹", "CONIN$", "prn ", "nul .txt", "a.", "a ", " a", "a. .",

@@ -122,9 +122,7 @@ def verify(heads: HeadsArgument, file: FileArgument) -> None:
         cast = row.stored_type if row.source_type == row.stored_type else f"{row.source_type} to {row.stored_type}"
         say(f"{row.name}: {cast}, largest difference {row.max_error:.3g} (allowed {row.max_bound:.3g})")
     exact = all(row.max_error == 0 for row in rows)
-    put(
-        f"{file}: {len(rows)} tensors agree with {heads}, {'exactly' if exact else 'within the bounds of their types'}"
-    )
+    put(f"{file}: {len(rows)} tensors agree with {heads}, {'exactly' if exact else 'within the bounds of their types'}")
 
 
 def _base_info(base: Path | None):
@@ -150,6 +148,4 @@ def _report(written) -> None:
     means = (("mean T", written.means.temperature), ("mean P", written.means.top_p))
     known = "".join(f", {what} {value:g}" for what, value in means if value is not None)
     verb = "wrote" if written.written else "would write"
-    put(
-        f"{verb} {written.path}: {written.n_params} parameters for {written.arch}, {written.n_bytes} bytes{known}"
-    )
+    put(f"{verb} {written.path}: {written.n_params} parameters for {written.arch}, {written.n_bytes} bytes{known}")

@@ -27,7 +27,19 @@ _SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": 
 
 
 PATHS = frozenset(
-    ("base", "calibration", "chat_template", "data", "file", "grammar", "heads", "init", "json_schema", "model", "output")
+    (
+        "base",
+        "calibration",
+        "chat_template",
+        "data",
+        "file",
+        "grammar",
+        "heads",
+        "init",
+        "json_schema",
+        "model",
+        "output",
+    )
     + ("problems", "task", "template_from", "tokenizer", "trace", "traces")
 )  # parameters, of whichever command, that hold a path, or may hold one
 

@@ -33,7 +33,13 @@ _SYMBOL, _NAME = re.compile(r"\w+|[^\w\s]"), re.compile(r"[A-Za-z_]\w*")
 _RULE = re.compile(r"(?m)^[ \t]*[?!]*([A-Za-z_]\w*)[^:\n|\"]*:")
 # As llama.cpp's own schemas have it: blanks without end are where a small model gets lost.
 _WHITESPACE = {"whitespace_pattern": r" |\n{1,2}[ \t]{0,20}"}
-_LIMITS: dict[str, Any] = {"max_items_in_row": 10_000, "initial_lexer_fuel": 1_000_000, "step_lexer_fuel": 500_000, "max_lexer_states": 50_000, "max_grammar_size": 200_000}
+_LIMITS: dict[str, Any] = {
+    "max_items_in_row": 10_000,
+    "initial_lexer_fuel": 1_000_000,
+    "step_lexer_fuel": 500_000,
+    "max_lexer_states": 50_000,
+    "max_grammar_size": 200_000,
+}
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,11 @@ class _References:
             largest = max((size(schema, ()) for schema in self._all), default=1)
         except _Loop:
             return "$ref leads back to itself"
-        return None if largest <= MAX_WRITTEN_OUT else f"$ref, allOf, anyOf and oneOf put {largest:.6g} schemas on one value; allowed {MAX_WRITTEN_OUT}"
+        return (
+            None
+            if largest <= MAX_WRITTEN_OUT
+            else f"$ref, allOf, anyOf and oneOf put {largest:.6g} schemas on one value; allowed {MAX_WRITTEN_OUT}"
+        )
 
 
 class _Loop(Exception):

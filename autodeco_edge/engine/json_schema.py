@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from ..errors import FormatError
@@ -31,15 +32,44 @@ DIALECTS = {
 # Keywords that say nothing about a value, and look like one that does.
 _REMARKS = {"example", "examples", "deprecated", "$vocabulary", "x-guidance", "contentSchema"}
 
-_COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties", "minContains", "maxContains")
+_COUNTS = (
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "minContains",
+    "maxContains",
+)
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _MAX_BOUNDED = 100
 _EXACT, _SMALL = 2**53, 1e-20  # llguidance computes in doubles and writes decimals
-_APPLICATORS = ("$ref", "$dynamicRef", "$recursiveRef", "allOf", "anyOf", "oneOf", "not", "if", "dependentSchemas", "contains")
+_APPLICATORS = (
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "dependentSchemas",
+    "contains",
+)
 
 _IN_PLACE = ("$ref", "allOf", "anyOf", "oneOf")
 _OPEN = {"additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties"}
-_ASSERTIONS = {"properties", "required", "additionalProperties", "patternProperties", "$ref", "anyOf", "oneOf", "allOf"} - {"$defs"}
+_ASSERTIONS = {
+    "properties",
+    "required",
+    "additionalProperties",
+    "patternProperties",
+    "$ref",
+    "anyOf",
+    "oneOf",
+    "allOf",
+} - {"$defs"}
 KEYWORDS = {
     *MAPS, *LISTS, *SINGLE, *_COUNTS, *_BOUNDS, *_APPLICATORS, "type", "const", "enum", "required", "pattern", "format", "uniqueItems",
     "dependentRequired", "dependencies", "title", "description", "default", "readOnly", "writeOnly", "$schema", "$id", "id", "$anchor",
@@ -231,7 +261,12 @@ def _prepare(schema: Any, closes: bool) -> Any:
     _check_spelling(new)
     for change in _CHANGES:
         change(new)
-    if closes and "properties" in new and not new.keys() & {*_APPLICATORS, *_OPEN} and {*new.get("required", ())} <= new["properties"].keys():
+    if (
+        closes
+        and "properties" in new
+        and not new.keys() & {*_APPLICATORS, *_OPEN}
+        and {*new.get("required", ())} <= new["properties"].keys()
+    ):
         new["additionalProperties"] = False
     for key in new.keys() & set(MAPS):
         new[key] = {name: _prepare(one, closes) for name, one in new[key].items()}
@@ -243,7 +278,9 @@ def _prepare(schema: Any, closes: bool) -> Any:
 
 def _closes(document: Any) -> bool:
     """Not where schemas are laid over one another: each would close out the other's properties."""
-    return not any(len(s.get("allOf", ())) > 1 or (s.keys() & set(_IN_PLACE) and s.keys() & _ASSERTIONS) for s in walk(document))
+    return not any(
+        len(s.get("allOf", ())) > 1 or (s.keys() & set(_IN_PLACE) and s.keys() & _ASSERTIONS) for s in walk(document)
+    )
 
 
 def _check_spelling(schema: dict[str, Any]) -> None:
@@ -263,9 +300,45 @@ def _numbers(schema: dict[str, Any]) -> None:
     for key in schema.keys() & set(_BOUNDS):
         if not isinstance(schema[key], bool) and not (schema[key] == 0 or _SMALL <= abs(schema[key]) < _EXACT):
             raise refuse(f"{key} {schema[key]}: allowed are numbers of {_SMALL:g} to 2^53, of either sign, and 0")
+    _check_exclusive(schema)
     for key in schema.keys() & {"const", "enum"}:
         if any(abs(n) >= _EXACT and int(float(n)) != n for n in _integers(schema[key])):
             raise refuse(f"{key}: an integer beyond 2^53 that no double holds")
+
+
+def _check_exclusive(schema: dict[str, Any]) -> None:
+    """llguidance lets some bounds through that are meant to be left out: close to another bound, or to 0."""
+    exclusive = sorted(
+        k for k in schema.keys() & {"exclusiveMinimum", "exclusiveMaximum"} if not isinstance(schema[k], bool)
+    )
+    if schema.get("type") == "integer":
+        return
+    parts = [one for one in schema.get("allOf", ()) if isinstance(one, dict)]
+    bounded = [one for one in (schema, *parts) if one.keys() & set(_BOUNDS)]
+    if len(bounded) > 1 and any(one.keys() & {"exclusiveMinimum", "exclusiveMaximum"} for one in bounded):
+        raise refuse("exclusiveMinimum or exclusiveMaximum beside other bounds in allOf; write them in one schema")
+    if exclusive and schema.keys() & {"$ref", "$dynamicRef", "anyOf", "oneOf"}:
+        raise refuse(f"{exclusive[0]} beside a reference or a choice; write it inside")
+    numbers = {"type": "number", **{key: schema[key] for key in schema.keys() & set(_BOUNDS)}}
+    for key in exclusive:
+        if _allows_bound(json.dumps(numbers), schema[key]):
+            raise refuse(f"{key} {schema[key]}: the range is too narrow for the bound itself to be left out")
+
+
+@lru_cache(maxsize=256)
+def _allows_bound(schema: str, bound: float) -> bool:
+    """Whether llguidance lets a number through that is ``bound``, in one of its spellings."""
+    from llguidance import LLMatcher, LLTokenizer
+
+    spellings = {json.dumps(bound), f"{bound:.1f}", str(int(bound))} if bound == int(bound) else {json.dumps(bound)}
+    if bound == 0:
+        spellings |= {"-0", "-0.0", "0", "0.0"}
+    tokenizer = LLTokenizer("byte")
+    for text in spellings:
+        matcher = LLMatcher(tokenizer, f"start: %json {schema}\n", log_level=0)
+        if not matcher.is_error() and matcher.consume_tokens(list(text.encode())) and matcher.is_accepting():
+            return True
+    return False
 
 
 def _bound_integers(prepared: Any) -> None:
@@ -334,6 +407,8 @@ def _unevaluated(schema: dict[str, Any]) -> None:
     if schema.keys() & set(_APPLICATORS):
         return
     for key, plain in (("unevaluatedProperties", "additionalProperties"), ("unevaluatedItems", "items")):
+        if isinstance(schema.get(plain), list):
+            continue  # before 2020-12 an array of items says nothing of what follows; llguidance refuses the keyword
         if key in schema:
             value = schema.pop(key)
             schema.setdefault(plain, value)

@@ -31,6 +31,7 @@ from llama_cpp.llama_grammar import LlamaGrammar
 from ..errors import BusyError, FormatError, MissingInputError, UsageError, check_range
 from ..gguf.model_check import check_model
 from . import native as _native  # noqa: F401  loads libautodeco and installs the log before any model is opened
+from .context import MAX_CONTEXT, MAX_THREADS
 from .cpu import extra_buffers_safe
 from .filters import Filter
 from .grammar import Grammar
@@ -339,6 +340,9 @@ def _check_options(kwargs: dict[str, Any]) -> None:
     """Raises UsageError for what llama.cpp would abort on."""
     for name in ("n_batch", "n_ubatch"):
         check_range(name, kwargs.get(name, 512), 0, 2**31 - 1, "tokens")
+    for name in ("n_threads", "n_threads_batch"):
+        check_range(name, kwargs.get(name) or 0, 0, MAX_THREADS, "0 = chosen by llama-cpp-python")
+    check_range("n_ctx", kwargs.get("n_ctx", 512), 0, MAX_CONTEXT, "0 = the model's own")
     for name in ("type_k", "type_v"):
         if kwargs.get(name) not in (None, *_CACHE_TYPES):
             raise UsageError(f"{name}: allowed {', '.join(map(str, _CACHE_TYPES))}; got {kwargs[name]}")

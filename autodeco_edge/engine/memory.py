@@ -75,7 +75,9 @@ def _read(file: GGUFFile, gpu_share: float) -> Forecast | None:
     tokens = file.kv.get("tokenizer.ggml.tokens")
     n_vocab = tokens.count if tokens else number("vocab_size")
     widest = max(int(_mean(file, f"{arch}.feed_forward_length") or 0), n_embd, n_head * width)
-    if not (n_layer <= MAX_LAYERS and all(0 < n <= MAX_WIDTH for n in (n_layer, n_embd, n_head, n_head_kv, width, width_v))):
+    if not (
+        n_layer <= MAX_LAYERS and all(0 < n <= MAX_WIDTH for n in (n_layer, n_embd, n_head, n_head_kv, width, width_v))
+    ):
         return None  # no model, or a damaged one: no forecast of terabytes from a file of kilobytes
     if max(n_vocab, widest) > MAX_VOCAB:
         return None

@@ -31,9 +31,12 @@ from pathlib import Path
 from ..errors import UsageError
 
 VARIABLE = "AUTODECO_THREAD_WAIT"
-SPINS = 2000  # of libgomp; docs/decisions/0022-waiting.md has the measurement
+SPINS = 500  # of libgomp; docs/decisions/0022-waiting.md has the measurement
 # What decides for a pool: the variable that is set here, and others by which a user may have decided.
-_VARIABLES = {"libgomp": ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"), "libomp": ("KMP_BLOCKTIME", "OMP_WAIT_POLICY", "KMP_LIBRARY")}
+_VARIABLES = {
+    "libgomp": ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"),
+    "libomp": ("KMP_BLOCKTIME", "OMP_WAIT_POLICY", "KMP_LIBRARY"),
+}
 _POOLS = {
     "libgomp": rb"libgomp[-\w]*\.(?:so|dylib)",
     "libomp": rb"lib(?:omp|iomp5|iomp5md|omp140)[-.\w]*\.(?:so|dylib|dll)",

@@ -19,7 +19,9 @@ from ..tasks import Problem
 Job = tuple[Problem, int]  # a problem and the number of the draw, from 0
 
 NEIGHBOURS = 16  # draws of a problem that follow one another and share its prompt; more are drawn in a later pass
-ROUNDS = 8  # replies of a group that a slot draws one after another: 7 % more batches than without groups, 4 would be 25 %
+ROUNDS = (
+    8  # replies of a group that a slot draws one after another: 7 % more batches than without groups, 4 would be 25 %
+)
 
 
 def group_size(n_parallel: int) -> int:

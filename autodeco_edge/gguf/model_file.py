@@ -36,7 +36,9 @@ def part_paths(file: GGUFFile) -> tuple[Path, ...]:
         )
     paths = tuple(file.path.with_name(stem + _suffix(i, count)) for i in range(count))
     if number:
-        raise FormatError(f"{file.path}: part {number + 1} of {count} of a split model; give the first part, {paths[0].name}")
+        raise FormatError(
+            f"{file.path}: part {number + 1} of {count} of a split model; give the first part, {paths[0].name}"
+        )
     return paths
 
 
@@ -101,6 +103,8 @@ def _open_part(path: Path, number: int, count: int) -> GGUFFile:
         stack.callback(part.close)
         said = part.integer(KEY_NUMBER), part.integer(KEY_COUNT)
         if said != (number, count):
-            raise FormatError(f"{path}: its keys say {KEY_NUMBER} {said[0]}, {KEY_COUNT} {said[1]}; by its name it is {what}")
+            raise FormatError(
+                f"{path}: its keys say {KEY_NUMBER} {said[0]}, {KEY_COUNT} {said[1]}; by its name it is {what}"
+            )
         stack.pop_all()
     return part

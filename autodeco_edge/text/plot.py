@@ -172,7 +172,9 @@ def page(traces: Sequence[ReadTrace]) -> str:
     """The figure and, under it, every token tinted by its T, with its numbers where the mouse rests. One file."""
     body = "".join(f"<h2>{escape(visible(t.caption()))}</h2><p class=reply>{_spans(t)}</p>" for t in traces)
     svg = picture(traces, "svg").decode()
-    return _PAGE.format(title=escape(visible(", ".join(t.name for t in traces))), figure=svg[svg.index("<svg") :], body=body)
+    return _PAGE.format(
+        title=escape(visible(", ".join(t.name for t in traces))), figure=svg[svg.index("<svg") :], body=body
+    )
 
 
 def _spans(trace: ReadTrace) -> str:

@@ -226,8 +226,21 @@ case("ok-top-p-only", OK, "", lambda: heads_file(temp=False))
 case("ok-basic", OK, "", lambda: heads_file(n_extra=1))
 case("ok-version-2", OK, "", change=attribute("version", u32(2)))
 case("ok-unknown-key", OK, "", change=key("autodeco.colour", STRING, string("blue")))
-case("ok-every-type", OK, "", change=lambda f: [key(f"x.{t}", t, bytes(8)[: (1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8)[t]])(f) for t in (0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12)])
-case("ok-without-optional-keys", OK, "", change=lambda f: [no_key(f"autodeco.{k}")(f) for k in ("vocab_size", "mean_temperature", "mean_top_p")])
+case(
+    "ok-every-type",
+    OK,
+    "",
+    change=lambda f: [
+        key(f"x.{t}", t, bytes(8)[: (1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8)[t]])(f)
+        for t in (0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12)
+    ],
+)
+case(
+    "ok-without-optional-keys",
+    OK,
+    "",
+    change=lambda f: [no_key(f"autodeco.{k}")(f) for k in ("vocab_size", "mean_temperature", "mean_top_p")],
+)
 case("ok-four-dimensions-of-one", OK, "", change=tensor("temp.fc1.bias", ne=(N_HIDDEN, 1, 1, 1)))
 
 
@@ -278,9 +291,24 @@ case("array-of-type-99", FORMAT, "array of type 99", change=raw_key(string("x") 
 case("array-2-61-numbers", FORMAT, "numbers", change=raw_key(string("x") + u32(ARRAY) + array(U64, 2**61, b"")))
 case("array-2-64-bytes", FORMAT, "numbers", change=raw_key(string("x") + u32(ARRAY) + array(U8, 2**64 - 1, b"")))
 case("array-behind-the-end", FORMAT, "ends behind", change=raw_key(string("x") + u32(ARRAY) + array(U64, 1 << 20, b"")))
-case("array-of-too-many-strings", FORMAT, "2097152", change=raw_key(string("x") + u32(ARRAY) + array(STRING, 2097153, b"")))
-case("array-of-strings-behind-the-end", FORMAT, "ends behind", change=raw_key(string("x") + u32(ARRAY) + array(STRING, 2097000, b"")))
-case("array-with-a-string-of-4-tb", FORMAT, "'x'", change=raw_key(string("x") + u32(ARRAY) + array(STRING, 1, u64(4 * TB))))
+case(
+    "array-of-too-many-strings",
+    FORMAT,
+    "2097152",
+    change=raw_key(string("x") + u32(ARRAY) + array(STRING, 2097153, b"")),
+)
+case(
+    "array-of-strings-behind-the-end",
+    FORMAT,
+    "ends behind",
+    change=raw_key(string("x") + u32(ARRAY) + array(STRING, 2097000, b"")),
+)
+case(
+    "array-with-a-string-of-4-tb",
+    FORMAT,
+    "'x'",
+    change=raw_key(string("x") + u32(ARRAY) + array(STRING, 1, u64(4 * TB))),
+)
 
 # cut short
 for n in (4, 12, 20, 24, 28, 36, 40, 44, 100, 300):
@@ -296,7 +324,12 @@ case("alignment-2-17", FORMAT, "alignment", change=key("general.alignment", U32,
 case("alignment-is-a-string", FORMAT, "alignment", change=key("general.alignment", STRING, string("32")))
 
 # whose file it is
-case("another-adapter", NO_HEADS, "no AutoDeco heads", change=lambda f: (key("adapter.type", STRING, string("lora"))(f), no_key("autodeco.format_version")(f)))
+case(
+    "another-adapter",
+    NO_HEADS,
+    "no AutoDeco heads",
+    change=lambda f: (key("adapter.type", STRING, string("lora"))(f), no_key("autodeco.format_version")(f)),
+)
 case("adapter-type-is-a-number", FORMAT, "architecture", change=key("adapter.type", U32, u32(1)))
 case("a-plain-model", NO_HEADS, "no AutoDeco heads", single_file, no_key("autodeco.format_version"))
 case("format-version-2", FORMAT, "version 2", change=key("autodeco.format_version", U32, u32(2)))
@@ -326,16 +359,42 @@ for name, high in (("mean_temperature", 2.5), ("mean_top_p", 1.5)):
         case(f"{name}-{label}", FORMAT, name, change=key(f"autodeco.{name}", F32, f32(x)))
     case(f"{name}-is-u32", FORMAT, name, change=key(f"autodeco.{name}", U32, u32(1)))
 case("architecture-empty", FORMAT, "general.architecture", change=key("general.architecture", STRING, string("")))
-case("architecture-too-long", FORMAT, "general.architecture", change=key("general.architecture", STRING, string("a" * 64)))
+case(
+    "architecture-too-long",
+    FORMAT,
+    "general.architecture",
+    change=key("general.architecture", STRING, string("a" * 64)),
+)
 
 # features
 case("features-two", FORMAT, "2 names", change=key("autodeco.top_p.features", ARRAY, strings(*ENHANCED[:2])))
 case("features-six", FORMAT, "6 names", change=key("autodeco.top_p.features", ARRAY, strings(*ENHANCED, "x")))
-case("features-in-another-order", FORMAT, "features[1]", change=key("autodeco.top_p.features", ARRAY, strings("temperature", "entropy", "max_prob", *ENHANCED[3:])))
-case("features-with-a-long-name", FORMAT, "features[4]", change=key("autodeco.top_p.features", ARRAY, strings(*ENHANCED[:4], "top5_sum" * 100)))
-case("features-with-controls", FORMAT, "'?[2J'", change=key("autodeco.top_p.features", ARRAY, strings("\x1b[2J", *ENHANCED[1:])))
+case(
+    "features-in-another-order",
+    FORMAT,
+    "features[1]",
+    change=key("autodeco.top_p.features", ARRAY, strings("temperature", "entropy", "max_prob", *ENHANCED[3:])),
+)
+case(
+    "features-with-a-long-name",
+    FORMAT,
+    "features[4]",
+    change=key("autodeco.top_p.features", ARRAY, strings(*ENHANCED[:4], "top5_sum" * 100)),
+)
+case(
+    "features-with-controls",
+    FORMAT,
+    "'?[2J'",
+    change=key("autodeco.top_p.features", ARRAY, strings("\x1b[2J", *ENHANCED[1:])),
+)
 case("features-of-numbers", FORMAT, "features", change=key("autodeco.top_p.features", ARRAY, array(U32, 5, bytes(20))))
-case("features-without-top-p-head", FORMAT, "go together", lambda: heads_file(n_extra=0), key("autodeco.top_p.features", ARRAY, strings(*ENHANCED)))
+case(
+    "features-without-top-p-head",
+    FORMAT,
+    "go together",
+    lambda: heads_file(n_extra=0),
+    key("autodeco.top_p.features", ARRAY, strings(*ENHANCED)),
+)
 case("top-p-head-without-features", FORMAT, "go together", change=key("autodeco.top_p.features", ARRAY, strings()))
 
 # tensors
@@ -345,9 +404,24 @@ for name in tensors():
     if name.endswith("fc1.weight"):
         continue
     case(f"without-{name}", FORMAT, "expected 9", change=no_tensor(name))
-    case(f"other-name-for-{name}", FORMAT, name, change=lambda f, name=name: f.tensors.__setitem__("x", f.tensors.pop(f"autodeco.{name}")))
-case("tensor-name-too-long", FORMAT, "63", change=lambda f: f.tensors.__setitem__("t" * 64, f.tensors.pop("autodeco.top_p.fc2.bias")))
-case("tensor-name-empty", FORMAT, "empty", change=lambda f: f.tensors.__setitem__("", f.tensors.pop("autodeco.top_p.fc2.bias")))
+    case(
+        f"other-name-for-{name}",
+        FORMAT,
+        name,
+        change=lambda f, name=name: f.tensors.__setitem__("x", f.tensors.pop(f"autodeco.{name}")),
+    )
+case(
+    "tensor-name-too-long",
+    FORMAT,
+    "63",
+    change=lambda f: f.tensors.__setitem__("t" * 64, f.tensors.pop("autodeco.top_p.fc2.bias")),
+)
+case(
+    "tensor-name-empty",
+    FORMAT,
+    "empty",
+    change=lambda f: f.tensors.__setitem__("", f.tensors.pop("autodeco.top_p.fc2.bias")),
+)
 
 
 def twice(f: File) -> None:
@@ -424,15 +498,45 @@ case("single-type-unknown", FORMAT, "type 4000000000", single_file, key(f"{META}
 case("single-without-shape", FORMAT, ".shape", single_file, no_key(f"{META}.shape"))
 case("single-shape-of-u32", FORMAT, ".shape", single_file, key(f"{META}.shape", ARRAY, array(U32, 1, u32(4))))
 case("single-shape-empty", FORMAT, ".shape", single_file, key(f"{META}.shape", ARRAY, array(U64, 0, b"")))
-case("single-shape-of-five", FORMAT, ".shape", single_file, key(f"{META}.shape", ARRAY, array(U64, 5, u64(4, 1, 1, 1, 1))))
-case("single-shape-of-2-64", FORMAT, "temp.fc1.bias", single_file, key(f"{META}.shape", ARRAY, array(U64, 1, u64(2**64 - 1))))
+case(
+    "single-shape-of-five",
+    FORMAT,
+    ".shape",
+    single_file,
+    key(f"{META}.shape", ARRAY, array(U64, 5, u64(4, 1, 1, 1, 1))),
+)
+case(
+    "single-shape-of-2-64",
+    FORMAT,
+    "temp.fc1.bias",
+    single_file,
+    key(f"{META}.shape", ARRAY, array(U64, 1, u64(2**64 - 1))),
+)
 case("single-without-data", FORMAT, ".data", single_file, no_key(f"{META}.data"))
 case("single-data-too-short", FORMAT, "2 u64", single_file, key(f"{META}.data", ARRAY, array(U64, 1, bytes(8))))
 case("single-data-too-long", FORMAT, "2 u64", single_file, key(f"{META}.data", ARRAY, array(U64, 3, bytes(24))))
 case("single-data-of-u8", FORMAT, ".data", single_file, key(f"{META}.data", ARRAY, array(U8, 16, bytes(16))))
-case("single-padding-not-zero", FORMAT, "padded", single_file, key("autodeco.tensor.temp.fc2.bias.data", ARRAY, array(U64, 1, f32(0.5) + b"\0\0\0\1")))
-case("single-nan", FORMAT, "not finite", single_file, key(f"{META}.data", ARRAY, array(U64, 2, f32(1, float("nan"), 0, 0))))
-case("single-without-both-heads", FORMAT, "neither", single_file, lambda f: [no_key(f"autodeco.tensor.{h}.fc1.weight.data")(f) for h in ("temp", "top_p")])
+case(
+    "single-padding-not-zero",
+    FORMAT,
+    "padded",
+    single_file,
+    key("autodeco.tensor.temp.fc2.bias.data", ARRAY, array(U64, 1, f32(0.5) + b"\0\0\0\1")),
+)
+case(
+    "single-nan",
+    FORMAT,
+    "not finite",
+    single_file,
+    key(f"{META}.data", ARRAY, array(U64, 2, f32(1, float("nan"), 0, 0))),
+)
+case(
+    "single-without-both-heads",
+    FORMAT,
+    "neither",
+    single_file,
+    lambda f: [no_key(f"autodeco.tensor.{h}.fc1.weight.data")(f) for h in ("temp", "top_p")],
+)
 
 
 def main() -> None:

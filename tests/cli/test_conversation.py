@@ -177,7 +177,13 @@ def test_error_that_nobody_foresaw_is_a_line(letters, monkeypatch, capsys):
         chat = Chat(Session(engine, RunOptions(history=False, n=2, seed=1), interrupts))
         chat.handle("hello")
         before = list(chat.conversation.messages)
-        for error in (RuntimeError("a\x1b[2J\nb"), RecursionError("deep"), KeyError("x"), UnicodeError("y"), OSError(5, "z")):
+        for error in (
+            RuntimeError("a\x1b[2J\nb"),
+            RecursionError("deep"),
+            KeyError("x"),
+            UnicodeError("y"),
+            OSError(5, "z"),
+        ):
 
             def fail(*_args, error=error, **_more):
                 raise error

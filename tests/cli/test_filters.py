@@ -196,7 +196,10 @@ def test_a_reply_that_was_left_in_the_middle(engine):
     first = engine.generate(ids, SamplingParams(seed=1), max_tokens=3, filters=filters)
     next(first), next(first)
     first.close()
-    assert engine.model.detokenize([s.id for s in engine.generate(ids, SamplingParams(seed=2), filters=filters)]) == b"abcdef"
+    assert (
+        engine.model.detokenize([s.id for s in engine.generate(ids, SamplingParams(seed=2), filters=filters)])
+        == b"abcdef"
+    )
 
 
 # ---- bias, penalties, top-k --------------------------------------------------------------------------

@@ -53,7 +53,14 @@ def run(home, letters):
 
 def test_llama_cpps_defaults(letters):
     plain = recommended(Model(letters.gguf))
-    assert plain.values == {"temp": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "repeat_penalty": 1, "repeat_last_n": 64}
+    assert plain.values == {
+        "temp": 0.8,
+        "top_k": 40,
+        "top_p": 0.95,
+        "min_p": 0.05,
+        "repeat_penalty": 1,
+        "repeat_last_n": 64,
+    }
     assert plain.own == frozenset() and plain.not_followed == ()
 
 

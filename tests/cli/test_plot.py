@@ -85,7 +85,9 @@ def test_record_that_cannot_be_drawn(tmp_path, fields):
         read_trace(path)
 
 
-@pytest.mark.parametrize("text", ['{"done": ' + "[" * 100_000, "[" * 5000 + "]" * 5000, '{"text": "a", "temperature": 1e999, "top_p": 1}'])
+@pytest.mark.parametrize(
+    "text", ['{"done": ' + "[" * 100_000, "[" * 5000 + "]" * 5000, '{"text": "a", "temperature": 1e999, "top_p": 1}']
+)
 def test_line_that_cannot_be_read(tmp_path, text):
     (tmp_path / "t.jsonl").write_text(text)
     with pytest.raises(FormatError, match="line 1"):
@@ -94,7 +96,9 @@ def test_line_that_cannot_be_read(tmp_path, text):
 
 def test_strange_text_and_names_are_drawn(tmp_path):
     """Mathematics, escapes, markup and glyphs that no font has, in a token and in a file's name; no warning either."""
-    records = [record(i, t) for i, t in enumerate(["$x^", "\\frac$", "\x1b[2J\u202e", "<script>", "日本🎉", "\n", "x" * 9999])]
+    records = [
+        record(i, t) for i, t in enumerate(["$x^", "\\frac$", "\x1b[2J\u202e", "<script>", "日本🎉", "\n", "x" * 9999])
+    ]
     path = write(tmp_path / "d$x^$ <b>\x1b[31m\u202e.jsonl", records)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     with warnings.catch_warnings():
@@ -102,7 +106,9 @@ def test_strange_text_and_names_are_drawn(tmp_path):
         for form in ("png", "svg", "html"):
             draw([read_trace(path)], tmp_path / f"f.{form}")
     page_text = (tmp_path / "f.html").read_text()
-    assert "<b>" not in page_text and "<script>" not in page_text and "\x1b" not in page_text and "\u202e" not in page_text
+    assert (
+        "<b>" not in page_text and "<script>" not in page_text and "\x1b" not in page_text and "\u202e" not in page_text
+    )
 
 
 def test_more_than_a_figure_can_hold_is_refused(tmp_path):

@@ -101,7 +101,7 @@ def test_schema_grammar_and_bias(run):
 @pytest.mark.parametrize(
     "args, code, says",
     [
-        (["--grammar", "root ::= ("], 65, 'the grammar was refused: line 1: expected ); got the end'),
+        (["--grammar", "root ::= ("], 65, "the grammar was refused: line 1: expected ); got the end"),
         (["--grammar", "nowhere.gbnf"], 66, "cannot be read"),
         (["--json-schema", '{"not": {}}'], 65, "cannot be enforced"),
         (["--json-schema", '{"required": true}'], 65, "required: True is not of type 'array'"),

@@ -86,7 +86,9 @@ def test_heads_that_claim_terabytes(tmp_path, limited, shape, apparent):
 @linux
 def test_a_single_file_that_claims_much(tmp_path, limited):
     """The same as metadata: arrays of numbers that are holes of the file."""
-    merge_single_file(read_checkpoint(make_folder(tmp_path / "heads")), make_base(tmp_path / "b.gguf"), tmp_path / "m.gguf")
+    merge_single_file(
+        read_checkpoint(make_folder(tmp_path / "heads")), make_base(tmp_path / "b.gguf"), tmp_path / "m.gguf"
+    )
     with GGUFFile(tmp_path / "m.gguf") as file:
         value = file.kv["autodeco.tensor.temp.fc1.weight.data"]
     data = (tmp_path / "m.gguf").read_bytes()
@@ -104,7 +106,9 @@ def test_sparse_checkpoints(tmp_path, limited):
     folder = make_folder(tmp_path / "heads")
     rows, width = 1 << 14, 1 << 14
     end = rows * width * 4
-    header = json.dumps({"temp_head.mlp.0.weight": {"dtype": "F32", "shape": [rows, width], "data_offsets": [0, end]}}).encode()
+    header = json.dumps(
+        {"temp_head.mlp.0.weight": {"dtype": "F32", "shape": [rows, width], "data_offsets": [0, end]}}
+    ).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
     os.truncate(folder / "model.safetensors", 8 + len(header) + end)
     with pytest.raises(FormatError, match="allowed: 268435456 in all"):
@@ -149,7 +153,9 @@ def test_large_safetensors_headers(tmp_path, name, n):
         "else: print('read')\n"
         "print(time.process_time() - begin, re.search(r'VmHWM:\\s*(\\d+)', open('/proc/self/status').read()).group(1))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True, timeout=60
+    )
     said, figures = done.stdout.rstrip("\n").rsplit("\n", 1)
     seconds, peak_kb = figures.split()
     assert float(seconds) < 3.0 and int(peak_kb) < 300_000, (said, figures)

@@ -23,7 +23,9 @@ def model(tmp_path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("output", ["m.gguf", "./m.gguf", "sub/../m.gguf", "link", "link-to-link", "hard", "here/m.gguf"])
+@pytest.mark.parametrize(
+    "output", ["m.gguf", "./m.gguf", "sub/../m.gguf", "link", "link-to-link", "hard", "here/m.gguf"]
+)
 @pytest.mark.parametrize("given", ["m.gguf", "link", "hard"])
 def test_an_input_is_never_an_output(model, output, given):
     with pytest.raises(UsageError, match="is an input file"):

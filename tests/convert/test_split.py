@@ -122,7 +122,9 @@ def test_what_is_wrong_with_a_part_is_said(parts, tmp_path):
         open_base(renamed)
     backup = parts[-1].read_bytes()
     shutil.copy(parts[0], parts[-1])
-    with pytest.raises(FormatError, match=f"its keys say split.no 0, split.count {number}; by its name it is part {number}"):
+    with pytest.raises(
+        FormatError, match=f"its keys say split.no 0, split.count {number}; by its name it is part {number}"
+    ):
         open_base(parts[0])
     parts[-1].write_bytes(backup[:40])
     with pytest.raises(FormatError, match="m-0000"):

@@ -60,7 +60,11 @@ def test_the_campaign_can_fail():
     assert not names_a_keyword("the JSON schema cannot be enforced: too complex at 3", '{"not": {}}')
     assert not names_a_keyword("the JSON schema cannot be enforced: minLength", '{"not": {}}'), "of another schema"
     assert names_a_keyword("the JSON schema is not JSON (Expecting value)", "")
-    assert invalid(b'"a"', {"type": "integer"}) and invalid(b'"\xed\xa0\x80"', {}) is not None and invalid(b"3", {"type": "integer"}) is None
+    assert (
+        invalid(b'"a"', {"type": "integer"})
+        and invalid(b'"\xed\xa0\x80"', {}) is not None
+        and invalid(b"3", {"type": "integer"}) is None
+    )
 
 
 # ---- schemas: the faults seen ---------------------------------------------------------------------
@@ -102,7 +106,9 @@ ENFORCED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("schema, right, wrong", ENFORCED, ids=lambda v: json.dumps(v)[:40] if isinstance(v, dict | bool) else "")
+@pytest.mark.parametrize(
+    "schema, right, wrong", ENFORCED, ids=lambda v: json.dumps(v)[:40] if isinstance(v, dict | bool) else ""
+)
 def test_schema_is_enforced(tokenizer, schema, right, wrong):
     grammar = Grammar.from_schema(schema)
     matcher = grammar.matcher(tokenizer)
@@ -126,8 +132,17 @@ WRONG_TYPES = {
 @pytest.mark.parametrize("keyword", WRONG_TYPES)
 def test_keyword_of_the_wrong_type_is_named(keyword):
     for value in WRONG_TYPES[keyword]:
-        for schema in ({keyword: value}, {"properties": {"a": {keyword: value}}}, {"anyOf": [{"type": "null"}, {keyword: value}]}):
-            if schema.get("$defs") == value or "$schema" in json.dumps(schema) and keyword not in schema and isinstance(value, str):
+        for schema in (
+            {keyword: value},
+            {"properties": {"a": {keyword: value}}},
+            {"anyOf": [{"type": "null"}, {keyword: value}]},
+        ):
+            if (
+                schema.get("$defs") == value
+                or "$schema" in json.dumps(schema)
+                and keyword not in schema
+                and isinstance(value, str)
+            ):
                 continue
             with pytest.raises(FormatError) as error:
                 Grammar.from_schema(json.dumps(schema))
@@ -135,6 +150,9 @@ def test_keyword_of_the_wrong_type_is_named(keyword):
 
 
 REFUSED = {
+    '{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.01}': "exclusiveMinimum", '{"minimum": 1, "exclusiveMinimum": 1, "maximum": 1.5}': "exclusiveMinimum",
+    '{"type": "number", "minimum": -1e-18, "exclusiveMaximum": 0}': "exclusiveMaximum", '{"allOf": [{"minimum": 1, "maximum": 1.5}, {"exclusiveMinimum": 1}]}': "allOf",
+    '{"$schema": "https://json-schema.org/draft/2019-09/schema", "items": [{"const": 1}], "unevaluatedItems": false}': "unevaluatedItems",
     '{"type": "array", "minItems": 1, "maxItems": 0}': "minItems", '{"type": "string", "minLength": 3, "maxLength": 2}': "minLength",
     '{"const": Infinity}': "Infinity is no JSON number", '{"enum": [NaN]}': "NaN is no JSON number", '{"const": 1e999}': "too large",
     '{"minimum": -Infinity}': "-Infinity is no JSON number", '{"type": "null", "type": "string"}': "'type' stands twice",
@@ -166,8 +184,12 @@ def test_schema_that_is_refused(tokenizer, text, says):
 ])  # fmt: skip
 def test_chains_of_references(tokenizer, around):
     """llguidance overflows the stack at 1,500; what is let through is far from it."""
+
     def chain(n: int) -> dict:
-        return {"$ref": "#/$defs/d0", "$defs": {f"d{i}": around({"$ref": f"#/$defs/d{i + 1}"}) for i in range(n)} | {f"d{n}": {"type": "string"}}}
+        return {
+            "$ref": "#/$defs/d0",
+            "$defs": {f"d{i}": around({"$ref": f"#/$defs/d{i + 1}"}) for i in range(n)} | {f"d{n}": {"type": "string"}},
+        }
 
     Grammar.from_schema(chain(MAX_REFERENCES // 3 - 2)).matcher(tokenizer)
     with pytest.raises(FormatError, match=r"\$ref leads more than"):
@@ -187,7 +209,9 @@ def test_references_that_double(tokenizer):
 
 
 def test_complaints():
-    schema = Grammar.from_schema({"type": "object", "properties": {"a": {"type": "number", "multipleOf": 0.1}}, "required": ["a"]}).schema
+    schema = Grammar.from_schema(
+        {"type": "object", "properties": {"a": {"type": "number", "multipleOf": 0.1}}, "required": ["a"]}
+    ).schema
     assert schema.complaint('{"a": 0.3}') is None, "in decimals"
     assert "not a multiple" in schema.complaint('{"a": 0.35}') and "'a' is a required" in schema.complaint("{}")
     for text in ('{"a": 0.3', "", "[" * 5000, "9" * 5000 + "x"):
@@ -199,8 +223,12 @@ def test_documents_are_not_changed():
     copy = json.loads(json.dumps(document))
     schema = Grammar.from_schema(document).schema
     assert schema.document == document == copy
-    closed = Grammar.from_schema({"properties": {"a": {"properties": {"b": True}}, "c": {"additionalProperties": True, "properties": {"d": {}}}}}).schema
-    assert json.dumps(closed.prepared).count('"additionalProperties": false') == 2, "named properties and no others, unless it says so"
+    closed = Grammar.from_schema(
+        {"properties": {"a": {"properties": {"b": True}}, "c": {"additionalProperties": True, "properties": {"d": {}}}}}
+    ).schema
+    assert json.dumps(closed.prepared).count('"additionalProperties": false') == 2, (
+        "named properties and no others, unless it says so"
+    )
     laid_over = {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}
     assert Grammar.from_schema(laid_over).schema.prepared == laid_over
     constants = {"enum": [{"title": "kept", "format": "int32", "x-a": 1}]}
@@ -220,7 +248,9 @@ GBNF = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("grammar, right, wrong", [g for g in GBNF if g[1]], ids=lambda g: g[:30] if isinstance(g, str) else "")
+@pytest.mark.parametrize(
+    "grammar, right, wrong", [g for g in GBNF if g[1]], ids=lambda g: g[:30] if isinstance(g, str) else ""
+)
 def test_gbnf(tokenizer, grammar, right, wrong):
     matcher = Grammar.from_text(grammar).matcher(tokenizer)
     assert all(allows(matcher, text) for text in right)
@@ -266,8 +296,11 @@ def test_chains_of_rules_that_are_let_through(tokenizer):
 
 def random_gbnf(rng: random.Random) -> str:
     """Rules over a, b and c; no left recursion, which llama.cpp refuses, since a rule refers only to later ones or behind a letter."""
+
     def item(rule: int, depth: int) -> str:
-        kinds = ["letter", "letter", "class", "literal"] + (["group"] if depth < 2 else []) + (["rule"] if rule < 3 else [])
+        kinds = (
+            ["letter", "letter", "class", "literal"] + (["group"] if depth < 2 else []) + (["rule"] if rule < 3 else [])
+        )
         kind = rng.choice(kinds)
         body = {"letter": lambda: f'"{rng.choice("abc")}"', "class": lambda: rng.choice(["[ab]", "[^a]", "[b-c]", "."]),
                 "literal": lambda: f'"{"".join(rng.choices("abc", k=rng.randrange(1, 4)))}"',
@@ -279,7 +312,9 @@ def random_gbnf(rng: random.Random) -> str:
         return " ".join(item(rule, depth) for _ in range(rng.randrange(1, 4)))
 
     names = ["root", "r1", "r2", "r3"]
-    return "\n".join(f"{name} ::= {' | '.join(sequence(i, 0) for _ in range(rng.randrange(1, 3)))}" for i, name in enumerate(names))
+    return "\n".join(
+        f"{name} ::= {' | '.join(sequence(i, 0) for _ in range(rng.randrange(1, 3)))}" for i, name in enumerate(names)
+    )
 
 
 def test_gbnf_agrees_with_llama_cpp(tmp_path, tokenizer):
@@ -342,7 +377,13 @@ def test_grammars_of_llama_cpp_itself(tokenizer):
         pytest.skip("the llama-cpp-python source distribution can be neither found nor fetched")
     files = sorted((source / "grammars").glob("*.gbnf"))
     assert len(files) >= 8
-    samples = {"arithmetic": "1+2*x=3\n", "chess": "1. e4 e5\n2. Nf3 Nc6\n", "japanese": "日本", "json": '{"a": [1, 2.5e3, "\\u00e9"]}', "list": "- one\n- two\n"}
+    samples = {
+        "arithmetic": "1+2*x=3\n",
+        "chess": "1. e4 e5\n2. Nf3 Nc6\n",
+        "japanese": "日本",
+        "json": '{"a": [1, 2.5e3, "\\u00e9"]}',
+        "list": "- one\n- two\n",
+    }
     for path in files:
         matcher = Grammar.from_text(path.read_text(encoding="utf-8")).matcher(tokenizer)
         assert not matcher.is_error(), path
@@ -363,7 +404,10 @@ def test_regex(tokenizer, pattern, right, wrong):
     assert not any(allows(matcher, text) for text in wrong)
 
 
-@pytest.mark.parametrize("pattern", ["(a", "[a", "(?=a)", r"\b", r"(a)\1", "(" * 20000 + ")" * 20000, "[" * 5000, "*", "\ud83d", "a" * 20000, "\\"])
+@pytest.mark.parametrize(
+    "pattern",
+    ["(a", "[a", "(?=a)", r"\b", r"(a)\1", "(" * 20000 + ")" * 20000, "[" * 5000, "*", "\ud83d", "a" * 20000, "\\"],
+)
 def test_regex_that_is_refused(tokenizer, pattern):
     with pytest.raises(FormatError, match="^the regular expression") as error:
         Grammar.from_regex(pattern).matcher(tokenizer)
@@ -371,7 +415,9 @@ def test_regex_that_is_refused(tokenizer, pattern):
 
 
 def test_lark(tokenizer):
-    matcher = Grammar.from_text('%llguidance {"no_forcing": false}\nstart: "n=" NUMBER | %json {"enum": ["x"], "title": "t"}\nNUMBER: /[0-9]+/\n').matcher(tokenizer)
+    matcher = Grammar.from_text(
+        '%llguidance {"no_forcing": false}\nstart: "n=" NUMBER | %json {"enum": ["x"], "title": "t"}\nNUMBER: /[0-9]+/\n'
+    ).matcher(tokenizer)
     assert allows(matcher, "n=12") and allows(matcher, '"x"') and not allows(matcher, "n=")
 
 

@@ -78,9 +78,7 @@ print(json.dumps({{"shape": shape, "steps": len(getattr(llm, "steps", [])), "n":
 
 
 def run_program(line: str, *args: str) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(line=line), *args], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", PROGRAM.format(line=line), *args], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return json.loads(done.stdout)
@@ -330,13 +328,17 @@ def test_response_formats_of_both_apis(letters, form, heads):
     value = json.loads(reply["choices"][0]["message"]["content"])
     assert value["name"] in ("ann", "bob") and isinstance(value["adult"], bool)
     assert reply["choices"][0]["finish_reason"] == "stop" and bool(llm.steps) == heads
-    assert all(0 < s.temperature < 2 and s.temperature_eff == np.float32(0.5) * np.float32(s.temperature) for s in llm.steps)
+    assert all(
+        0 < s.temperature < 2 and s.temperature_eff == np.float32(0.5) * np.float32(s.temperature) for s in llm.steps
+    )
     llm.close()
 
 
 def test_response_format_of_text_is_none(llm):
     free = llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3)["choices"]
-    assert llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3, response_format={"type": "text"})["choices"] == free
+    assert (
+        llm.create_chat_completion(MESSAGES, max_tokens=8, seed=3, response_format={"type": "text"})["choices"] == free
+    )
 
 
 @pytest.mark.parametrize(
@@ -520,6 +522,14 @@ def test_seed_minus_one_is_random(llm):
 def test_options_beyond_a_range(letters, option):
     with open_llama(letters, **option) as llm:
         assert llm("hello", max_tokens=2)["choices"]
+
+
+@pytest.mark.parametrize(
+    "option", [{"n_threads": 10**6}, {"n_threads_batch": 10**6}, {"n_ctx": 2**32}, {"n_threads": -1}], ids=str
+)
+def test_options_that_llama_cpp_would_die_on(letters, option):
+    with pytest.raises(UsageError, match="allowed 0 to"):
+        open_llama(letters, **option)
 
 
 def test_vocab_only_of_a_single_file(single):

@@ -161,4 +161,6 @@ def test_too_complex_in_the_middle_is_an_error_and_the_engine_lives(letters):
         filters[0].__class__ = Broken
         with pytest.raises(FormatError, match="^the grammar was refused"):
             list(engine.generate(engine.model.tokenize("x"), SamplingParams(seed=1), filters=filters))
-        assert [s.id for s in engine.generate(engine.model.tokenize("x"), SamplingParams(seed=1), max_tokens=5)] == plain
+        assert [
+            s.id for s in engine.generate(engine.model.tokenize("x"), SamplingParams(seed=1), max_tokens=5)
+        ] == plain

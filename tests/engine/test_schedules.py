@@ -22,7 +22,12 @@ from autodeco_edge.text.chat import render
 
 N_SCHEDULES = int(os.environ.get("AUTODECO_TEST_SCHEDULES", "30"))  # 200 by hand
 N_TOKENS = 24
-PROMPTS = ("What is 97 * 3 + 28 - 72?", "What is 12 * 4 + 31 - 17?", "What is 45 * 2 + 16 - 9?", "What is 23 * 5 + 40 - 38?")
+PROMPTS = (
+    "What is 97 * 3 + 28 - 72?",
+    "What is 12 * 4 + 31 - 17?",
+    "What is 45 * 2 + 16 - 9?",
+    "What is 23 * 5 + 40 - 38?",
+)
 CERTAIN = 0.6  # a likeliest token of more than this is not overtaken for the sake of a few last bits
 
 
@@ -52,7 +57,6 @@ def agree(ids: list[int], certain: list[int]) -> bool:
 
 def ids_of(engine: Engine, i: int) -> tuple[int, ...]:
     return tuple(render(engine.model, [{"role": "user", "content": PROMPTS[i]}]))
-
 
 
 def test_cancelled_and_finished_neighbours_change_nothing(engine, alone):
@@ -143,7 +147,10 @@ def test_a_failing_draw_ends_alone(engine, alone):
     draw = other.strategy.draw
 
     def spoiled(context, outputs):
-        return [AutodecoError("spoiled") if o.sequence == 1 else s for o, s in zip(outputs, draw(context, outputs), strict=True)]
+        return [
+            AutodecoError("spoiled") if o.sequence == 1 else s
+            for o, s in zip(outputs, draw(context, outputs), strict=True)
+        ]
 
     other.strategy.draw = spoiled
     replies = [other.submit(Request(ids_of(engine, i), GREEDY, N_TOKENS)) for i in range(3)]

@@ -140,7 +140,9 @@ def greedy(_seed: int) -> list[int]:
 
 def test_stock_samplers_draw_from_the_plain_logits(letters, engine):
     wanted = [Request(r.prompt, SamplingParams(seed=1), N_TOKENS) for r in requests(engine, 6)]
-    with Engine(engine.model, n_slots=4, n_ctx=128, n_threads=1, strategy=StockStrategy(greedy), share_prompts=True) as batch:
+    with Engine(
+        engine.model, n_slots=4, n_ctx=128, n_threads=1, strategy=StockStrategy(greedy), share_prompts=True
+    ) as batch:
         replies = dict(batch.run(wanted))
     for i, request in enumerate(wanted):
         plain = Request(request.prompt, SamplingParams(temperature=0.0, heads_mode="none"), N_TOKENS)
@@ -153,7 +155,9 @@ def test_stock_samplers_take_the_seed_of_the_request(engine):
         return [llama_cpp.llama_sampler_init_temp(2.0), llama_cpp.llama_sampler_init_dist(seed)]
 
     prompt = tuple(engine.model.tokenize(PROMPTS[0]))
-    with Engine(engine.model, n_slots=4, n_ctx=128, n_threads=1, strategy=StockStrategy(chain), share_prompts=True) as batch:
+    with Engine(
+        engine.model, n_slots=4, n_ctx=128, n_threads=1, strategy=StockStrategy(chain), share_prompts=True
+    ) as batch:
         wanted = [Request(prompt, SamplingParams(seed=s), N_TOKENS) for s in (1, 2, 1)]
         ids = {i: [s.id for s in reply.steps] for i, reply in batch.run(wanted)}
     assert ids[0] == ids[2] != ids[1]

@@ -276,5 +276,7 @@ def test_a_group_is_drawn_the_same_whatever_was_drawn_before():
         abandoned = drawer.replies(method("autodeco"), group)
         next(abandoned)
         abandoned.close()  # replies under way are cancelled
-        assert [repr(r.steps) for *_, r in drawer.replies(method("autodeco"), group)] == [repr(r.steps) for *_, r in fresh]
+        assert [repr(r.steps) for *_, r in drawer.replies(method("autodeco"), group)] == [
+            repr(r.steps) for *_, r in fresh
+        ]
         drawer.close()

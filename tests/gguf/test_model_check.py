@@ -177,7 +177,10 @@ def test_a_large_vocabulary_costs_little(tmp_path):
     tokens = [f"t{i}" for i in range(150_000)]
     path = changed(
         tmp_path / "m.gguf",
-        **{"tokenizer.ggml.tokens": ("array", tokens), "tokenizer.ggml.merges": ("array", [f"a {t}" for t in tokens * 2])},
+        **{
+            "tokenizer.ggml.tokens": ("array", tokens),
+            "tokenizer.ggml.merges": ("array", [f"a {t}" for t in tokens * 2]),
+        },
     )
     begin = time.process_time()
     assert check_model(path) is None
@@ -188,7 +191,13 @@ def test_a_pipe_or_a_folder_as_a_model(tmp_path):
     from autodeco_edge.engine.model import Model
 
     os.mkfifo(tmp_path / "pipe")
-    for path, code in ((tmp_path / "pipe", 65), (tmp_path, 65), ("/dev/zero", 65), (tmp_path / "none", 66), ("a\0b", 66)):
+    for path, code in (
+        (tmp_path / "pipe", 65),
+        (tmp_path, 65),
+        ("/dev/zero", 65),
+        (tmp_path / "none", 66),
+        ("a\0b", 66),
+    ):
         with pytest.raises(AutodecoError) as caught:
             Model(path)
         assert caught.value.exit_code == code

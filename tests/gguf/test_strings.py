@@ -69,7 +69,9 @@ def test_a_run_is_what_the_plain_rule_gives():
     assert taken > 3_000
 
 
-@pytest.mark.parametrize("chunk, run, patience", [(1 << 20, 1 << 17, (16, 8192)), (64, 40, (1, 2)), (300, 300, (2, 64)), (40, 1000, (1, 1))])
+@pytest.mark.parametrize(
+    "chunk, run, patience", [(1 << 20, 1 << 17, (16, 8192)), (64, 40, (1, 2)), (300, 300, (2, 64)), (40, 1000, (1, 1))]
+)
 def test_every_array_is_passed_over(tmp_path, monkeypatch, chunk, run, patience):
     """Also where strings straddle the windows: the next key is found, and the texts read back."""
     monkeypatch.setattr(reader, "CHUNK", chunk)
@@ -80,7 +82,9 @@ def test_every_array_is_passed_over(tmp_path, monkeypatch, chunk, run, patience)
     for i in range(120):
         texts = [bytes(b & 0x7F for b in text) for text in random_texts(rng)]
         path = tmp_path / f"{i}.gguf"
-        path.write_bytes(gguf_of(string_array("a", packed(texts), len(texts)), packed([b"z"]) + struct.pack("<II", U32, i)))
+        path.write_bytes(
+            gguf_of(string_array("a", packed(texts), len(texts)), packed([b"z"]) + struct.pack("<II", U32, i))
+        )
         with GGUFFile(path) as file:
             assert file.strings("a") == [text.decode() for text in texts] and file.u32("z") == i
 
@@ -109,7 +113,9 @@ def sparse(path, n_arrays: int, count: int):
     return path
 
 
-@pytest.mark.parametrize("n_arrays, count", [(100, 2_000_000), (1, 1 << 22), (1, 1 << 40), (60_000, 4000), (1, 2_000_000)])
+@pytest.mark.parametrize(
+    "n_arrays, count", [(100, 2_000_000), (1, 1 << 22), (1, 1 << 40), (60_000, 4000), (1, 2_000_000)]
+)
 def test_millions_of_empty_strings_in_a_sparse_file(tmp_path, n_arrays, count):
     """These took 9 to 100 s. (What is left is mostly the writing of the file.)"""
     path = sparse(tmp_path / "s.gguf", n_arrays, min(count, 1 << 25))

@@ -20,7 +20,9 @@ from .conftest import BASE, GGUF_NAME, HEADS, cli
 # ---- HF_ENDPOINT --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["{url}/", "{url}//", "  {url}\n", "{host}", "{host}/", "HTTP://{host}", "http://me:pw@{host}/"])
+@pytest.mark.parametrize(
+    "form", ["{url}/", "{url}//", "  {url}\n", "{host}", "{host}/", "HTTP://{host}", "http://me:pw@{host}/"]
+)
 def test_the_address_of_the_hub_as_people_write_it(hub, letters, monkeypatch, form):
     host = hub.url.removeprefix("http://")
     monkeypatch.setenv("HF_ENDPOINT", form.format(url=hub.url, host=host))
@@ -73,7 +75,22 @@ def test_a_wrong_address_is_one_line(home, monkeypatch):
 
 # ---- names --------------------------------------------------------------------------------------
 
-HOSTILE = ["x/../../../../victim/planted", "../../victim/planted", "/tmp/victim/planted", "..", ".", "a\0b", "x" * 300, "CON", "a\nb", "a\x1b[2J", "llama.", "a/b", "a\\b", " "]
+HOSTILE = [
+    "x/../../../../victim/planted",
+    "../../victim/planted",
+    "/tmp/victim/planted",
+    "..",
+    ".",
+    "a\0b",
+    "x" * 300,
+    "CON",
+    "a\nb",
+    "a\x1b[2J",
+    "llama.",
+    "a/b",
+    "a\\b",
+    " ",
+]
 
 
 @pytest.mark.parametrize("arch", HOSTILE, ids=lambda text: ascii(text)[:12])

@@ -65,7 +65,9 @@ def test_a_file_cut_at_every_byte_is_refused(tmp_path):
     for name in ("ok-f32", "ok-single-q8_0"):
         data = CASES[name].data
         path.write_bytes(data)
-        end = data.rfind(b"token_embd") - 8 if "single" in name else len(data) - 28  # behind: a model's tensors; padding
+        end = (
+            data.rfind(b"token_embd") - 8 if "single" in name else len(data) - 28
+        )  # behind: a model's tensors; padding
         for n in range(end - 1, -1, -1):
             os.truncate(path, n)
             status, message, _ = load(path)

@@ -24,7 +24,13 @@ int main(void) {
 
 @pytest.mark.parametrize(
     "compiler,standard,suffix",
-    [("gcc", "c99", ".c"), ("gcc", "c11", ".c"), ("gcc", "c17", ".c"), ("g++", "c++11", ".cpp"), ("g++", "c++20", ".cpp")],
+    [
+        ("gcc", "c99", ".c"),
+        ("gcc", "c11", ".c"),
+        ("gcc", "c17", ".c"),
+        ("g++", "c++11", ".cpp"),
+        ("g++", "c++20", ".cpp"),
+    ],
 )
 def test_the_header_compiles_without_a_warning(tmp_path, compiler, standard, suffix):
     if shutil.which(compiler) is None:

@@ -176,7 +176,9 @@ def test_terabytes_that_are_holes_ask_for_no_memory(tmp_path):
     assert status == Status.FORMAT and "at most" in message and took < 1
 
 
-@pytest.mark.parametrize("n_hidden,status,word", [(24, Status.MEMORY, "100663360 bytes"), (40, Status.FORMAT, "at most 268435456")])
+@pytest.mark.parametrize(
+    "n_hidden,status,word", [(24, Status.MEMORY, "100663360 bytes"), (40, Status.FORMAT, "at most 268435456")]
+)
 def test_a_claim_that_the_file_size_bears_out(tmp_path, n_hidden, status, word):
     """All holes. 192 MB of heads with room for 64 more: memory, its bytes named. 320 MB: more than heads may have."""
     from tests.native.test_corpus import corpus
@@ -188,7 +190,9 @@ def test_a_claim_that_the_file_size_bears_out(tmp_path, n_hidden, status, word):
     assert (got, word in message) == (status, True), message
 
 
-@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "missing", "no permission", "a file as a folder", "long name"])
+@pytest.mark.parametrize(
+    "kind", ["folder", "pipe", "device", "missing", "no permission", "a file as a folder", "long name"]
+)
 def test_what_is_no_file(tmp_path, kind):
     path = tmp_path / "x"
     if kind == "folder":

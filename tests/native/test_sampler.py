@@ -36,7 +36,9 @@ def make(heads, **settings):
     params = lib.autodeco_sampler_default_params()
     for name, value in settings.items():
         setattr(params, name, value)
-    return ctypes.cast(lib.autodeco_sampler_init(heads.handle if heads else None, params), llama_cpp.llama_sampler_p_ctypes)
+    return ctypes.cast(
+        lib.autodeco_sampler_init(heads.handle if heads else None, params), llama_cpp.llama_sampler_p_ctypes
+    )
 
 
 def candidates(logits):
@@ -102,7 +104,9 @@ def test_a_cloned_chain_draws_the_same_tokens(letters, heads):
         ctx, _keep = make_context(model, chain)
         drawn, token = [], 1
         for _ in range(8):
-            assert llama_cpp.llama_decode(ctx, llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 1)(token), 1)) == 0
+            assert (
+                llama_cpp.llama_decode(ctx, llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 1)(token), 1)) == 0
+            )
             token = llama_cpp.llama_sampler_sample(chain, ctx, -1)
             drawn.append(token)
         tokens.append(drawn)

@@ -101,7 +101,9 @@ def _kv(key: bytes | str, value_type: int, payload: bytes) -> bytes:
     return _string(key) + struct.pack("<I", value_type) + payload
 
 
-def _gguf(keys=(), infos=(), *, magic=b"GGUF", version=3, n_kv=None, n_tensors=None, order="<", tail=bytes(64)) -> bytes:
+def _gguf(
+    keys=(), infos=(), *, magic=b"GGUF", version=3, n_kv=None, n_tensors=None, order="<", tail=bytes(64)
+) -> bytes:
     counts = (len(infos) if n_tensors is None else n_tensors, len(keys) if n_kv is None else n_kv)
     return magic + struct.pack(f"{order}IQQ", version, *counts) + b"".join(keys) + b"".join(infos) + tail
 
@@ -127,14 +129,29 @@ def _gguf_headers() -> Iterator[tuple[str, bytes]]:
     for value_type in (9, 13, 255, BIG >> 32):
         yield f"type {value_type}", _gguf([_kv("k", value_type, u32)])
         yield f"array of {value_type}", _gguf([_kv("k", 9, struct.pack("<IQ", value_type, 1))])
-    for key in ("general.architecture", "general.type", "tokenizer.ggml.tokens", "general.alignment", "adapter.type", "split.count"):
-        for value_type, payload in ((4, u32), (6, struct.pack("<f", 1)), (9, struct.pack("<IQ", 4, 1) + u32), (8, _string("x"))):
+    for key in (
+        "general.architecture",
+        "general.type",
+        "tokenizer.ggml.tokens",
+        "general.alignment",
+        "adapter.type",
+        "split.count",
+    ):
+        for value_type, payload in (
+            (4, u32),
+            (6, struct.pack("<f", 1)),
+            (9, struct.pack("<IQ", 4, 1) + u32),
+            (8, _string("x")),
+        ):
             if key != "general.architecture":
                 yield f"{key} as {value_type}", _gguf([arch, _kv(key, value_type, payload)])
             else:
                 yield f"{key} as {value_type}", _gguf([_kv(key, value_type, payload)])
     for name in ("x/../../../y", "/etc/passwd", "a\0b", "x" * 5000, "\x1b[2J", "", "CON"):
-        yield f"architecture {ascii(name)[1:12]}".replace("\\", "_"), _gguf([_kv("general.architecture", 8, _string(name))])
+        yield (
+            f"architecture {ascii(name)[1:12]}".replace("\\", "_"),
+            _gguf([_kv("general.architecture", 8, _string(name))]),
+        )
     yield "architecture no text", _gguf([_kv("general.architecture", 8, _string(b"\xff\xfe"))])
     yield "key twice", _gguf([arch, arch])
     yield "key with line breaks", _gguf([_kv("a\nb\x1b[31m", 4, u32)] * 2)
@@ -144,7 +161,10 @@ def _gguf_headers() -> Iterator[tuple[str, bytes]]:
     for offset in (1, 32, 1 << 40, BIG - 31):
         yield f"offset {offset}", _gguf([arch], [_info("x", (4,), 0, offset)])
     yield "tensor twice", _gguf([arch], [_info("x", (4,), 0, 0)] * 2)
-    yield "split without others", _gguf([arch, _kv("split.count", 2, struct.pack("<H", 60_000)), _kv("split.no", 2, bytes(2))])
+    yield (
+        "split without others",
+        _gguf([arch, _kv("split.count", 2, struct.pack("<H", 60_000)), _kv("split.no", 2, bytes(2))]),
+    )
 
 
 def _sparse() -> Iterator[tuple[str, bytes, int]]:

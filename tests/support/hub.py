@@ -148,7 +148,12 @@ class _Handler(BaseHTTPRequestHandler):
         """What snapshot_download asks for."""
         rows = []
         for name, file in self.state.repos[repo].items():
-            row = {"type": "file", "path": name, "size": file.announced_size, "oid": hashlib.sha1(file.data).hexdigest()}
+            row = {
+                "type": "file",
+                "path": name,
+                "size": file.announced_size,
+                "oid": hashlib.sha1(file.data).hexdigest(),
+            }
             if file.lfs:
                 row["lfs"] = {"oid": file.oid, "size": file.announced_size, "pointerSize": 130}
             rows.append(row)

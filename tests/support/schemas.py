@@ -68,11 +68,19 @@ def _limits(rng: random.Random, make: Any) -> dict:
 
 
 def _integer(rng: random.Random, _: int) -> dict:
-    return {"type": "integer", **_limits(rng, lambda: rng.choice([rng.randrange(-60, 60), rng.randrange(-(10**15), 10**15), 0.5, -1e3]))}
+    return {
+        "type": "integer",
+        **_limits(rng, lambda: rng.choice([rng.randrange(-60, 60), rng.randrange(-(10**15), 10**15), 0.5, -1e3])),
+    }
 
 
 def _number(rng: random.Random, _: int) -> dict:
-    return {"type": "number", **_limits(rng, lambda: rng.choice([rng.randrange(-9, 9), rng.uniform(-5, 5), round(rng.uniform(-1, 1), 2), 1e-7]))}
+    return {
+        "type": "number",
+        **_limits(
+            rng, lambda: rng.choice([rng.randrange(-9, 9), rng.uniform(-5, 5), round(rng.uniform(-1, 1), 2), 1e-7])
+        ),
+    }
 
 
 def _object(rng: random.Random, depth: int) -> dict:
@@ -86,7 +94,12 @@ def _object(rng: random.Random, depth: int) -> dict:
 
 def _array(rng: random.Random, depth: int) -> dict:
     low = rng.randrange(3)
-    schema = {"type": "array", "items": random_schema(rng, depth), "minItems": low, "maxItems": low + rng.randrange(-1, 4)}
+    schema = {
+        "type": "array",
+        "items": random_schema(rng, depth),
+        "minItems": low,
+        "maxItems": low + rng.randrange(-1, 4),
+    }
     return {k: v for k, v in schema.items() if k in ("type", "items") or (v >= 0 and rng.random() < 0.7)}
 
 
@@ -150,7 +163,11 @@ def pydantic_schema(rng: random.Random) -> dict:
     ]  # fmt: skip
 
     def annotation(depth: int) -> Any:
-        kind = rng.choice(["plain", "plain", "plain", "list", "optional", "union", "dict", "model"]) if depth < 2 else "plain"
+        kind = (
+            rng.choice(["plain", "plain", "plain", "list", "optional", "union", "dict", "model"])
+            if depth < 2
+            else "plain"
+        )
         if kind == "list":
             return list[annotation(depth + 1)]
         if kind == "optional":
@@ -171,7 +188,25 @@ def pydantic_schema(rng: random.Random) -> dict:
 
 # ---- malformed and hostile --------------------------------------------------------------------
 
-_WRONG = [True, False, None, 5, -1, 0.5, "text", [], ["a"], {}, {"a": 5}, [["string"]], [1, 1], 1e300, "(", "^(a", {"type": 5}]
+_WRONG = [
+    True,
+    False,
+    None,
+    5,
+    -1,
+    0.5,
+    "text",
+    [],
+    ["a"],
+    {},
+    {"a": 5},
+    [["string"]],
+    [1, 1],
+    1e300,
+    "(",
+    "^(a",
+    {"type": 5},
+]
 _KEYWORDS = [
     "type", "properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "minLength", "maxLength",
     "pattern", "format", "enum", "const", "anyOf", "allOf", "oneOf", "not", "$ref", "$defs", "minimum", "maximum", "multipleOf", "exclusiveMinimum",

@@ -22,7 +22,11 @@ def split_model(source: Path, folder: Path, groups: list[list[str]], stem: str =
     paths = []
     for i, group in enumerate(groups):
         own = [t for t in reader.tensors if t.name in group]
-        keys = [_kv("split.no", 2, "H", i), _kv("split.count", 2, "H", len(groups)), _kv("split.tensors.count", 5, "i", len(reader.tensors))]
+        keys = [
+            _kv("split.no", 2, "H", i),
+            _kv("split.count", 2, "H", len(groups)),
+            _kv("split.tensors.count", 5, "i", len(reader.tensors)),
+        ]
         old = list(_old_keys(reader)) if i == 0 else []
         path = folder / f"{stem}-{i + 1:05d}-of-{len(groups):05d}.gguf"
         path.write_bytes(_encode(old + keys, own))

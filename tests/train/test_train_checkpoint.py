@@ -221,7 +221,13 @@ def test_output_that_would_cost_a_model_or_an_input(tmp_path):
     (tmp_path / "link").symlink_to(heads)
     data = tmp_path / "data.jsonl"
     data.write_text("{}\n")
-    for output, inputs in ((base, ()), (base, (base,)), (heads, (heads,)), (tmp_path / "link", (heads,)), (data, (data,))):
+    for output, inputs in (
+        (base, ()),
+        (base, (base,)),
+        (heads, (heads,)),
+        (tmp_path / "link", (heads,)),
+        (data, (data,)),
+    ):
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
         with pytest.raises(UsageError):
             refuse_output(output, inputs)

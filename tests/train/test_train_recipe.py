@@ -156,7 +156,9 @@ def test_heads_of_the_lowest_loss_are_saved(config):
     seen = {0: record["before"]["loss"]} | {v["step"]: v["loss"] for v in record["validation"]}
     assert record["best"]["loss"] == min(seen.values()) == result.after.loss
     assert len(result.history) < 60 and record["n_worse"] >= 4, "patience"
-    again = loop.train(replace(config, init=config.output, output=config.output + "-2", max_steps=1, learning_rate=1e-9))
+    again = loop.train(
+        replace(config, init=config.output, output=config.output + "-2", max_steps=1, learning_rate=1e-9)
+    )
     assert again.before.loss == pytest.approx(result.after.loss, rel=1e-5), "what is on disk has that loss"
 
 
