@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import structure
+
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = {
@@ -34,36 +36,44 @@ LAYERS = {
     "__main__": 12,
     "__init__": 12,
 }
-# Rooms are packages: inside one of them, modules import each other.
+GRAPH = structure.import_graph(ROOT)
 
 
 def modules() -> list[tuple[str, Path]]:
-    files = [
-        (p, p.relative_to(ROOT / "autodeco_edge").parts[0].removesuffix(".py"))
-        for p in (ROOT / "autodeco_edge").rglob("*.py")
-    ]
-    files += [(p, "convert") for p in (ROOT / "convert").rglob("*.py")]
-    return [(name, path) for path, name in files]
+    return [(structure.room(module), path) for module, path in structure.source_files(ROOT).items()]
 
 
-def imported(path: Path, package: str) -> set[str]:
-    """Top-level modules of autodeco_edge that a file imports when it is loaded or called."""
-    depth = 2 if path.is_relative_to(ROOT / "convert") else len(path.relative_to(ROOT / "autodeco_edge").parts)
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            names |= {node.module.split(".")[0]} if node.module else {a.name for a in node.names}
-    return names - {package}
+def test_imports_point_down():
+    """Also those inside functions and for annotations."""
+    assert structure.up(structure.import_graph(ROOT, types=True), LAYERS) == []
 
 
-@pytest.mark.parametrize("name,path", modules(), ids=lambda x: str(x) if isinstance(x, str) else x.name)
-def test_imports_point_down(name, path):
-    for other in imported(path, name):
-        if other in LAYERS and name != "__init__":
-            assert LAYERS[other] < LAYERS[name], (
-                f"{path.name} (layer {LAYERS[name]}) imports {other} (layer {LAYERS[other]})"
-            )
-        assert other in LAYERS or not (ROOT / "autodeco_edge" / other).exists(), f"{other} has no layer"
+@pytest.mark.parametrize("room", sorted({structure.room(module) for module in GRAPH}))
+def test_no_module_of_a_room_imports_itself_in_a_circle(room):
+    assert structure.cycles(structure.inside(GRAPH, room)) == []
+
+
+def test_circles_and_arrows_up_are_seen(tmp_path):
+    """The reader of imports: relative and absolute, of modules and of names, in functions, and for annotations apart."""
+    for name, text in {
+        "autodeco_edge/__init__.py": "from .low.a import f\n",
+        "autodeco_edge/low/__init__.py": "",
+        "autodeco_edge/low/a.py": "def f():\n    from . import b\n",
+        "autodeco_edge/low/b.py": "import autodeco_edge.low.c\n",
+        "autodeco_edge/low/c.py": "from .a import f\nif TYPE_CHECKING:\n    from ..high.d import g\n",
+        "autodeco_edge/high/d.py": "from autodeco_edge.low import a\nfrom ..convert.e import h\n",
+        "convert/e.py": "if TYPE_CHECKING:\n    from ..low.a import f\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    graph, typed = structure.import_graph(tmp_path), structure.import_graph(tmp_path, types=True)
+    low = [f"autodeco_edge.low.{name}" for name in "abc"]
+    assert structure.cycles(graph) == structure.cycles(structure.inside(graph, "low")) == [low]
+    assert graph["autodeco_edge.high.d"] == {low[0], "autodeco_edge.convert.e"}
+    assert (graph["autodeco_edge.convert.e"], typed["autodeco_edge.convert.e"]) == (set(), {low[0]})
+    layers = {"low": 0, "convert": 1, "high": 2}
+    assert structure.up(graph, layers) == []
+    assert structure.up(typed, layers) == [f"{low[2]} -> autodeco_edge.high.d"]
 
 
 def test_every_module_has_a_layer():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,21 +17,25 @@ import typer
 from ..errors import FormatError, UsageError
 from ..io.printing import put
 from ..io.reading import parse_json
+from .settings import shared, takes
 
 if TYPE_CHECKING:
-    from ..collect.run import Endpoint, LocalModel
+    from ..collect.run import CollectConfig, Endpoint, LocalModel
 
 COLUMNS = ("problems", "unsolved", "drawn", "right", "cut", "empty", "unreadable", "kept", "tokens")
 
 
-def collect(
+@dataclass(frozen=True)
+class CollectOptions:
+    """What can be said to it, once."""
+
     problems: Annotated[
         str, typer.Option("--problems", help="A JSONL or JSON file, demo, or demo:FAMILY.", show_default=False)
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file for `train --data`.", show_default=False)],
+    ]
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file for `train --data`.", show_default=False)]
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="Model: GGUF file or name.", show_default=False)
-    ] = None,
+    ] = None
     endpoint: Annotated[
         str | None,
         typer.Option(
@@ -38,48 +43,46 @@ def collect(
             help="An OpenAI-compatible server instead, such as http://127.0.0.1:8080/v1. Its key: OPENAI_API_KEY.",
             show_default=False,
         ),
-    ] = None,
-    samples: Annotated[int, typer.Option("-n", "--samples", help="Replies drawn a problem.")] = 16,
+    ] = None
+    samples: Annotated[int, typer.Option("-n", "--samples", help="Replies drawn a problem.")] = 16
     keep: Annotated[
         int | None, typer.Option("--keep", help="Right replies kept a problem. [default: all]", show_default=False)
-    ] = None,
-    stop: Annotated[
-        bool, typer.Option("--per-problem-stop", help="Draw no more of a problem than --keep needs.")
-    ] = False,
+    ] = None
+    stop: Annotated[bool, typer.Option("--per-problem-stop", help="Draw no more of a problem than --keep needs.")] = (
+        False
+    )
     accept: Annotated[
         str, typer.Option("--accept", help="Who accepts a math answer: official, math-verify or both.")
-    ] = "official",
-    split: Annotated[str, typer.Option("--split", help="Of a demo task: train or calibration.")] = "train",
-    count: Annotated[int, typer.Option("--count", help="Problems of a demo task.")] = 200,
-    limit: Annotated[int | None, typer.Option("--limit", help="Only the first problems.", show_default=False)] = None,
-    max_tokens: Annotated[
-        int, typer.Option("--max-tokens", help="Tokens of a reply; longer ones are not kept.")
-    ] = 2048,
-    temp: Annotated[float, typer.Option("--temp", help="Temperature.")] = 1.0,
-    top_p: Annotated[float, typer.Option("--top-p", help="Top-p.")] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", help="Of all draws.")] = 0,
-    parallel: Annotated[int, typer.Option("--parallel", help="Replies drawn, or requests sent, side by side.")] = 16,
+    ] = "official"
+    split: Annotated[str, typer.Option("--split", help="Of a demo task: train or calibration.")] = "train"
+    count: Annotated[int, typer.Option("--count", help="Problems of a demo task.")] = 200
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first problems.", show_default=False)] = None
+    max_tokens: Annotated[int, typer.Option("--max-tokens", help="Tokens of a reply; longer ones are not kept.")] = 2048
+    temperature: Annotated[float, typer.Option("--temp", help="Temperature.")] = 1.0
+    top_p: Annotated[float, typer.Option("--top-p", help="Top-p.")] = 1.0
+    seed: Annotated[int, typer.Option("--seed", help="Of all draws.")] = 0
+    n_parallel: Annotated[int, typer.Option("--parallel", help="Replies drawn, or requests sent, side by side.")] = 16
     with_heads: Annotated[
         bool, typer.Option("--with-heads", help="Draw with the model's heads; --temp and --top-p multiply theirs.")
-    ] = False,
+    ] = False
     heads: Annotated[
         Path | None, typer.Option("--heads", help="Draw with the heads of this file.", show_default=False)
-    ] = None,
+    ] = None
     n_ctx: Annotated[
         int, typer.Option("-c", "--ctx-size", help="Tokens of a reply with its prompt; 0 = what they take.")
-    ] = 0,
-    threads: Annotated[int, typer.Option("-t", "--threads", help="Threads; 0 = one a physical core.")] = 0,
+    ] = 0
+    n_threads: Annotated[int, typer.Option("-t", "--threads", help="Threads; 0 = one a physical core.")] = 0
     model_name: Annotated[
         str | None, typer.Option("--model-name", help="Model of the server, by its name there.", show_default=False)
-    ] = None,
+    ] = None
     template_from: Annotated[
         Path | None,
         typer.Option("--template-from", help="GGUF whose chat template writes the prompts.", show_default=False),
-    ] = None,
+    ] = None
     tokenizer: Annotated[
         Path | None,
         typer.Option("--tokenizer", help="Hugging Face folder whose chat template does.", show_default=False),
-    ] = None,
+    ] = None
     body: Annotated[
         str | None,
         typer.Option(
@@ -87,62 +90,67 @@ def collect(
             help='More fields of a request, as JSON; null takes one away. [default: {"top_k": 0, "min_p": 0}]',
             show_default=False,
         ),
-    ] = None,
-    timeout: Annotated[float, typer.Option("--timeout", help="Seconds the server has for one answer.")] = 600.0,
-    retries: Annotated[int, typer.Option("--retries", help="Further tries of a request that failed.")] = 5,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
-) -> None:
+    ] = None
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds the server has for one answer.")] = 600.0
+    retries: Annotated[int, typer.Option("--retries", help="Further tries of a request that failed.")] = 5
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an unfinished run.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False
+
+    # ---- what they mean ---------------------------------------------------------------------
+
+    def config(self) -> CollectConfig:
+        """Raises UsageError for options that exclude each other."""
+        if (self.model is None) == (self.endpoint is None):
+            raise UsageError("collect: give either -m MODEL.gguf or --endpoint URL")
+        if self.model is None:
+            _refuse(
+                {"--with-heads": self.with_heads, "--heads": self.heads, "-c": self.n_ctx, "-t": self.n_threads}, "-m"
+            )
+        else:
+            _refuse(
+                {
+                    "--model-name": self.model_name,
+                    "--template-from": self.template_from,
+                    "--tokenizer": self.tokenizer,
+                    "--body": self.body,
+                },
+                "--endpoint",
+            )
+        from ..collect.run import CollectConfig
+        from ..collect.source import DrawSettings
+
+        source = self._server() if self.model is None else self._local()
+        return shared(self, CollectConfig, source=source, draws=shared(self, DrawSettings))
+
+    def _server(self) -> Endpoint:
+        from ..collect.endpoint import PLAIN_BODY
+        from ..collect.run import Endpoint
+
+        body = dict(PLAIN_BODY) if self.body is None else _object(self.body)
+        key = os.environ.get("OPENAI_API_KEY", "")
+        return shared(self, Endpoint, url=self.endpoint, key=key, template_gguf=self.template_from, body=body)
+
+    def _local(self) -> LocalModel:
+        from ..collect.run import LocalModel
+        from ..hub.resolve import find_file
+
+        path, published = find_file(self.model)
+        heads = self.heads or ((published or "auto") if self.with_heads else None)
+        return LocalModel(path, heads, self.n_ctx, self.n_threads)
+
+
+@takes(CollectOptions)
+def collect(ctx: Any, **values: Any) -> None:
     """Collect right replies of a model as training data for heads.
 
     Example: autodeco-edge collect -m MODEL.gguf --problems math.jsonl -n 8 -o answers.jsonl
     """
-    if (model is None) == (endpoint is None):
-        raise UsageError("collect: give either -m MODEL.gguf or --endpoint URL")
-    local_only = {"--with-heads": with_heads, "--heads": heads, "-c": n_ctx, "-t": threads}
-    remote_only = {
-        "--model-name": model_name,
-        "--template-from": template_from,
-        "--tokenizer": tokenizer,
-        "--body": body,
-    }
-    _refuse(local_only if endpoint else remote_only, "-m" if endpoint else "--endpoint")
-
-    from ..collect.run import CollectConfig, Endpoint
+    options = CollectOptions(**values)
+    config = options.config()
     from ..collect.run import collect as run_collection
-    from ..collect.source import DrawSettings
 
-    source: LocalModel | Endpoint
-    if model is not None:
-        source = _local(model, heads or ("auto" if with_heads else None), n_ctx, threads)
-    else:
-        source = Endpoint(
-            url=endpoint,
-            model_name=model_name,
-            key=os.environ.get("OPENAI_API_KEY", ""),
-            template_gguf=template_from,
-            tokenizer=tokenizer,
-            timeout_s=timeout,
-            retries=retries,
-            **({} if body is None else {"body": _object(body)}),
-        )
-    summary = run_collection(
-        CollectConfig(
-            source=source,
-            problems=problems,
-            output=output,
-            samples=samples,
-            keep=keep,
-            stop=stop,
-            split=split,
-            count=count,
-            limit=limit,
-            accept=accept,
-            draws=DrawSettings(max_tokens, temp, top_p, seed, parallel),
-            resume=resume,
-        )
-    )
-    if as_json:
+    summary = run_collection(config)
+    if options.as_json:
         put(json.dumps(summary))
     elif "kinds" in summary:
         put(_table(summary))
@@ -152,14 +160,6 @@ def _refuse(given: dict[str, Any], belongs_to: str) -> None:
     for name, value in given.items():
         if value:
             raise UsageError(f"{name} belongs to {belongs_to}; leave it out, or pass {belongs_to}")
-
-
-def _local(model: str, heads: str | Path | None, n_ctx: int, threads: int) -> LocalModel:
-    from ..collect.run import LocalModel
-    from ..hub.resolve import find_file
-
-    path, published = find_file(model)
-    return LocalModel(path, published if heads == "auto" and published else heads, n_ctx, threads)
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..io.atomic import refuse_foreign
 from ..io.printing import say
 from ..io.reading import user_path
-from .options import FORMS, RunOptions
+from .options import FORMS, RunOptions, run_command
 from .session import Session
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def shown(name: str, options: RunOptions) -> str:
 
 def _parameter(name: str) -> tuple[Any, Any]:
     """The parser's own idea of an option of `run`, and a context to convert values in."""
-    from .settings import parameters, run_command
+    from .settings import parameters
 
     command = run_command()
     return parameters(command)[name], command.context_class(command, info_name="run")

@@ -10,7 +10,8 @@ import typer
 from ..errors import OutputError
 from ..io.printing import put, put_path
 from .config_file import config_path, example_path, read_config
-from .settings import env_name, parameters, run_command, sources
+from .options import run_command
+from .settings import env_name, parameters, sources
 
 
 def config(

@@ -7,14 +7,19 @@ inside each command so that ``--help`` stays quick. Tables or one JSON object go
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError
 from ..io.printing import put
 from ..io.reading import user_path
+from .settings import shared, takes
+
+if TYPE_CHECKING:
+    from ..eval.run import EvalConfig
 
 app = typer.Typer(
     name="eval",
@@ -37,18 +42,19 @@ ContextOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-@app.callback()
-def evaluate(
-    context: typer.Context,
-    model: ModelOption = None,
-    heads: HeadsOption = None,
+@dataclass(frozen=True)
+class EvalOptions:
+    """What can be said to it, once."""
+
+    model: ModelOption = None
+    heads: HeadsOption = None
     task: Annotated[
         str, typer.Option("--task", help="Problems: a JSONL or JSON file, demo, or demo:FAMILY.", show_default=False)
-    ] = "",
+    ] = ""
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder of the results. [default: eval-TASK]", show_default=False),
-    ] = None,
+    ] = None
     methods: Annotated[
         str,
         typer.Option(
@@ -56,79 +62,80 @@ def evaluate(
             help="Of greedy, default (T=1 P=1), card (0.6/0.95), mean-shift, min-p, dynatemp, autodeco-t, autodeco-p, "
             "autodeco, expert, and constants as 0.7/0.9; comma between.",
         ),
-    ] = "greedy,default,card,mean-shift,autodeco",
+    ] = "greedy,default,card,mean-shift,autodeco"
     more_heads: Annotated[
         list[str] | None,
         typer.Option("--with", help="NAME=HEADS.gguf: more heads, for methods as autodeco@NAME.", show_default=False),
-    ] = None,
-    samples: Annotated[int, typer.Option("--samples", help="Replies a problem and seed.")] = 16,
-    seeds: Annotated[int, typer.Option("--seeds", help="Seeds: samples x seeds replies a problem.")] = 8,
-    count: Annotated[int, typer.Option("--count", help="Problems of a demo task.")] = 200,
-    limit: Annotated[int | None, typer.Option("--limit", help="Only the first problems.", show_default=False)] = None,
-    split: Annotated[str, typer.Option("--split", help="Of a demo task: test, calibration or train.")] = "test",
+    ] = None
+    samples: Annotated[int, typer.Option("--samples", help="Replies a problem and seed.")] = 16
+    seeds: Annotated[int, typer.Option("--seeds", help="Seeds: samples x seeds replies a problem.")] = 8
+    count: Annotated[int, typer.Option("--count", help="Problems of a demo task.")] = 200
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first problems.", show_default=False)] = None
+    split: Annotated[str, typer.Option("--split", help="Of a demo task: test, calibration or train.")] = "test"
     calibration: Annotated[
         str | None,
         typer.Option(
             "--calibration", help="Task that gives mean-shift its constants; never the test's.", show_default=False
         ),
-    ] = None,
-    expert_samples: Annotated[int, typer.Option("--expert-samples", help="Replies a constant the expert tries.")] = 32,
-    frontier: Annotated[
+    ] = None
+    expert_samples: Annotated[int, typer.Option("--expert-samples", help="Replies a constant the expert tries.")] = 32
+    grid_samples: Annotated[
         int, typer.Option("--frontier", help="Replies a problem for each of 40 constants; 0 = no frontier.")
-    ] = 0,
-    max_tokens: Annotated[int, typer.Option("-n", "--max-tokens", help="Tokens of a reply.")] = 2048,
-    n_ctx: ContextOption = 0,
-    parallel: ParallelOption = 16,
-    threads: ThreadsOption = 0,
-    seed: Annotated[int, typer.Option("--seed", help="Of all draws; the same for every method.")] = 0,
-    no_math_verify: Annotated[bool, typer.Option("--no-math-verify", help="Judge by the string rule alone.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the samples in the folder.")] = False,
+    ] = 0
+    max_tokens: Annotated[int, typer.Option("-n", "--max-tokens", help="Tokens of a reply.")] = 2048
+    n_ctx: ContextOption = 0
+    n_parallel: ParallelOption = 16
+    n_threads: ThreadsOption = 0
+    seed: Annotated[int, typer.Option("--seed", help="Of all draws; the same for every method.")] = 0
+    no_math_verify: Annotated[bool, typer.Option("--no-math-verify", help="Judge by the string rule alone.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the samples in the folder.")] = False
     no_draw: Annotated[
         bool, typer.Option("--no-draw", help="Sum up the samples in the folder (with --resume) and draw none.")
-    ] = False,
-    figures: Annotated[bool, typer.Option("--figures", help="Also draw OUT/figures/*.svg.")] = False,
-    as_json: JsonOption = False,
-) -> None:
+    ] = False
+    figures: Annotated[bool, typer.Option("--figures", help="Also draw OUT/figures/*.svg.")] = False
+    as_json: JsonOption = False
+
+    def config(self) -> EvalConfig:
+        """What they mean. Raises UsageError without a task."""
+        if not self.task:
+            raise UsageError("eval: give --task FILE.jsonl, --task demo or --task demo:FAMILY (eval --help)")
+        from ..engine.pairing import demo_model
+        from ..eval.run import EvalConfig
+        from ..eval.samples import Limits
+
+        return shared(
+            self,
+            EvalConfig,
+            model=self.model or demo_model(),
+            heads=self.heads or "auto",
+            output=self.output or Path(f"eval-{Path(self.task).stem.replace(':', '-')}"),
+            methods=tuple(name.strip() for name in self.methods.split(",") if name.strip()),
+            more_heads=dict(_named_heads(text) for text in self.more_heads or []),
+            math_verify=not self.no_math_verify,
+            draws=not self.no_draw,
+            limits=shared(self, Limits),
+        )
+
+
+@app.callback()
+@takes(EvalOptions)
+def evaluate(ctx: Any, **values: Any) -> None:
     """Draw replies by several methods, judge them, and compare with paired intervals.
 
     Example: autodeco-edge eval --task demo --methods default,mean-shift,autodeco --samples 4 --seeds 2
     """
-    if context.invoked_subcommand:
+    if ctx.invoked_subcommand:
         return
-    if not task:
-        raise UsageError("eval: give --task FILE.jsonl, --task demo or --task demo:FAMILY (eval --help)")
+    options = EvalOptions(**values)
+    config = options.config()
+    from ..eval.run import evaluate as run_evaluation
 
-    from ..engine.pairing import demo_model
-    from ..eval.run import EvalConfig, evaluate
-    from ..eval.samples import Limits
-
-    config = EvalConfig(
-        model=model or demo_model(),
-        heads=heads or "auto",
-        task=task,
-        output=output or Path(f"eval-{Path(task).stem.replace(':', '-')}"),
-        methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
-        more_heads=dict(_named_heads(text) for text in more_heads or []),
-        samples=samples,
-        seeds=seeds,
-        count=count,
-        limit=limit,
-        split=split,
-        calibration=calibration,
-        expert_samples=expert_samples,
-        grid_samples=frontier,
-        seed=seed,
-        math_verify=not no_math_verify,
-        resume=resume,
-        draws=not no_draw,
-        limits=Limits(max_tokens=max_tokens, n_ctx=n_ctx, n_parallel=parallel, n_threads=threads),
-    )
-    report = evaluate(config)
-    if figures:
+    report = run_evaluation(config)
+    if options.figures:
         from ..eval.figures import draw
 
         draw(report, config.output / "figures")
-    put(json.dumps(report, indent=1) if as_json else _tables(report))
+    put(json.dumps(report, indent=1) if options.as_json else _tables(report))
 
 
 @app.command()

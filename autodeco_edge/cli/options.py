@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import UsageError, check_range
-from .settings import option, read_settings
+from .settings import Command, option, read_settings, takes
 
 if TYPE_CHECKING:
     from ..engine.filters import FilterParams
@@ -209,6 +209,13 @@ class RunOptions:
             repeat_last_n=self.repeat_last_n,
             top_k=self.top_k,
         )
+
+
+def run_command() -> Any:
+    """`run` as the parser knows it, its work left out."""
+    parser = typer.Typer(add_completion=False)
+    parser.command("run", cls=Command)(takes(RunOptions)(lambda ctx, **values: None))
+    return typer.main.get_command(parser)
 
 
 def _is_folder(path: Path) -> bool:

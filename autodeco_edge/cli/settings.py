@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -23,6 +23,7 @@ from ..errors import UsageError
 from ..io.reading import check_text, user_path
 from .config_file import Config, read_config
 
+T = TypeVar("T")
 _SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "file", "DEFAULT": "default"}
 
 
@@ -100,6 +101,7 @@ def takes(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]
         parameters = [inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
         for f in fields(options):
             default = f.default_factory() if f.default_factory is not MISSING else f.default
+            default = inspect.Parameter.empty if default is MISSING else default
             kind = inspect.Parameter.KEYWORD_ONLY
             parameters.append(inspect.Parameter(f.name, kind, default=default, annotation=hints[f.name]))
         command.__signature__ = inspect.Signature(parameters)
@@ -107,6 +109,13 @@ def takes(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]
         return command
 
     return decorate
+
+
+def shared(options: Any, config: type[T], **own: Any) -> T:
+    """A config from the fields that it has in common with a command's options; ``own`` are those it has not, or not
+    alike."""
+    names = {f.name for f in fields(config)} & {f.name for f in fields(options)} - own.keys()
+    return config(**{name: getattr(options, name) for name in names}, **own)
 
 
 def read_settings(ctx: typer.Context, preset: str | None) -> str | None:
@@ -121,13 +130,6 @@ def read_settings(ctx: typer.Context, preset: str | None) -> str | None:
         table = config.preset(str(preset))
         ctx.default_map = {**ctx.default_map, **_checked(ctx, table, f"{config.path}, preset {preset}")}
     return preset
-
-
-def run_command() -> Any:
-    """`run` as the parser knows it."""
-    from . import app
-
-    return typer.main.get_command(app).commands["run"]
 
 
 def parameters(command: Any) -> dict[str, Any]:

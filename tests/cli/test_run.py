@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from autodeco_edge.cli.arguments import is_model, split_words
-from autodeco_edge.cli.options import RunOptions
-from autodeco_edge.cli.settings import parameters, run_command
+from autodeco_edge.cli.options import RunOptions, run_command
+from autodeco_edge.cli.settings import parameters
 from autodeco_edge.errors import UsageError
 
 
