@@ -32,9 +32,10 @@ LAYERS = {
     "bench": 9,
     "eval": 9,
     "collect": 10,
-    "cli": 11,
-    "__main__": 12,
-    "__init__": 12,
+    "server": 11,
+    "cli": 12,
+    "__main__": 13,
+    "__init__": 13,
 }
 GRAPH = structure.import_graph(ROOT)
 

@@ -68,11 +68,11 @@ class HeadsStrategy(Strategy):
     def __init__(self, heads: Heads | None, *, cpu_draw: bool = False) -> None:
         self._heads, self._cpu_draw = heads, cpu_draw
         self.samplers: list[Sampler] = []
-        self._filters: list[tuple[Filter, ...]] = []
+        self._filters: list[tuple[tuple[Filter, ...], bool]] = []  # of each sampler: filters, sees_all
 
     def needs(self, n_slots: int) -> Needs:
         self.samplers = [Sampler(self._heads, SamplingParams(), cpu_draw=self._cpu_draw) for _ in range(n_slots)]
-        self._filters = [()] * n_slots
+        self._filters = [((), False)] * n_slots
         return Needs({sequence: sampler.native for sequence, sampler in enumerate(self.samplers)})
 
     def check(self) -> None:
@@ -85,17 +85,18 @@ class HeadsStrategy(Strategy):
         return sum(sampler.n_fallbacks for sampler in self.samplers)
 
     def begin(self, context: Context, sequence: int, request: Request) -> None:
-        if request.filters != self._filters[sequence]:
-            self._set_filters(context, sequence, request.filters)
+        wanted = request.filters, request.params.top_logprobs > 0
+        if wanted != self._filters[sequence]:
+            self._set_filters(context, sequence, *wanted)
         sampler = self.samplers[sequence]
         sampler.set_params(request.params)
         sampler.reset()
 
-    def _set_filters(self, context: Context, sequence: int, filters: tuple[Filter, ...]) -> None:
-        sampler = Sampler(self._heads, SamplingParams(), filters=filters, cpu_draw=self._cpu_draw)
+    def _set_filters(self, context: Context, sequence: int, filters: tuple[Filter, ...], sees_all: bool) -> None:
+        sampler = Sampler(self._heads, SamplingParams(), filters=filters, cpu_draw=self._cpu_draw, sees_all=sees_all)
         context.attach(sequence, sampler.native)
         before, self.samplers[sequence] = self.samplers[sequence], sampler
-        self._filters[sequence] = filters
+        self._filters[sequence] = filters, sees_all
         before.close()
         sampler.check()
 
