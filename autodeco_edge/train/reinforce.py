@@ -7,7 +7,6 @@ model is unsure and its first choice is good (docs/results.md).
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ import torch
 from ..engine.generation import Request
 from ..engine.sampler import SamplingParams
 from ..errors import AutodecoError, UsageError, check_range
+from ..io.digest import fingerprint, seed_of
 from ..io.folder import output_folder
 from ..io.printing import say as _say
 from ..tasks import NAMES, Problem, Verifier, load_task
@@ -173,9 +173,14 @@ class RewardTrainer:
         return [self.problems[int(orders[i // n][i % n])] for i in at]
 
     def _rollouts(self, step: int, problems: Sequence[Problem]) -> list[list[Rollout]]:
-        n, prompts = self.config.samples, [self._prompt(problem) for problem in problems]
+        n, seed, prompts = self.config.samples, self.config.seed, [self._prompt(problem) for problem in problems]
         requests = [
-            Request(prompt, SamplingParams(seed=self._seed(step, p, k)), self.config.max_tokens, share_prompt=True)
+            Request(
+                prompt,
+                SamplingParams(seed=seed_of(f"{seed} {step} {p} {k}")),
+                self.config.max_tokens,
+                share_prompt=True,
+            )
             for p, prompt in enumerate(prompts)
             for k in range(n)
         ]
@@ -197,10 +202,6 @@ class RewardTrainer:
         if self.engine:
             self.engine.close()
             self.engine = None
-
-    def _seed(self, *numbers: int) -> int:
-        text = " ".join(map(str, (self.config.seed, *numbers)))
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
     def _prompt(self, problem: Problem) -> tuple[int, ...]:
         return tuple(render(self.backbone.model, list(problem.messages)))
@@ -258,8 +259,8 @@ class RewardTrainer:
 
     def _fingerprint(self) -> dict[str, Any]:
         free = {"output", "resume", "save_every", "log_every", "save_dtype"}
-        digest = hashlib.sha256(repr([(p.id, p.gt) for p in self.problems]).encode()).hexdigest()
-        return {k: v for k, v in asdict(self.config).items() if k not in free} | {"data": digest[:16]}
+        data = fingerprint(repr([(p.id, p.gt) for p in self.problems]))
+        return {k: v for k, v in asdict(self.config).items() if k not in free} | {"data": data}
 
     def close(self) -> None:
         self._close_engine()
