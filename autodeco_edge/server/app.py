@@ -5,7 +5,6 @@ Owns the model's names, and what ties a request to the engine: admission, plan, 
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -21,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from .. import __version__
 from ..engine.engine import Engine
 from ..errors import AutodecoError
+from ..io.digest import fingerprint
 from ..io.reading import parse_json
 from . import schema
 from .answers import Answer, Chat, Completion, heads_card, model_card
@@ -68,7 +68,7 @@ class House:
         try:
             self._planner = Planner(engine, self._template, self.limits.max_tokens)
             said = f"{__version__} {self.names[0]} {engine.model.description} {self._heads(engine)} {engine.n_ctx}"
-            self.fingerprint = "fp_" + hashlib.sha256(said.encode()).hexdigest()[:12]
+            self.fingerprint = f"fp_{fingerprint(said, 12)}"
         except BaseException:
             engine.close()
             raise

@@ -1,6 +1,6 @@
 """The tokens of one choice as what a client reads: answer, thought, calls of tools, and the record of each token.
 
-Owns what is held back until it may be shown (text/reply.py, text/stream.py, tools.py) and which token a piece of text
+Owns what is held back until it may be shown (text/reply.py, text/streaming.py, tools.py) and which token a piece of text
 belongs to. Knows no JSON and no transport.
 """
 

@@ -16,7 +16,7 @@ from typing import Any
 from ..engine.grammar import Grammar
 from ..errors import FormatError
 from ..io.reading import parse_json
-from ..text.stream import held
+from ..text.streaming import held
 from .errors import ApiError
 from .wire import ChatRequest, NamedTool, Tool
 

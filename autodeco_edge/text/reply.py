@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .stream import Piece, StopStrings
+from .streaming import Piece, StopStrings
 from .trace import TextStream
 
 
