@@ -166,7 +166,7 @@ class ToolStream:
     def __init__(self, format: Format, many: bool = True) -> None:
         self._format, self._many = format, many
         self.calls: list[dict[str, Any]] = []
-        self._text, self._inside = "", False
+        self._text, self._inside, self._after_call = "", False, False
 
     def feed(self, text: str) -> str:
         """What of the answer is surely no call."""
@@ -178,16 +178,16 @@ class ToolStream:
             mark = self._format.close if self._inside else self._format.open
             at = self._text.find(mark) if mark else -1
             if at < 0:
-                return self._without_gaps(shown + ("" if self._inside else self._cut(held(self._text, [mark]))))
+                return shown if self._inside else shown + self._outside(self._cut(held(self._text, [mark])))
             before, self._text = self._text[:at], self._text[at + len(mark) :]
-            shown += self._taken(before, self._format.open + before + mark) if self._inside else before
+            shown += self._taken(before, self._format.open + before + mark) if self._inside else self._outside(before)
             self._inside = not self._inside
 
     def finish(self) -> str:
         """What was held back: a last call, or answer after all."""
         text, self._text = self._text, ""
         if not text.strip() or not (self._inside or not self._format.open):
-            return self._without_gaps(text)
+            return "" if self._inside else self._outside(text)
         return self._taken(text, self._format.open + text)
 
     def _cut(self, n_kept: int) -> str:
@@ -200,15 +200,18 @@ class ToolStream:
         begun = self._text.lstrip()
         return "" if not begun or begun.startswith("{") else self._cut(0)
 
-    def _without_gaps(self, shown: str) -> str:
-        """Blanks between and behind calls are nobody's text."""
-        return shown if shown.strip() or not (self.calls or self._inside) else ""
+    def _outside(self, text: str) -> str:
+        """Blanks behind a call are nobody's text."""
+        text = text.lstrip() if self._after_call else text
+        self._after_call = self._after_call and not text
+        return text
 
     def _taken(self, body: str, raw: str) -> str:
         """Nothing where the text was a call, else the text as it came."""
         found = self._format.calls(body)
         if found is None:
             return raw
+        self._after_call = True
         room = (MAX_CALLS if self._many else 1) - len(self.calls)
         self.calls += found[: max(0, room)]
         return ""
