@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import models_json_schema
 
 
 class Sent(BaseModel):
@@ -310,6 +312,23 @@ class Content(Sent):
 
 class PromptText(Sent):
     prompt: str = Field(description="Ends where the assistant speaks.")
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document: without FastAPI's own answer to a wrong body, with the chunks of streams."""
+    found = app.openapi()
+    schemas = found["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for path in found["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    _, chunks = models_json_schema(
+        [(ChatCompletionChunk, "serialization"), (TextCompletionChunk, "serialization")],
+        ref_template="#/components/schemas/{model}",
+    )
+    schemas.update(chunks["$defs"])
+    return found
 
 
 def _of(model: type[BaseModel], *errors: int, chunk: type[BaseModel] | None = None) -> dict[int | str, dict[str, Any]]:
