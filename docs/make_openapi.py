@@ -19,9 +19,9 @@ def document() -> str:
     from autodeco_edge.server import schema
     from autodeco_edge.server.app import House, make_app
     from autodeco_edge.server.guard import Hosts, Keys
-    from autodeco_edge.server.limits import Limits
+    from autodeco_edge.server.limits import ServerLimits
 
-    house = House(lambda: None, ["model"], Limits())
+    house = House(lambda: None, ["model"], ServerLimits())
     found = schema.document(make_app(house, Keys(), Hosts()))
     found["info"]["version"] = "1"  # of the interface, not of the program
     return json.dumps(found, indent=1, ensure_ascii=False) + "\n"

@@ -55,7 +55,7 @@ INSIDE = {
         answers commands demo demo.problem demo.words math_pool math_worker problem < demo.arithmetic
         demo.chats demo.puzzles demo.stories < demo.families < rows verifier < task
     """,
-    "text": "plot shapes streaming template template_child trace < chat reasoning",
+    "text": "plot shapes streaming template template_child trace < chat reasoning reply",
     "hub": "registry remote variants < cache < download < heads < inspect resolve < inventory",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint
@@ -66,10 +66,14 @@ INSIDE = {
     "bench": "_native heads stats < machine < busy decode step < loss",
     "eval": "methods results schedule statistics < likelihood samples < report steering < evaluation figures",
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
+    "server": """
+        errors fair_queue limits schema wire < connection guard service settings tools < metrics prompts <
+        replies < answers < stream < app < listen
+    """,
     "cli": """
         bench colour config_file convert interrupts models piped plot terminal < doctor screen settings
         terminal_plot < collect eval options train < arguments config session < commands < completion <
-        conversation < run
+        conversation < run < serve
     """,
 }
 GRAPH = structure.import_graph(ROOT)

@@ -164,9 +164,9 @@ def _server() -> Any:
 
 
 def _limits(options: ServeOptions) -> Any:
-    from ..server.limits import Limits
+    from ..server.limits import ServerLimits
 
-    return Limits(options.parallel, options.queue, options.max_tokens, options.max_seconds, options.drain_seconds)
+    return ServerLimits(options.parallel, options.queue, options.max_tokens, options.max_seconds, options.drain_seconds)
 
 
 def _say_where(url: str, options: ServeOptions, has_keys: bool) -> None:

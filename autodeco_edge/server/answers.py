@@ -13,7 +13,7 @@ from typing import Any
 
 from ..engine.sampler import SamplingParams, Step
 from ..text.trace import record_of
-from .prompts import Plan, Planner
+from .prompts import ReplyPlan, ReplyPlanner
 from .replies import Delta, ReplyReader, Token
 from .service import Job
 from .settings import HEADS_MODES
@@ -21,12 +21,12 @@ from .settings import HEADS_MODES
 _HEADS = {mode: name for name, mode in HEADS_MODES.items()}
 
 
-class Chat:
+class ChatObjects:
     """chat.completion"""
 
     prefix, kind, chunk_kind = "chatcmpl-", "chat.completion", "chat.completion.chunk"
 
-    def __init__(self, planner: Planner, plan: Plan) -> None:
+    def __init__(self, planner: ReplyPlanner, plan: ReplyPlan) -> None:
         self._planner, self._plan = planner, plan
 
     def whole(self, delta: Delta) -> dict[str, Any]:
@@ -72,12 +72,12 @@ class Chat:
         return {**entry, "reasoning": True} if token.is_thought else entry
 
 
-class Completion:
+class TextObjects:
     """text_completion"""
 
     prefix, kind, chunk_kind = "cmpl-", "text_completion", "text_completion"
 
-    def __init__(self, planner: Planner, plan: Plan) -> None:
+    def __init__(self, planner: ReplyPlanner, plan: ReplyPlan) -> None:
         self._planner, self._plan = planner, plan
 
     def whole(self, delta: Delta) -> dict[str, Any]:
@@ -117,10 +117,12 @@ def _spelled(data: bytes) -> dict[str, Any]:
     return {"token": data.decode("utf-8", "replace"), "bytes": list(data)}
 
 
-class Answer:
+class ReplyWriter:
     """One request's answer. model: the name that was asked for, as it is served; heads: in words, or None."""
 
-    def __init__(self, form: Chat | Completion, plan: Plan, model: str, heads: str | None, fingerprint: str) -> None:
+    def __init__(
+        self, form: ChatObjects | TextObjects, plan: ReplyPlan, model: str, heads: str | None, fingerprint: str
+    ) -> None:
         self._form, self._plan, self._heads = form, plan, heads
         self._head = {"created": int(time.time()), "model": model, "system_fingerprint": fingerprint}
         self._id = form.prefix + secrets.token_hex(12)

@@ -23,12 +23,12 @@ from ..errors import AutodecoError
 from ..io.digest import fingerprint
 from ..io.reading import parse_json
 from . import schema
-from .answers import Answer, Chat, Completion, heads_card, model_card
+from .answers import ChatObjects, ReplyWriter, TextObjects, heads_card, model_card
 from .errors import ApiError, add_handlers, refused
 from .guard import OWNER, Guard, Hosts, Keys
-from .limits import Limits
-from .metrics import Metrics
-from .prompts import Plan, Planner
+from .limits import ServerLimits
+from .metrics import ServerMetrics
+from .prompts import ReplyPlan, ReplyPlanner
 from .replies import ReplyReader
 from .service import Exchange, Service
 from .stream import ClientGone, Events, events, json_response, until_gone, whole
@@ -52,21 +52,21 @@ class House:
     """
 
     def __init__(
-        self, load: Callable[[], Engine], names: Sequence[str], limits: Limits, template: str | None = None
+        self, load: Callable[[], Engine], names: Sequence[str], limits: ServerLimits, template: str | None = None
     ) -> None:
         self._load, self._template = load, template
         self.names, self.limits = list(names), limits
         self.service = Service(self._make, limits)
-        self.metrics = Metrics(self.service)
+        self.metrics = ServerMetrics(self.service)
         self.service.on_first, self.service.on_end = self.metrics.first_token, self.metrics.choice
         self.created = int(time.time())
-        self._planner: Planner | None = None
+        self._planner: ReplyPlanner | None = None
         self.fingerprint = ""
 
     def _make(self) -> Engine:
         engine = self._load()
         try:
-            self._planner = Planner(engine, self._template, self.limits.max_tokens)
+            self._planner = ReplyPlanner(engine, self._template, self.limits.max_tokens)
             said = f"{__version__} {self.names[0]} {engine.model.description} {self._heads(engine)} {engine.n_ctx}"
             self.fingerprint = f"fp_{fingerprint(said, 12)}"
         except BaseException:
@@ -79,7 +79,7 @@ class House:
         return engine.heads.description if engine.heads else None
 
     @property
-    def planner(self) -> Planner:
+    def planner(self) -> ReplyPlanner:
         """Raises ApiError 503 while there is none."""
         self.service.check_open()
         assert self._planner is not None
@@ -95,7 +95,12 @@ class House:
     # ---- a reply -----------------------------------------------------------------------
 
     async def reply(
-        self, request: Request, body: Sampling, n: int, form: type[Chat] | type[Completion], plan: Callable[..., Plan]
+        self,
+        request: Request,
+        body: Sampling,
+        n: int,
+        form: type[ChatObjects] | type[TextObjects],
+        plan: Callable[..., ReplyPlan],
     ) -> Response:
         """plan(body, owner) makes the plan, in a thread."""
         model, planner = self.check_name(body.model), self.planner
@@ -104,7 +109,7 @@ class House:
             planned = await until_gone(request, in_thread(plan, body, request.scope[OWNER]))
             exchange.submit(_caller(request), [choice.request for choice in planned.choices])
             readers = [ReplyReader(planner, planned, choice) for choice in planned.choices]
-            answer = Answer(form(planner, planned), planned, model, self._heads(planner.engine), self.fingerprint)
+            answer = ReplyWriter(form(planner, planned), planned, model, self._heads(planner.engine), self.fingerprint)
             if not body.stream:
                 found = await until_gone(request, whole(exchange, readers, answer))
                 return json_response(found)
@@ -156,7 +161,7 @@ def routes(house: House) -> APIRouter:
     @router.post("/v1/chat/completions", responses=schema.CHAT, response_model=None)
     async def chat(request: Request, body: ChatRequest) -> Response:
         """A reply to a conversation."""
-        return await house.reply(request, body, body.choices, Chat, house.planner.chat)
+        return await house.reply(request, body, body.choices, ChatObjects, house.planner.chat)
 
     @router.post("/v1/completions", responses=schema.COMPLETION, response_model=None)
     async def completions(request: Request, body: CompletionRequest) -> Response:
@@ -164,7 +169,7 @@ def routes(house: House) -> APIRouter:
         n = body.choices * body.n_prompts
         if n > MAX_CHOICES:
             raise ApiError(400, f"n: allowed at most {MAX_CHOICES} replies, of all prompts together; got {n}", "n")
-        return await house.reply(request, body, n, Completion, house.planner.completion)
+        return await house.reply(request, body, n, TextObjects, house.planner.completion)
 
     @router.get("/v1/models", responses=schema.MODELS, response_model=None)
     async def models() -> Response:
@@ -213,7 +218,7 @@ def routes(house: House) -> APIRouter:
     return router
 
 
-def tokens_of(planner: Planner, body: TokenizeRequest) -> list[Any]:
+def tokens_of(planner: ReplyPlanner, body: TokenizeRequest) -> list[Any]:
     try:
         ids = planner.model.tokenize(body.content, add_special=body.add_special, parse_special=body.parse_special)
     except AutodecoError as error:
@@ -226,7 +231,7 @@ def tokens_of(planner: Planner, body: TokenizeRequest) -> list[Any]:
     ]
 
 
-def text_of(planner: Planner, body: DetokenizeRequest) -> str:
+def text_of(planner: ReplyPlanner, body: DetokenizeRequest) -> str:
     try:
         return planner.model.detokenize(body.tokens, special=body.special).decode("utf-8", "replace")
     except AutodecoError as error:
@@ -256,7 +261,7 @@ def properties(house: House) -> dict[str, Any]:
 class Counted:
     """Counts every answer by its route and status."""
 
-    def __init__(self, app: Any, metrics: Metrics) -> None:
+    def __init__(self, app: Any, metrics: ServerMetrics) -> None:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

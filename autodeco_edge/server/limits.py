@@ -15,7 +15,7 @@ MAX_CONNECTIONS = 512
 
 
 @dataclass(frozen=True)
-class Limits:
+class ServerLimits:
     """
     parallel    replies drawn at once
     queue       choices that wait beside them; more are turned away with 429

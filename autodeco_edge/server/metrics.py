@@ -11,7 +11,7 @@ from .service import Service
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
-class Metrics:
+class ServerMetrics:
     def __init__(self, service: Service) -> None:
         disable_created_metrics()
         self._registry = registry = CollectorRegistry()

@@ -40,7 +40,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReplyPlan:
     """What a request comes to.
 
     choices    in the order of their index
@@ -65,7 +65,7 @@ class Plan:
     remark: str | None = None
 
 
-class Planner:
+class ReplyPlanner:
     """
     template    Jinja text instead of the model's own
     max_tokens  of a reply, whatever is asked; -1 = to the end of the context
@@ -93,7 +93,7 @@ class Planner:
 
     # ---- requests ----------------------------------------------------------------------
 
-    def chat(self, body: ChatRequest, owner: str) -> Plan:
+    def chat(self, body: ChatRequest, owner: str) -> ReplyPlan:
         """Raises ApiError."""
         toolbox = Toolbox.of(body, self.format)
         prompt = self.prompt(body.messages, body.tools if toolbox else None, self._variables(body))
@@ -101,7 +101,7 @@ class Planner:
         grammar = self._grammar(body, toolbox)
         choices = self._choices(body, [prompt.ids], owner, body.limit, grammar, n_top)
         end = prompt_end(self.model, prompt.ids)
-        return Plan(
+        return ReplyPlan(
             choices=tuple(replace(choice, prompt_end=end) for choice in choices),
             params=choices[0].request.params,
             prompts=(len(prompt.ids),),
@@ -113,12 +113,12 @@ class Planner:
             remark=prompt.remark,
         )
 
-    def completion(self, body: CompletionRequest, owner: str) -> Plan:
+    def completion(self, body: CompletionRequest, owner: str) -> ReplyPlan:
         """Raises ApiError."""
         prompts = self._plain_prompts(body.prompt)
         limit = DEFAULT_COMPLETION if body.max_tokens is None else body.max_tokens
         choices = self._choices(body, prompts, owner, limit, None, body.logprobs)
-        return Plan(
+        return ReplyPlan(
             choices=choices,
             params=choices[0].request.params,
             prompts=tuple(map(len, prompts)),

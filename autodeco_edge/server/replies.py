@@ -13,7 +13,7 @@ from typing import Any
 
 from ..engine.sampler import Step
 from ..text.reply import ReplyText
-from .prompts import Choice, Plan, Planner
+from .prompts import Choice, ReplyPlan, ReplyPlanner
 
 
 @dataclass(eq=False)
@@ -70,7 +70,7 @@ class Delta:
 class ReplyReader:
     """Reads the Steps of one choice, in order."""
 
-    def __init__(self, planner: Planner, plan: Plan, choice: Choice) -> None:
+    def __init__(self, planner: ReplyPlanner, plan: ReplyPlan, choice: Choice) -> None:
         self._planner = planner
         self._text = ReplyText(plan.stops)
         end, raw = choice.prompt_end or "", choice.prompt_end is None

@@ -102,7 +102,7 @@ class PieceTrace(Sent):
     trace: list[TokenRecord]
 
 
-class Summary(Sent):
+class AppliedSummary(Sent):
     """What was applied."""
 
     heads: str | None
@@ -180,18 +180,18 @@ class ChatChoice(Sent):
     autodeco: ChoiceSummary
 
 
-class Head(Sent):
+class ObjectHead(Sent):
     id: str
     created: int
     model: str
     system_fingerprint: str
 
 
-class ChatCompletion(Head):
+class ChatCompletion(ObjectHead):
     object: Literal["chat.completion"]
     choices: list[ChatChoice]
     usage: Usage
-    autodeco: Summary
+    autodeco: AppliedSummary
     timings: TimingsBody
 
 
@@ -210,9 +210,9 @@ class ChunkChoice(Sent):
     autodeco: ChoiceSummary | PieceTrace | None = None
 
 
-class Chunk(Head):
+class Chunk(ObjectHead):
     usage: Usage | None = None
-    autodeco: Summary | None = None
+    autodeco: AppliedSummary | None = None
     timings: TimingsBody | None = None
 
 
@@ -232,11 +232,11 @@ class TextChoice(Sent):
     autodeco: ChoiceSummary | PieceTrace | None = None
 
 
-class TextCompletion(Head):
+class TextCompletion(ObjectHead):
     object: Literal["text_completion"]
     choices: list[TextChoice]
     usage: Usage
-    autodeco: Summary
+    autodeco: AppliedSummary
     timings: TimingsBody
 
 
@@ -296,14 +296,14 @@ class Props(Sent):
     version: str
 
 
-class Piece(Sent):
+class TokenPiece(Sent):
     id: int
     piece: str
     bytes: list[int]
 
 
 class Tokens(Sent):
-    tokens: list[int] | list[Piece]
+    tokens: list[int] | list[TokenPiece]
 
 
 class Content(Sent):

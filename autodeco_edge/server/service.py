@@ -21,7 +21,7 @@ from ..errors import AutodecoError, FormatError
 from ..io.printing import one_line, say
 from .errors import ApiError
 from .fair_queue import FairQueue
-from .limits import Limits
+from .limits import ServerLimits
 
 MAX_UNREAD = 2048  # steps that wait for a reader: beyond that the reader is too slow, and its reply ends
 
@@ -113,7 +113,7 @@ class Service:
     ``start`` in a running event loop; everything else from that loop, too, unless it says otherwise.
     """
 
-    def __init__(self, load: Callable[[], Engine], limits: Limits) -> None:
+    def __init__(self, load: Callable[[], Engine], limits: ServerLimits) -> None:
         self._load, self.limits = load, limits
         self.engine: Engine | None = None
         self.failure: BaseException | None = None

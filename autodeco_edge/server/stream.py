@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..io.printing import one_line, say
-from .answers import Answer
+from .answers import ReplyWriter
 from .errors import ApiError, error_of
 from .limits import PING_SECONDS, SEND_SECONDS
 from .replies import Delta, ReplyReader
@@ -51,7 +51,7 @@ async def progress(exchange: Exchange, readers: list[ReplyReader]) -> AsyncItera
             return
 
 
-async def whole(exchange: Exchange, readers: list[ReplyReader], answer: Answer) -> dict[str, Any]:
+async def whole(exchange: Exchange, readers: list[ReplyReader], answer: ReplyWriter) -> dict[str, Any]:
     deltas = [Delta() for _ in readers]
     async for index, delta, _, _ in progress(exchange, readers):
         deltas[index].add(delta)
@@ -59,7 +59,7 @@ async def whole(exchange: Exchange, readers: list[ReplyReader], answer: Answer) 
 
 
 async def events(
-    exchange: Exchange, readers: list[ReplyReader], answer: Answer, include_usage: bool
+    exchange: Exchange, readers: list[ReplyReader], answer: ReplyWriter, include_usage: bool
 ) -> AsyncIterator[bytes]:
     """The chunks, the last of which carries the summary, and [DONE]; or an error in their place."""
     usage: dict[str, Any] = {"usage": None} if include_usage else {}

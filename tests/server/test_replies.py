@@ -15,7 +15,7 @@ from tests.support.serving import NAME, ask, serving
 HERMES, MISTRAL, LLAMA = FORMATS
 CALL = {"name": "add", "arguments": {"a": 1, "b": "</x>"}}
 TEMPLATE = """{% if tools %}<|im_start|>system
-Tools: {{ tools | tojson }} Answer with <tool_call>{"name": ..., "arguments": ...}</tool_call>.<|im_end|>
+Tools: {{ tools | tojson }} ReplyWriter with <tool_call>{"name": ..., "arguments": ...}</tool_call>.<|im_end|>
 {% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}
 {{ m['content'] }}{% for c in m.tool_calls or [] %}<tool_call>{{ c.function | tojson }}</tool_call>{% endfor %}<|im_end|>
 {% endfor %}<|im_start|>assistant

@@ -292,7 +292,7 @@ def test_while_the_model_loads():
     from autodeco_edge.engine.pairing import demo_model
     from autodeco_edge.server.app import House, make_app
     from autodeco_edge.server.guard import Hosts, Keys
-    from autodeco_edge.server.limits import Limits
+    from autodeco_edge.server.limits import ServerLimits
     from autodeco_edge.server.listen import Runner, bind, url_of
 
     go = threading.Event()
@@ -311,7 +311,7 @@ def test_while_the_model_loads():
 
         async def made() -> None:
             nonlocal house
-            house = House(load, ["m"], Limits(parallel=2))
+            house = House(load, ["m"], ServerLimits(parallel=2))
 
         asyncio.run(made())
         runners.append(Runner(house, make_app(house, Keys(), Hosts())))
