@@ -14,7 +14,7 @@ from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from .. import __version__
@@ -192,7 +192,7 @@ def routes(house: House) -> APIRouter:
         """What is served, and how much of it."""
         return json_response(properties(house))
 
-    @router.get("/metrics", response_model=None)
+    @router.get("/metrics", responses=schema.METRICS, response_class=PlainTextResponse)
     async def metrics() -> Response:
         """For Prometheus."""
         return Response(house.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

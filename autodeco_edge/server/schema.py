@@ -343,5 +343,6 @@ _BODY = (400, 408, 413, 415, 500, 503)
 CHAT = _of(ChatCompletion, 404, 429, *_BODY, chunk=ChatCompletionChunk)
 COMPLETION = _of(TextCompletion, 404, 429, *_BODY, chunk=TextCompletionChunk)
 MODELS, MODEL = _of(ModelList), _of(ModelBody, 404)
+METRICS = {200: {"description": "Done"}} | {s: {"model": Error, "description": "Refused"} for s in (401, 421)}
 HEALTH, PROPS = _of(Health, 503), _of(Props, 503)
 TOKENS, CONTENT, PROMPT = _of(Tokens, *_BODY), _of(Content, *_BODY), _of(PromptText, *_BODY)
