@@ -8,6 +8,7 @@ Each prints one JSON object with its figures and `ok`; the exit code is 1 where 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -29,7 +30,6 @@ import httpx
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))
 
-import contextlib
 
 from tests.support.http_fuzz import Fuzzer  # noqa: E402
 from tests.support.serving import Served, ask, serving  # noqa: E402
