@@ -17,6 +17,7 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import re
 import runpy
 import selectors
@@ -31,11 +32,9 @@ from typing import Any
 
 import autodeco_edge.engine  # noqa: F401, sets a variable
 
-# What commands import anyway. Not huggingface_hub: it reads variables once, and tests set them.
-COMMANDS = (
-    "typer._adapters", "llama_cpp", "gguf", "autodeco_edge.cli.session", "autodeco_edge.text.chat", "autodeco_edge.engine.grammar",
-    "autodeco_edge.hub.resolve", "autodeco_edge.convert.verify", "autodeco_edge.collect.run", "autodeco_edge.eval.run",
-)  # fmt: skip
+# What commands import, a room at a time. Not huggingface_hub: it reads variables once, and tests set them.
+_ROOMS = ("bench", "cli", "collect", "convert", "engine", "eval", "hub", "text")
+COMMANDS = ("typer._adapters", "llama_cpp", "gguf", *(f"autodeco_edge.{room}.*" for room in _ROOMS))
 TORCH = ("torch", "safetensors.torch", *COMMANDS)
 # Read while the command runs. Any other may act earlier: in the linker, in Python, in OpenMP, in a module of the server.
 _LATE = re.compile(
@@ -155,7 +154,10 @@ class Server:
         text = os.memfd_create("request")
         os.write(text, json.dumps(request).encode())
         fds = array.array("i", (text, *ends))
-        self._socket.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        try:
+            self._socket.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        except BrokenPipeError:
+            self._gone()
         for fd in fds:
             os.close(fd)
 
@@ -252,10 +254,17 @@ def _execute(arguments: list[str]) -> None:
         exec(compile(what, "<string>", "exec"), module.__dict__)
 
 
+def _load(name: str) -> None:
+    """A module; with ``.*`` behind it every module of a package."""
+    package = importlib.import_module(name.removesuffix(".*"))
+    for found in pkgutil.iter_modules(package.__path__) if name.endswith(".*") else ():
+        importlib.import_module(f"{package.__name__}.{found.name}")
+
+
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
-    for module in sys.argv[2:]:
-        importlib.import_module(module)
+    for name in sys.argv[2:]:
+        _load(name)
     gc.freeze()
     request = serve(control)
     if request is not None:
