@@ -254,17 +254,21 @@ def _execute(arguments: list[str]) -> None:
         exec(compile(what, "<string>", "exec"), module.__dict__)
 
 
-def _load(name: str) -> None:
-    """A module; with ``.*`` behind it every module of a package."""
+def load(name: str) -> None:
+    """A module, if there is one (typer's own differ from version to version), or with ``.*`` behind it all of a package."""
+    if not name.endswith(".*"):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
+        return
     package = importlib.import_module(name.removesuffix(".*"))
-    for found in pkgutil.iter_modules(package.__path__) if name.endswith(".*") else ():
+    for found in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{found.name}")
 
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     for name in sys.argv[2:]:
-        _load(name)
+        load(name)
     gc.freeze()
     request = serve(control)
     if request is not None:
