@@ -103,14 +103,13 @@ class Runner:
             await asyncio.to_thread(self._service.join, _LOAD_SECONDS if self._service.is_loading else 60.0)
 
     async def _watch(self) -> None:
-        """The end, where the model could not be loaded."""
+        """The end, where the model could not be loaded or the engine's thread has ended by itself."""
         await self._service.ready.wait()
-        if self._service.failure:
-            self.server.should_exit = self.server.force_exit = True
-            return
-        engine = self._service.engine
-        assert engine is not None
-        say(f"ready: {self._house.names[0]}, {self._house.limits.parallel} slots of {engine.n_ctx} tokens")
+        if self._service.engine:
+            n = self._service.engine.n_ctx
+            say(f"ready: {self._house.names[0]}, {self._house.limits.parallel} slots of {n} tokens")
+            await self._service.over.wait()
+        self.server.should_exit = self.server.force_exit = True
 
     # ---- the end -----------------------------------------------------------------------
 

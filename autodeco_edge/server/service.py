@@ -118,7 +118,10 @@ class Service:
         self.engine: Engine | None = None
         self.failure: BaseException | None = None
         self.draining = False
-        self.ready = asyncio.Event()
+        self.ready, self.over = (
+            asyncio.Event(),
+            asyncio.Event(),
+        )  # the model is there, or has failed; the thread has ended
         self.n_open = 0  # choices that are in the house, from admission to the end
         self._queue: FairQueue[Job] = FairQueue()
         self._running: list[Job] = []
@@ -223,15 +226,33 @@ class Service:
             self._post(self._loaded, None, error)
             return
         self._post(self._loaded, engine, None)
-        with engine:
-            while self._wait():
-                self._admit(engine)
-                self._tick(engine)
-                self._deliver()
+        failure: BaseException | None = None
+        try:
+            with engine:
+                while self._wait():
+                    self._admit(engine)
+                    self._tick(engine)
+                    self._deliver()
+        except BaseException as error:
+            failure = error
+        self._post(self._ended, failure)
 
     def _loaded(self, engine: Engine | None, failure: BaseException | None) -> None:
         self.engine, self.failure = engine, failure
         self.ready.set()
+
+    def _ended(self, failure: BaseException | None) -> None:
+        """Nobody waits for a thread that is gone."""
+        self.failure = self.failure or failure
+        self.draining = True
+        gone = ApiError(503, "the server has ended", code="shutting_down")
+        with self._wake:
+            left, self._running = list(self._running), []
+            while job := self._queue.get():
+                left.append(job)
+        for job in left:
+            job.end(None, failure or gone)
+        self.over.set()
 
     def _wait(self) -> bool:
         """Until there is something to do; False at the end."""

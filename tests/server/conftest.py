@@ -16,7 +16,7 @@ from tests.support.serving import Served, serving  # noqa: E402
 @pytest.fixture(scope="session")
 def server() -> Iterator[Served]:
     """The demo model on four slots. Tests leave it as they found it."""
-    with serving("--parallel", "4", "--queue", "16") as served:
+    with serving("--parallel", "4", "--queue", "8") as served:
         yield served
         assert served.process.poll() is None, served.log
 
