@@ -47,6 +47,7 @@ class Engine(Owner):
     share_prompts  keep a sequence for prompts that many requests share
     deterministic  neighbours change no bit of a reply: every slot has cells and batches of its own; slower from the
                    second slot on, and a prompt is always computed from its beginning
+    n_batch        tokens of a tick at most, 1 to 2048: a cancelled prompt ends after a tick
 
     Raises what Model and Heads raise, MismatchError for heads of another model, and
     OutOfMemoryError for a context that does not fit.
@@ -73,6 +74,7 @@ class Engine(Owner):
         strategy: Strategy | None = None,
         share_prompts: bool = False,
         deterministic: bool = False,
+        n_batch: int = _BATCH,
     ) -> None:
         start = time.perf_counter()
         check_limits(n_ctx, n_threads)
@@ -91,6 +93,8 @@ class Engine(Owner):
             raise UsageError("share_prompts and deterministic exclude each other; choose one")
         self._store = Slot(n_slots) if share_prompts else None
         self.deterministic = deterministic
+        check_range("batch", n_batch, 1, 2048, "tokens of a tick")
+        self.n_batch = n_batch
         self._queue: deque[Work] = deque()
         self._turn = 0
         self._lock = threading.Lock()
@@ -105,7 +109,7 @@ class Engine(Owner):
         params = ContextParams(
             n_ctx=self.n_ctx * n_sequences,
             n_sequences=n_sequences,
-            n_batch=max(_BATCH, n_sequences),
+            n_batch=max(self.n_batch, n_sequences),
             n_threads=self.n_threads,
             samplers=needs.samplers,
             own_cells=self.deterministic,
