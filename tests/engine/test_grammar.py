@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from autodeco_edge.engine.gbnf import gbnf_to_lark
+from autodeco_edge.engine.gbnf import characters, read_gbnf
 from autodeco_edge.engine.grammar import MAX_CHAIN, Grammar
 from autodeco_edge.engine.json_references import MAX_CHAIN as MAX_REFERENCES
 from autodeco_edge.engine.json_references import deepest
@@ -428,5 +428,5 @@ def test_walks_of_a_grammar_stay_in_it(tokenizer):
 
 
 def test_lark_of_gbnf_is_one_character_a_token():
-    lark = gbnf_to_lark('root ::= "ab" [0-9]')
+    lark = characters(read_gbnf('root ::= "ab" [0-9]'))
     assert '"a" "b"' in lark and "ab" not in lark.replace('"a" "b"', "")
