@@ -106,6 +106,8 @@ class Chat:
         except BaseException:
             self.conversation.messages = before
             raise
+        if session.shortfall:
+            say(f"note: {session.shortfall}")
         self.conversation.add("assistant", *session.answer(trace))
         session.next_seed()
         self.keep()
