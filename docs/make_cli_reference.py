@@ -14,7 +14,7 @@ HEADER = """# Command reference
 
 Written by `docs/make_cli_reference.py` from the program; the tour is in [chat.md](chat.md).
 
-Exit codes: 0 done, 2 wrong option, 65 wrong file, 66 missing file, 71 no memory, 73 and 74 output, 75 busy, 130 interrupted.
+Exit codes: 0 done, 2 wrong option, 65 wrong file or a reply that is not what was asked for, 66 missing file, 71 no memory, 73 and 74 output, 75 busy, 130 interrupted.
 """
 
 
