@@ -212,10 +212,13 @@ def matches(node: Expression, string: str) -> bool:
     """Whether the whole text is one of the expression's. Raises TooLarge rather than to take more than MAX_STEPS."""
     states, left = {node}, MAX_STEPS
     for c in map(ord, string):
-        left -= 1 + sum(len(state.steps) for state in states)
-        if left < 0:
-            raise TooLarge
-        states = {after for state in states for found, after in state.steps if c in found}
+        reached = set()
+        for state in states:
+            left -= 1 + len(state.steps)
+            if left < 0:
+                raise TooLarge
+            reached |= {after for found, after in state.steps if c in found}
+        states = reached
     return any(state.nullable for state in states)
 
 
