@@ -47,8 +47,8 @@ INSIDE = {
         describe export < merge
     """,
     "engine": """
-        cpu gbnf handle json_references library memory waiting < json_schema native tokenizer < grammar
-        model sampler < context mask pairing plain < filters < generation llama < slots strategies < engine
+        cpu expressions handle json_references library memory waiting < ecma gbnf native tokenizer <
+        json_schema lexemes < grammar model sampler < context mask pairing plain < filters < generation llama < slots strategies < engine
     """,
     "tasks": """
         answers commands demo demo.problem demo.words math_pool math_worker problem < demo.arithmetic
