@@ -81,14 +81,24 @@ static struct state * new_state(const struct autodeco_heads * heads, struct auto
     return s;
 }
 
+// The first that went wrong: kept from earlier decodes, or of a row of the last one.
+static enum autodeco_status status_of(const struct state * s) {
+    enum autodeco_status status = s->status;
+    for (int32_t i = 0; status == AUTODECO_STATUS_OK && i < s->n_steps; i++) {
+        status = s->nodes[i].row.status;
+    }
+    return status;
+}
+
 static void copy_mutable(const struct state * src, struct state * dst) {
     dst->params     = src->params;
     dst->n_accepted = src->n_accepted;
-    dst->status     = src->status;
+    dst->status     = status_of(src);
     dst->n_applied  = src->n_applied;
     dst->n_steps    = src->n_steps < dst->n_nodes ? src->n_steps : dst->n_nodes;
     for (int32_t i = 0; i < dst->n_steps; i++) {
         dst->steps[i] = src->steps[i];
+        dst->nodes[i].row.status = AUTODECO_STATUS_OK;
     }
 }
 
@@ -97,15 +107,6 @@ static void copy_mutable(const struct state * src, struct state * dst) {
 static double node_uniform(void * owner, int32_t index) {
     const struct state * s = owner;
     return autodeco_ref_uniform(s->params.seed, s->n_accepted + (uint64_t) index);
-}
-
-static void node_done(void * owner, int32_t index) {
-    struct state * s = owner;
-    s->steps[index] = s->nodes[index].row.step;
-    s->n_steps      = index + 1; // nodes run in order
-    if (s->nodes[index].row.status != AUTODECO_STATUS_OK) {
-        s->status = s->nodes[index].row.status;
-    }
 }
 
 static bool sampler_backend_init(struct llama_sampler * smpl, ggml_backend_buffer_type_t buft, uint32_t n_outputs_max_per_seq) {
@@ -136,10 +137,11 @@ static struct autodeco_node * prepare_node(struct state * s, int64_t n_vocab, bo
             return NULL;
         }
     }
-    node->index   = index;
-    node->owner   = s;
-    node->uniform = node_uniform;
-    node->done    = node_done;
+    node->row.heads = s->heads;
+    node->step      = &s->steps[index];
+    node->index     = index;
+    node->owner     = s;
+    node->uniform   = node_uniform;
     return node;
 }
 
@@ -148,16 +150,9 @@ static bool is_probe(const struct llama_sampler_data * data) {
     return data->logits->view_src == NULL;
 }
 
-// Row of result_norm that made these logits, [n_embd]. NULL where the graph has none to read.
-//
-// The logits are a view of the output matrix, so its offset says which row. A sequence without an
-// output in this batch gets nodes too (never computed), on row 0, which result_norm may not have:
-// they are built on a placeholder.
-static struct ggml_tensor * find_hidden(struct state * s, struct ggml_context * ctx, struct ggml_cgraph * gf, const struct llama_sampler_data * data) {
-    if (is_probe(data)) {
-        return ggml_new_tensor_1d(ctx, GGML_TYPE_F32, 1);
-    }
-    if (!s->heads) {
+// The hidden states, [n_embd, n_outputs]. NULL where the graph has none to read.
+static struct ggml_tensor * find_hidden(struct state * s, struct ggml_cgraph * gf, const struct llama_sampler_data * data) {
+    if (is_probe(data) || !s->heads) {
         return data->logits; // nothing reads it
     }
     struct ggml_tensor * norm = ggml_graph_get_tensor(gf, "result_norm");
@@ -170,53 +165,46 @@ static struct ggml_tensor * find_hidden(struct state * s, struct ggml_context * 
         s->n_logits = data->logits->ne[0];
         return NULL;
     }
-    const int64_t row = (int64_t) (data->logits->view_offs / data->logits->view_src->nb[1]);
-    if (row >= norm->ne[1]) {
-        return ggml_new_tensor_1d(ctx, GGML_TYPE_F32, s->heads->n_embd);
-    }
-    return ggml_view_1d(ctx, norm, norm->ne[0], (size_t) row * norm->nb[1]);
+    return norm;
 }
 
-// llama.cpp pads the logits by a row with ggml_pad, a scalar loop over every element (0.65 ms for 151,936). A view of
-// what it pads leaves that node out of the graph.
-static struct ggml_tensor * find_logits(struct ggml_context * ctx, const struct llama_sampler_data * data) {
-    struct ggml_tensor * padded = data->logits->view_src;
-    if (!padded || padded->op != GGML_OP_PAD) {
-        return data->logits;
-    }
-    struct ggml_tensor * logits = padded->src[0];
-    const int64_t row = (int64_t) (data->logits->view_offs / padded->nb[1]);
-    if (row >= logits->ne[1]) {
-        return data->logits;
-    }
-    return ggml_view_1d(ctx, logits, logits->ne[0], (size_t) row * logits->nb[1]);
+// The matrix that these logits are a row of, [n_vocab, n_outputs]. llama.cpp pads it by a row with ggml_pad, a scalar loop over
+// every element (0.65 ms for 151,936); reading what it pads leaves that node out of the graph.
+static struct ggml_tensor * find_logits(const struct llama_sampler_data * data) {
+    struct ggml_tensor * matrix = is_probe(data) ? data->logits : data->logits->view_src;
+    return matrix->op == GGML_OP_PAD ? matrix->src[0] : matrix;
 }
 
 // Called for the probe graph, for reserved worst-case graphs and for real ones; no sampling state may
-// change here. The first call sets the node budget, so all build the same nodes.
+// change here. The first call sets the node budget; no later one builds more nodes.
 static void sampler_backend_apply(struct llama_sampler * smpl, struct ggml_context * ctx, struct ggml_cgraph * gf, struct llama_sampler_data * data) {
     struct state * s = smpl->ctx;
-    struct ggml_tensor *   hidden = find_hidden(s, ctx, gf, data);
+    struct ggml_tensor *   hidden = find_hidden(s, gf, data);
     struct autodeco_node * node   = hidden ? prepare_node(s, data->logits->ne[0], is_probe(data)) : NULL;
     if (!node) {
         return; // reported by autodeco_sampler_status
     }
-    struct ggml_tensor * logits = find_logits(ctx, data);
+    // The offset says which row. A sequence without an output in this batch gets the first one; it is not computed.
+    const int64_t output = is_probe(data) ? 0 : (int64_t) (data->logits->view_offs / data->logits->view_src->nb[1]);
+    struct ggml_tensor * logits = find_logits(data);
     if (s->params.cpu_draw) {
-        data->logits = autodeco_graph_predict(ctx, hidden, logits, node);
+        data->logits = autodeco_graph_predict(ctx, gf, hidden, logits, output, node);
         return;
     }
-    data->sampled = autodeco_graph_sample(ctx, hidden, logits, node);
+    data->sampled = autodeco_graph_sample(ctx, gf, hidden, logits, output, node);
     data->logits  = NULL; // nobody needs a copy of them
 }
 
 // Only for sequences with an output in this batch, before the graph runs.
 static void sampler_backend_set_input(struct llama_sampler * smpl) {
     struct state * s = smpl->ctx;
-    s->n_steps   = 0;
+    s->status    = status_of(s);
+    s->n_steps   = s->n_built;
     s->n_applied = 0;
-    for (int32_t i = 0; i < s->n_nodes; i++) {
+    for (int32_t i = 0; i < s->n_steps; i++) {
         s->nodes[i].row.params = s->params;
+        s->nodes[i].row.status = AUTODECO_STATUS_OK;
+        s->steps[i].token      = -1; // should the graph not come to its end
     }
 }
 
@@ -388,7 +376,6 @@ static void draw_apply(struct llama_sampler * smpl, llama_token_data_array * cur
     }
     autodeco_row_draw(row, s->scratch, false, node_uniform(s, 0));
     if (row->status != AUTODECO_STATUS_OK) {
-        s->status = row->status;
         return;
     }
     if (row->raw) {
@@ -530,15 +517,16 @@ enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, 
     if (s->graph != AUTODECO_STATUS_OK) {
         return graph_status(s, err, n_err);
     }
-    switch (s->status) {
+    const enum autodeco_status status = status_of(s);
+    switch (status) {
         case AUTODECO_STATUS_OK:
             return AUTODECO_STATUS_OK;
         case AUTODECO_STATUS_NO_LOGIT:
-            return autodeco_fail(s->status, err, n_err, "no finite logit: the model gave NaN, or every token is masked");
+            return autodeco_fail(status, err, n_err, "no finite logit: the model gave NaN, or every token is masked");
         case AUTODECO_STATUS_NOT_ATTACHED:
-            return autodeco_fail(s->status, err, n_err, "the sampler has not run in a graph; pass its chain in llama_context_params.samplers");
+            return autodeco_fail(status, err, n_err, "the sampler has not run in a graph; pass its chain in llama_context_params.samplers");
         default:
-            return autodeco_fail(s->status, err, n_err, "no memory for the sampler");
+            return autodeco_fail(status, err, n_err, "no memory for the sampler");
     }
 }
 
