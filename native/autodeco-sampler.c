@@ -1,7 +1,7 @@
 // AutoDeco as a llama_sampler: the vtable, the state behind it, the pairing with the CPU draw.
 //
-// The only file that knows llama.h. Owns which row of which decode belongs to which step, the
-// random number's position, and the refusals. The maths is in autodeco-row.c.
+// Owns which row of which decode belongs to which step, the random number's position, and the refusals.
+// The maths is in autodeco-row.c.
 //
 // Two stanzas share one state:
 //   autodeco       first in the chain; its nodes run in the model's graph. Draws there, unless made
@@ -36,7 +36,7 @@ struct state {
 
     // the last decode
     int32_t              n_steps;
-    int32_t              n_applied; // rows the CPU draw has consumed
+    int32_t              n_taken; // rows drawn on the CPU, or fetched
     struct autodeco_step * steps;   // [n_nodes]
     enum autodeco_status status;
 
@@ -94,7 +94,7 @@ static void copy_mutable(const struct state * src, struct state * dst) {
     dst->params     = src->params;
     dst->n_accepted = src->n_accepted;
     dst->status     = status_of(src);
-    dst->n_applied  = src->n_applied;
+    dst->n_taken  = src->n_taken;
     dst->n_steps    = src->n_steps < dst->n_nodes ? src->n_steps : dst->n_nodes;
     for (int32_t i = 0; i < dst->n_steps; i++) {
         dst->steps[i] = src->steps[i];
@@ -200,7 +200,7 @@ static void sampler_backend_set_input(struct llama_sampler * smpl) {
     struct state * s = smpl->ctx;
     s->status    = status_of(s);
     s->n_steps   = s->n_built;
-    s->n_applied = 0;
+    s->n_taken = 0;
     for (int32_t i = 0; i < s->n_steps; i++) {
         s->nodes[i].row.params = s->params;
         s->nodes[i].row.status = AUTODECO_STATUS_OK;
@@ -252,7 +252,7 @@ static void sampler_reset(struct llama_sampler * smpl) {
     struct state * s = smpl->ctx;
     s->n_accepted = 0;
     s->n_steps    = 0;
-    s->n_applied  = 0;
+    s->n_taken  = 0;
     s->status     = AUTODECO_STATUS_OK;
 }
 
@@ -362,13 +362,13 @@ static void select_token(llama_token_data_array * cur_p, int32_t token) {
 static void draw_apply(struct llama_sampler * smpl, llama_token_data_array * cur_p) {
     struct state * s = smpl->ctx;
     cur_p->selected  = 0;
-    if (s->n_applied >= s->n_steps) {
+    if (s->n_taken >= s->n_steps) {
         if (s->status == AUTODECO_STATUS_OK) {
             s->status = AUTODECO_STATUS_NOT_ATTACHED;
         }
         return;
     }
-    const int32_t         index = s->n_applied++;
+    const int32_t         index = s->n_taken++;
     struct autodeco_row * row   = &s->nodes[index].row;
     if (!fill_scratch(s, cur_p, row->n_vocab)) {
         s->status = AUTODECO_STATUS_MEMORY;
@@ -422,43 +422,6 @@ static struct state * state_of(const struct llama_sampler * smpl) {
 const char * autodeco_kernels_name(int32_t i) {
     const struct autodeco_kernels * kernels = autodeco_kernels_get(i);
     return kernels ? kernels->name : NULL;
-}
-
-const char * autodeco_llama_version(void) {
-    return AUTODECO_LLAMA_VERSION;
-}
-
-enum autodeco_status autodeco_check_llama(char * err, size_t n_err) {
-    const char * loaded = llama_version();
-    if (strcmp(loaded, AUTODECO_LLAMA_VERSION) != 0 || strcmp(ggml_version(), AUTODECO_GGML_VERSION) != 0) { // GCOV_EXCL_BR_LINE tests/native/test_refusals.py changes a copy of the library
-        return autodeco_fail(AUTODECO_STATUS_VERSION, err, n_err,
-                "libautodeco was compiled against llama.cpp %s (ggml %s), loaded is %s (ggml %s); reinstall autodeco-edge",
-                AUTODECO_LLAMA_VERSION, AUTODECO_GGML_VERSION, loaded, ggml_version());
-    }
-    return AUTODECO_STATUS_OK;
-}
-
-enum autodeco_status autodeco_heads_check_model(const struct autodeco_heads * heads, const struct llama_model * model, char * err, size_t n_err) {
-    char arch[64] = "";
-    if (!heads || !model) {
-        return autodeco_fail(AUTODECO_STATUS_ARGUMENT, err, n_err, "autodeco_heads_check_model: heads and model must not be NULL");
-    }
-    llama_model_meta_val_str(model, "general.architecture", arch, sizeof arch);
-    if (strcmp(arch, heads->arch) != 0) {
-        return autodeco_fail(AUTODECO_STATUS_ARCH, err, n_err,
-                "the heads were made for architecture %s, the model is %s; use the heads of this model", heads->arch, arch);
-    }
-    const int32_t n_embd = llama_model_n_embd(model);
-    if (n_embd != heads->n_embd) {
-        return autodeco_fail(AUTODECO_STATUS_N_EMBD, err, n_err,
-                "the heads read a hidden state of %d, the model's has %d; use the heads of this model", heads->n_embd, n_embd);
-    }
-    const int32_t n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
-    if (heads->n_vocab != 0 && n_vocab != heads->n_vocab) {
-        return autodeco_fail(AUTODECO_STATUS_N_VOCAB, err, n_err,
-                "the heads were made for a vocabulary of %d, the model's has %d; use the heads of this model", heads->n_vocab, n_vocab);
-    }
-    return AUTODECO_STATUS_OK;
 }
 
 struct autodeco_sampler_params autodeco_sampler_default_params(void) {
@@ -548,13 +511,15 @@ enum autodeco_status autodeco_sampler_sample(
     if (!has_output(ctx, i_batch)) {
         return autodeco_fail(AUTODECO_STATUS_NOT_ATTACHED, err, n_err, "the last batch has no output to sample; set its logits flag");
     }
+    struct state * s     = state_of(smpl);
+    const int32_t  index = s->n_taken < s->n_steps ? s->n_taken : s->n_steps - 1;
     const llama_token token = llama_sampler_sample(chain, ctx, i_batch);
+    s->n_taken = index + 1;
     status = autodeco_sampler_status(smpl, err, n_err);
     if (status != AUTODECO_STATUS_OK) {
         return status;
     }
-    out->token = -1;
-    autodeco_sampler_get_steps(smpl, out, 1);
+    *out = index >= 0 ? s->steps[index] : (struct autodeco_step) { .token = -1 };
     if (out->token != token) {
         return autodeco_fail(AUTODECO_STATUS_BYPASSED, err, n_err,
                 "llama.cpp returned token %d, AutoDeco drew %d: the chain was bypassed", token, out->token);

@@ -29,6 +29,8 @@ _FILES = [
     "refusals",
     "oracle",
     "batches",
+    "rows",
+    "filters",
     "sampler",
     "mask",
     "edges",
