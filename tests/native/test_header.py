@@ -81,7 +81,20 @@ def test_no_other_header_of_llama_cpp_is_included():
     ours = {path.name for path in sources()}
     standard = {
         f"{name}.h"
-        for name in "assert errno float limits math stdarg stdbool stddef stdint stdio stdlib string".split()
+        for name in [
+            "assert",
+            "errno",
+            "float",
+            "limits",
+            "math",
+            "stdarg",
+            "stdbool",
+            "stddef",
+            "stdint",
+            "stdio",
+            "stdlib",
+            "string",
+        ]
     }
     system = {"immintrin.h", "arm_neon.h", "cpuid.h", "intrin.h", "fcntl.h", "unistd.h", "io.h", "windows.h"}
     system |= {"sys/stat.h", "sys/types.h", "fcntl.h"}
