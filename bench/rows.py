@@ -26,7 +26,7 @@ from autodeco_edge.engine.sampler import Heads
 ROWS = (1, 2, 4, 8, 16)
 VOCABULARIES = (49152, 151936)
 N_EMBD = 3584
-N_IN_TURN = 3  # rounds before the next number of rows has its turn
+N_IN_TURN = 10  # rounds before the next number of rows has its turn
 
 
 def least_us(heads: Heads, n_bytes: int, n_vocab: int, case: str, threads: list[int], n_rounds: int) -> dict:
@@ -38,7 +38,7 @@ def least_us(heads: Heads, n_bytes: int, n_vocab: int, case: str, threads: list[
     for _ in range(max(1, n_rounds // N_IN_TURN)):
         for n_threads in threads:
             for n in ROWS:
-                setup = StepSetup(n_vocab, N_EMBD, n_threads, n_rows=n, n_rounds=N_IN_TURN, n_warmup=1)
+                setup = StepSetup(n_vocab, N_EMBD, n_threads, n_rows=n, n_rounds=N_IN_TURN, n_warmup=5)
                 timed = time_step(setup, heads, n_bytes, hidden[:n], logits[:n])
                 least[n_threads, n] = min(least[n_threads, n], float(timed.us[:, native.AUTODECO].min()))
     return least
