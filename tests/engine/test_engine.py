@@ -585,7 +585,7 @@ def test_clone_goes_on_where_the_original_stands(letters, cpu_draw):
         assert half == whole[:12]
         (sampler,) = engine.strategy.samplers
         clone = llama_cpp.llama_sampler_clone(sampler.chain)
-        assert names(clone) == names(sampler.chain) == ["autodeco", "autodeco-draw"][: 1 + cpu_draw]
+        assert names(clone) == names(sampler.chain) == ["autodeco", *["autodeco-filters", "autodeco-draw"] * cpu_draw]
         assert position(members(clone)[0]) == 12
         rest = continue_with(clone, engine, prompt + [s.id for s in half], 12)
         assert rest == [s.id for s in whole[12:]]
