@@ -16,7 +16,7 @@ from ..engine.model import Model
 from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import SamplingParams
 from ..errors import ContextOverflowError, NoHeadsError
-from ..eval.run import identity
+from ..eval.evaluation import identity
 from ..eval.samples import seed_of
 from ..eval.schedule import group_size
 from ..tasks import Problem

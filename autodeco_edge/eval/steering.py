@@ -27,8 +27,8 @@ from ..io.printing import say
 from ..records import RecordFile
 from ..tasks import Problem, Verifier, load_task
 from ..tasks.commands import SETS, with_command
+from .evaluation import identity
 from .methods import method
-from .run import identity
 from .samples import Drawer, Limits, Sample, header
 from .statistics import Floats, bootstrap, paired_bootstrap
 

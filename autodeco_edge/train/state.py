@@ -23,8 +23,8 @@ from torch import nn
 
 from ..errors import FormatError, MissingInputError, UsageError
 from ..io.atomic import atomic_write
-from .config import TrainConfig
-from .data import Sample
+from .data import TrainingSample
+from .hyperparameters import TrainConfig
 from .record import Record
 
 FILE = "training.state"  # not *.safetensors: a folder's heads are looked for in all of those
@@ -42,7 +42,7 @@ class State:
     caches: list[dict[str, Any]]
 
 
-def fingerprint(config: TrainConfig, samples: Sequence[Sample], n_processes: int) -> dict[str, Any]:
+def fingerprint(config: TrainConfig, samples: Sequence[TrainingSample], n_processes: int) -> dict[str, Any]:
     """What two parts of one run must have in common."""
     digest = hashlib.sha256()
     for sample in samples:

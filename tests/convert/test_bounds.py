@@ -13,7 +13,7 @@ import time
 import pytest
 
 from autodeco_edge.convert.checkpoint import read_checkpoint
-from autodeco_edge.convert.config import read_config
+from autodeco_edge.convert.checkpoint_config import read_config
 from autodeco_edge.convert.export import write_heads
 from autodeco_edge.convert.merge import merge_single_file
 from autodeco_edge.convert.safetensors_reader import MAX_JSON_PARTS, SafetensorsFile, parse_json_object

@@ -161,7 +161,7 @@ def test_generator_and_mask_agree(golden):
     assert torch.equal(by_mask, by_generator)
 
 
-# ---- the chunked objective equals the plain losses (the fast form: test_fast.py) ----------------------
+# ---- the chunked objective equals the plain losses (the fast form: test_train_fast_losses.py) ----------------------
 
 
 SETTINGS = [(o, "hf", h) for o in OBJECTIVES for h in ("both", "temp", "top-p")] + [("official", "nemo", "both")]

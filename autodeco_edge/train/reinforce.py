@@ -1,6 +1,6 @@
 """Heads trained on what a verifier says: REINFORCE with the base frozen and a group baseline.
 
-Owns the run: problems of a step, rollouts, verdicts, one step of AdamW, files. Credit is in credit.py, the draw in
+Owns the run: problems of a step, rollouts, verdicts, one step of AdamW, files. Credit is in advantages.py, the draw in
 rollouts.py, the gradient of ln r in objective.py. Likelihood makes T calibrated; a reward makes it right where the
 model is unsure and its first choice is good (docs/results.md).
 """
@@ -26,9 +26,9 @@ from ..io.folder import output_folder
 from ..io.printing import say as _say
 from ..tasks import NAMES, Problem, Verifier, load_task
 from ..text.chat import render
+from .advantages import advantages, n_distinct
 from .checkpoint import autodeco_config, load_heads, refuse_output, save_heads
-from .credit import advantages, n_distinct
-from .data import Sample
+from .data import TrainingSample
 from .gguf_backbone import GgufBackbone
 from .objective import OBJECTIVES, Objective
 from .plan import ORDER, generator
@@ -46,7 +46,7 @@ class RewardConfig:
     model, problems, output   GGUF; task as load_task takes it (the training split of a demo task); folder
     init          heads to start from: a reward teaches nothing to heads whose replies are never right
     heads         both | temp | top-p: which heads are trained
-    diversity     weight of distinct right solutions against right ones (credit.py)
+    diversity     weight of distinct right solutions against right ones (advantages.py)
     steps, problems_per_step, samples   optimiser steps; problems in one, samples of each
     """
 
@@ -130,7 +130,7 @@ class RewardTrainer:
         self._goes_on = self.file.goes_on(config.resume)
         self.backbone = GgufBackbone(config.model, config.threads)
         prompt = self._prompt(self.problems[0])
-        self.backbone.load(torch.device("cpu"), [Sample(list(prompt), 1)])
+        self.backbone.load(torch.device("cpu"), [TrainingSample(list(prompt), 1)])
         start = load_heads(config.init, n_embd=self.backbone.n_embd)
         self.backbone.check_heads(start)
         self.start, self.heads = start, start.heads.float()

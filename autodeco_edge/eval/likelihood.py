@@ -41,7 +41,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Variant:
+class ModelVariant:
     """A model with its heads. heads: file, or None for those inside the model."""
 
     name: str
@@ -49,16 +49,16 @@ class Variant:
     heads: Path | None = None
 
 
-def parse_variant(text: str) -> Variant:
+def parse_variant(text: str) -> ModelVariant:
     """From NAME=MODEL.gguf[,HEADS.gguf]. Raises UsageError."""
     name, equals, files = text.partition("=")
     model, _, heads = files.partition(",")
     if not (name and equals and model):
         raise UsageError(f"variant: expected NAME=MODEL.gguf[,HEADS.gguf]; got {text!r}")
-    return Variant(name, user_path(model), user_path(heads) if heads else None)
+    return ModelVariant(name, user_path(model), user_path(heads) if heads else None)
 
 
-def read_texts(path: Path, variant: Variant, limit: int, max_length: int) -> list[Text]:
+def read_texts(path: Path, variant: ModelVariant, limit: int, max_length: int) -> list[Text]:
     """The first ``limit`` texts of a training file, in the tokens of one model. Raises what load_dataset raises."""
     with closing(Model(variant.model)) as model:
         samples = load_dataset(path, GgufTokenizer(model), min(max_length, model.n_ctx_train)).samples
@@ -99,7 +99,7 @@ def soft_logprob(logits: np.ndarray, label: int, temperature: float, top_p: floa
 class Reader:
     """One variant, ready to read texts."""
 
-    def __init__(self, variant: Variant, n_ctx: int, n_threads: int = 0) -> None:
+    def __init__(self, variant: ModelVariant, n_ctx: int, n_threads: int = 0) -> None:
         self.model = Model(variant.model)
         self.heads = open_heads(variant.heads or "auto", variant.model)
         if self.heads is None:
@@ -145,7 +145,7 @@ class Reader:
 # ---- several variants on the same texts ----------------------------------------------------
 
 
-def compare(variants: Sequence[Variant], texts: Sequence[Text], *, n_threads: int = 0) -> dict[str, Any]:
+def compare(variants: Sequence[ModelVariant], texts: Sequence[Text], *, n_threads: int = 0) -> dict[str, Any]:
     """Every variant on every text, and each against the first.
 
     The constants beside the heads are T = 1 / P = 1, the model card's, and the mean T and P that the variant's own
@@ -164,7 +164,7 @@ def compare(variants: Sequence[Variant], texts: Sequence[Text], *, n_threads: in
     }
 
 
-def _check(variants: Sequence[Variant], texts: Sequence[Text]) -> None:
+def _check(variants: Sequence[ModelVariant], texts: Sequence[Text]) -> None:
     if not variants:
         raise UsageError("give at least one model as --variant NAME=MODEL.gguf[,HEADS.gguf]")
     if len({v.name for v in variants}) < len(variants):
@@ -173,7 +173,7 @@ def _check(variants: Sequence[Variant], texts: Sequence[Text]) -> None:
         raise UsageError(f"texts: at least 2 are needed for an interval; got {len(texts)}")
 
 
-def _read_all(variant: Variant, texts: Sequence[Text], n_threads: int) -> list[Forced]:
+def _read_all(variant: ModelVariant, texts: Sequence[Text], n_threads: int) -> list[Forced]:
     """Means of T and P on either half become the constants of the other."""
     with closing(Reader(variant, max(len(t.ids) for t in texts), n_threads)) as reader:
         top = max(max(t.ids) for t in texts)

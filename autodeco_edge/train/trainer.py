@@ -1,6 +1,6 @@
 """One training run: frozen base, AdamW on the heads, saved in the official format.
 
-Owns the recipe (equations 13; paper section 4) and the order of events. Settings are in config.py,
+Owns the recipe (equations 13; paper section 4) and the order of events. Settings are in hyperparameters.py,
 equations in losses.py, batches in data.py and plan.py, the average over a step in gradient.py, files in
 checkpoint.py, record.py and state.py; what runs the frozen base (transformers or llama.cpp) is behind backbone.py.
 
@@ -27,13 +27,15 @@ from ..io.printing import say
 from .backbone import Backbone, HuggingFaceBackbone
 from .base import default_spec, fresh_heads
 from .batches import batches_of, split_validation
-from .best import Best
-from .cache import HiddenCache
 from .checkpoint import HeadsCheckpoint, autodeco_config, load_heads, refuse_output, save_heads
-from .config import TrainConfig, schedule
-from .constants import Constant, ConstantLosses
-from .data import Sample, load_dataset
+from .constant_baseline import Constant, ConstantLosses
+from .data import TrainingSample, load_dataset
+from .diagnostics import beside, warnings
+from .early_stopping import EarlyStopping
 from .gradient import StepGradient
+from .hidden_cache import HiddenCache
+from .hyperparameters import TrainConfig, schedule
+from .metrics import Metrics, Totals, sum_over_processes
 from .modules import AutoDecoHeads
 from .objective import Objective, ObjectiveOutput
 from .plan import SPLIT, Plan, drop_mask, generator, share
@@ -44,8 +46,6 @@ from .record import Record
 from .state import FILE as STATE
 from .state import FREE, State, StateFile, fingerprint, refuse_others
 from .steer import Ranking, Steering, commanded
-from .totals import Metrics, Totals, sum_over_processes
-from .verdict import beside, warnings
 
 BETAS, ADAM_EPSILON, WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.0
 WRITTEN = ("model.safetensors", "config.json", RECORD, STATE)
@@ -129,7 +129,7 @@ class Trainer:
         self._select_parameters()
         self.objective = Objective(self.heads, self.model.lm_head, config.terms)
         self.steering = self._make_steering(data.variants) if config.steer else None
-        self.best = Best(self.heads, config.rules.patience if self.held_out else 0)
+        self.best = EarlyStopping(self.heads, config.rules.patience if self.held_out else 0)
         self.optimizer = torch.optim.AdamW(self._trainable(), 0.0, BETAS, ADAM_EPSILON, weight_decay=WEIGHT_DECAY)
         self.record = Record(
             data={
@@ -236,7 +236,7 @@ class Trainer:
     def _is_due(self, every: int, n_done: int) -> bool:
         return bool(every) and n_done % every == 0 and n_done < self.plan.n_steps
 
-    def _gradient(self, step: int, batches: list[list[Sample]]) -> Metrics:
+    def _gradient(self, step: int, batches: list[list[TrainingSample]]) -> Metrics:
         """Write the step's gradient, clipped, into the heads; the step's means."""
         gradient = StepGradient(self._trainable())
         for batch in self._share(batches):
@@ -253,29 +253,31 @@ class Trainer:
         kept = f"the state in {self.file.path} stays" if self.file.path.exists() else "nothing saved"
         return AutodecoError(f"{what}: training diverged, {kept}; lower --lr")
 
-    def _share(self, batches: list[list[Sample]]) -> list[list[Sample]]:
+    def _share(self, batches: list[list[TrainingSample]]) -> list[list[TrainingSample]]:
         """This process's batches. A sharded base must run in step: an idle process runs it for nothing."""
         own = share(batches, self.accelerator.process_index, self.accelerator.num_processes)
         if self._in_step and not own[-1]:
             self.model.positions(self._read(batches[0]))
         return own
 
-    def _losses(self, batch: list[Sample], drop: Tensor | None = None) -> tuple[ObjectiveOutput, Ranking | None]:
+    def _losses(
+        self, batch: list[TrainingSample], drop: Tensor | None = None
+    ) -> tuple[ObjectiveOutput, Ranking | None]:
         """The objective's terms, and the ranking term where commands are trained."""
         hidden, labels = self._positions(self._read(batch))
         n = sum(len(sample.ids) - sample.first for sample in batch)  # positions without a command come first
         out = self.objective(hidden[:n], labels[:n], drop)
         return out, self.steering(hidden, batch) if self.steering else None
 
-    def _read(self, batch: list[Sample]) -> list[Sample]:
+    def _read(self, batch: list[TrainingSample]) -> list[TrainingSample]:
         """What the base reads for a batch: with commands, each completion after three prompts."""
         return self.steering.with_variants(batch) if self.steering else batch
 
-    def _positions(self, batch: list[Sample]) -> tuple[Tensor, Tensor]:
+    def _positions(self, batch: list[TrainingSample]) -> tuple[Tensor, Tensor]:
         """Hidden states [M, H] and labels [M] of the completion positions of a batch."""
         return self.cache.positions(batch, self.model.positions, self.accelerator.device)
 
-    def _drops(self, batch: list[Sample], epoch: int) -> Tensor:
+    def _drops(self, batch: list[TrainingSample], epoch: int) -> Tensor:
         masks = [drop_mask(sample, epoch, self.config.seed, self.config.drop) for sample in batch]
         return torch.cat(masks).to(self.accelerator.device)  # [M]
 
@@ -322,7 +324,7 @@ class Trainer:
         enabled = {"temp": start.enable_temperature, "top-p": start.enable_top_p}
         return start.heads.to(self.accelerator.device), enabled
 
-    def _make_steering(self, variants: dict[int, tuple[Sample, ...]]) -> Steering:
+    def _make_steering(self, variants: dict[int, tuple[TrainingSample, ...]]) -> Steering:
         ranked = self._trained("temp"), self._trained("top-p")
         return Steering(self.heads, self.model.lm_head, variants, self.config.steer_weight, *ranked)
 
