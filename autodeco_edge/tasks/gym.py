@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import UsageError
+from .gym_worker import BLOCK, MAX_ANSWER
 from .problem import Problem, messages_of
 from .splits import split_of
 
@@ -25,7 +26,19 @@ REQUEST = "Give the final answer alone on the last line."
 MAX_MISSES = 500  # drawn in a row that were there before, or of another split: the family has no more
 SEED_STRIDE = 1_000_003  # between two seeds of ours: the library adds a problem's number to its seed
 OWN_KEYS = ("seed", "size")  # settings that are not the user's to give
-MAX_ANSWER = 2000  # characters of an answer
+MANY = frozenset(
+    [
+        "boxnet",
+        "countdown",
+        "graph_color",
+        "jugs",
+        "n_queens",
+        "propositional_logic",
+        "puzzle24",
+        "rubiks_cube",
+        "rush_hour",
+    ]
+)
 
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _BOX = re.compile(r"\\boxed\{([^{}]*)\}")
@@ -38,16 +51,30 @@ def problems(name: str, seed: int, split: str) -> Iterator[Problem]:
     family, settings = parse(name)
     check(family, settings)
     seen: set[str] = set()
-    misses, number = 0, seed * SEED_STRIDE
+    misses, number = 0, seed * SEED_STRIDE % 2**31
     while misses < MAX_MISSES:
         question = entry(family, settings, number)["question"]
-        if question in seen or split_of(name, question) != split:
+        if question in seen or split_of(PREFIX + family, question) != split:
             misses += 1
         else:
             seen.add(question)
             misses = 0
             yield Problem(f"{name}/{number}", messages_of(f"{question.strip()}\n{REQUEST}"), str(number), name)
         number += 1
+
+
+def many_answers(kind: str) -> bool:
+    """True for families whose scoring accepts whatever solves the problem."""
+    return parse(kind)[0] in MANY
+
+
+def question_for_worker(problem: Problem, completion: str) -> tuple[str, str, str]:
+    """(specification that `gym_worker` reads, the answer taken from the reply, its key)."""
+    family, settings = parse(problem.kind)
+    number = int(problem.gt)
+    found = answer(completion, entry(family, settings, number)["answer"] or "")
+    spec = json.dumps([family, _typed(family, settings), number - number % BLOCK, number % BLOCK])
+    return spec, found, " ".join(found.split())
 
 
 def answer(completion: str, reference: str) -> str:
@@ -89,19 +116,21 @@ def parse(name: str) -> tuple[str, dict[str, str]]:
 
 
 @lru_cache(maxsize=64)
-def _dataset(family: str, settings: str, seed: int) -> Any:
+def _block(family: str, settings: str, seed: int) -> Any:
     from reasoning_gym.factory import create_dataset
 
-    return create_dataset(family, seed=seed, size=1, **json.loads(settings))
+    return create_dataset(family, seed=seed, size=BLOCK, **json.loads(settings))
 
 
 def entry(family: str, settings: dict[str, str], number: int) -> dict[str, Any]:
     """Problem ``number``: question, answer and metadata, as the library has them. Raises UsageError where it refuses the settings."""
     try:
-        return _dataset(family, json.dumps(_typed(family, settings)), number % 2**31)[0]
+        return _block(family, json.dumps(_typed(family, settings)), number - number % BLOCK)[number % BLOCK]
     except (ValueError, AssertionError, TypeError, IndexError) as error:
         detail = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{PREFIX}{family}: reasoning-gym refuses these settings ({detail}); change their values") from error
+        raise UsageError(
+            f"{PREFIX}{family}: reasoning-gym refuses these settings ({detail}); change their values"
+        ) from error
 
 
 def check(family: str, settings: dict[str, str]) -> None:
@@ -112,7 +141,11 @@ def check(family: str, settings: dict[str, str]) -> None:
         raise UsageError(f"{PREFIX} tasks need reasoning-gym: run  pip install 'autodeco-edge[tasks]'") from None
     if family not in DATASETS:
         near = get_close_matches(family, DATASETS, 3, 0.5)
-        hint = f"did you mean {', '.join(near)}" if near else f"it has {len(DATASETS)}, such as chain_sum, gcd, word_sorting"
+        hint = (
+            f"did you mean {', '.join(near)}"
+            if near
+            else f"it has {len(DATASETS)}, such as chain_sum, gcd, word_sorting"
+        )
         raise UsageError(f"{PREFIX}{family}: reasoning-gym has no such family; {hint}")
     allowed = sorted(set(_fields(family)) - set(OWN_KEYS))
     for key in settings:

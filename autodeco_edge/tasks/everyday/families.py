@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import chain
 
 from ..problem import Problem, messages_of
 from ..splits import split_of
@@ -17,15 +18,18 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         numbers.SUM,
+        numbers.CHAIN,
         numbers.STORY,
         names.CAPITAL,
         names.COUNTRY,
         names.NEIGHBOUR,
         names.THING,
+        names.OTHER,
         names.RHYME,
         numbers.ADD,
         numbers.MULTIPLY,
         numbers.BETWEEN,
+        numbers.BOUND,
     )
 }
 MIXES = {mix: tuple(name for name in FAMILIES if name.startswith(f"{mix}:")) for mix in ("exact", "many")}
@@ -58,11 +62,19 @@ def judge(problem: Problem, completion: str) -> tuple[bool, str]:
 def _of_family(family: Family, seed: int, split: str) -> Iterator[Problem]:
     """Every specification of the split in its first wording, then all in their next ones. An id means one problem."""
     rng = random.Random(f"{seed} {family.name} {split}")
-    asked = [gt for gt in family.specifications() if split_of(family.name, family.split_key(gt)) == split]
+    asked = [gt for gt in family.asked() if split_of(family.name, family.split_key(gt)) == split]
     rng.shuffle(asked)
     first = {gt: rng.randrange(len(family.phrases)) for gt in asked}
     for turn in range(len(family.phrases)):
         for gt in asked:
             number = (first[gt] + turn) % len(family.phrases)
-            prompt = family.phrases[number].format(family.question(gt))
-            yield Problem(f"{family.name}/{gt}/{number}", messages_of(prompt), gt, family.name)
+            yield Problem(f"{family.name}/{gt}/{number}", _messages(family, gt, number), gt, family.name)
+
+
+def _messages(family: Family, gt: str, phrase: int) -> tuple[dict[str, str], ...]:
+    """The examples as turns of the conversation, asked in the same words, then the question."""
+    turns = [
+        ({"role": "user", "content": family.prompt(g, phrase)}, {"role": "assistant", "content": r})
+        for g, r in family.examples
+    ]
+    return (*chain.from_iterable(turns), *messages_of(family.prompt(gt, phrase)))

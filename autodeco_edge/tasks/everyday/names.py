@@ -16,7 +16,31 @@ from .reading import Names, names_of, word
 FEWEST = 3  # right answers of a question that has many
 ASKED_OF_A_RHYME = 5  # words of one set
 # Two ways to say them, or the last syllable is not the stressed one: no word to ask about.
-UNFIT = frozenset("bass bow bows close doe do i lead live of read row rows sew sow tear wind wound use ton won".split())
+UNFIT = frozenset(
+    [
+        "bass",
+        "bow",
+        "bows",
+        "close",
+        "doe",
+        "do",
+        "i",
+        "lead",
+        "live",
+        "of",
+        "read",
+        "row",
+        "rows",
+        "sew",
+        "sow",
+        "tear",
+        "wind",
+        "wound",
+        "use",
+        "ton",
+        "won",
+    ]
+)
 
 
 @cache
@@ -64,8 +88,13 @@ COUNTRY = Family(
     name="many:country",
     specifications=lambda: sorted(_country_sets()),
     question=_country_question,
-    phrases=("Name {}. Answer with its name alone.", "Give me {}. Just the name.", "Please name {}. Only one, no sentence."),
+    phrases=(
+        "Name {}. Answer with its name alone.",
+        "Give me {}. Just the name.",
+        "Please name {}. Only one, no sentence.",
+    ),
     answer=lambda gt, text: _one_of(_country_names(), _country_sets()[gt], text),
+    examples=(("Europe", "Spain"), ("*/P", "Peru")),
 )
 NEIGHBOUR = Family(
     name="many:neighbour",
@@ -73,6 +102,7 @@ NEIGHBOUR = Family(
     question=lambda gt: f"a country that has a border with {gt}",
     phrases=COUNTRY.phrases,
     answer=lambda gt, text: _one_of(_country_names(), frozenset(countries()[gt].neighbours), text, (gt,)),
+    examples=(("Italy", "Austria"), ("India", "Nepal")),
 )
 CAPITAL = Family(
     name="exact:capital",
@@ -84,6 +114,7 @@ CAPITAL = Family(
         "Name the capital of {}. No sentence.",
     ),
     answer=lambda gt, text: _one_of(_capital_names(), frozenset(countries()[gt].capitals[:1]), text),
+    examples=(("France", "Paris"), ("Japan", "Tokyo")),
 )
 
 
@@ -111,6 +142,36 @@ THING = Family(
     question=_thing_question,
     phrases=("Name {}. Answer with one word.", "Give me {}. Just the word.", "Please name {}. Only one, no sentence."),
     answer=lambda gt, text: _one_of(names_of(things()[gt.partition("/")[0]]), _thing_sets()[gt], text),
+    examples=(("an animal/E", "elephant"), ("a fruit/P", "peach"), ("a sport", "tennis")),
+)
+
+
+SHOWN_EACH = 12  # members of a kind that a question leaves out, one a question
+
+
+def _others() -> list[str]:
+    """Kind and the member that is not wanted: every so many-th of its list."""
+    return [f"{kind}/{m}" for kind, members in things().items() for m in members[:: max(1, len(members) // SHOWN_EACH)]]
+
+
+def _other_question(gt: str) -> str:
+    kind, _, member = gt.partition("/")
+    return f"{kind} that is not {member}"
+
+
+def _other(gt: str, text: str) -> str | None:
+    kind, _, member = gt.partition("/")
+    return _one_of(names_of(things()[kind]), frozenset(things()[kind]), text, (member,))
+
+
+OTHER = Family(
+    name="many:other",
+    specifications=_others,
+    question=_other_question,
+    phrases=THING.phrases,
+    answer=_other,
+    examples=(("a means of transport/bus", "train"), ("a tree/oak", "birch")),
+    split_key=lambda gt: gt.partition("/")[0],
 )
 
 
@@ -154,5 +215,6 @@ RHYME = Family(
         'Name one word that rhymes with "{}". No sentence.',
     ),
     answer=_rhyme,
+    examples=(("cat", "hat"), ("sun", "fun"), ("red", "bed")),
     split_key=lambda gt: _rhyme_groups()[gt],
 )

@@ -26,11 +26,16 @@ def value(gt: str) -> int:
 
 
 def _sums() -> list[str]:
-    """One-digit numbers, two or three; no result and no step below zero; times only with two."""
+    """Two numbers up to 12; no result below zero."""
+    small = range(1, 13)
+    return [f"{a} {op} {b}" for a, op, b in product(small, "+-*", small) if op != "-" or a >= b]
+
+
+def _chains() -> list[str]:
+    """Three one-digit numbers; no step below zero."""
     digits = range(2, 10)
-    two = [f"{a} {op} {b}" for a, op, b in product(digits, "+-*", digits) if op != "-" or a > b]
     three = [f"{a} {p} {b} {q} {c}" for a, p, b, q, c in product(digits, "+-", digits, "+-", digits)]
-    return two + [gt for gt in three if value(gt) >= 0 and value(gt.rsplit(" ", 2)[0]) >= 0]
+    return [gt for gt in three if value(gt) >= 0 and value(gt.rsplit(" ", 2)[0]) >= 0]
 
 
 def _in_words(gt: str) -> str:
@@ -53,10 +58,19 @@ SUM = Family(
         "Work out {}. Give the number alone.",
     ),
     answer=_last_number,
+    examples=(("2 + 3", "5"), ("10 - 4", "6"), ("3 * 5", "15")),
+)
+CHAIN = Family(
+    name="exact:chain",
+    specifications=_chains,
+    question=_in_words,
+    phrases=SUM.phrases,
+    answer=_last_number,
+    examples=(("2 + 3 + 4", "9"), ("9 - 3 + 2", "8")),
 )
 
-_ITEMS = "apples books cards coins eggs flowers marbles pencils stamps cookies".split()
-_PEOPLE = "Anna Ben Clara David Emma Finn Lily Max Nora Tom".split()
+_ITEMS = ["apples", "books", "cards", "coins", "eggs", "flowers", "marbles", "pencils", "stamps", "cookies"]
+_PEOPLE = ["Anna", "Ben", "Clara", "David", "Emma", "Finn", "Lily", "Max", "Nora", "Tom"]
 
 
 def _stories() -> list[str]:
@@ -81,6 +95,7 @@ STORY = Family(
     question=_story,
     phrases=("{}? Answer with a number.", "{}?", "{}? Give the number at the end."),
     answer=_last_number,
+    examples=(("5 + 4", "9"), ("8 - 3", "5"), ("2 * 6", "12")),
 )
 
 # ---- many right answers ----------------------------------------------------------------------
@@ -103,7 +118,7 @@ def _pair(right: Callable[[int, int], int]) -> Callable[[str, str], str | None]:
 
 ADD = Family(
     name="many:add",
-    specifications=lambda: [str(n) for n in range(8, 161)],
+    specifications=lambda: [str(n) for n in range(6, 61)],
     question=str,
     phrases=(
         "Give two numbers that add up to {}. Answer in the form a + b.",
@@ -111,6 +126,7 @@ ADD = Family(
         "Name two numbers whose sum is {}.",
     ),
     answer=_pair(lambda a, b: a + b),
+    examples=(("10", "4 + 6"), ("25", "12 + 13")),
 )
 
 
@@ -121,7 +137,7 @@ def n_pairs(n: int) -> int:
 
 MULTIPLY = Family(
     name="many:multiply",
-    specifications=lambda: [str(n) for n in range(12, 401) if n_pairs(n) >= 3],
+    specifications=lambda: [str(n) for n in range(12, 145) if n_pairs(n) >= 2],
     question=str,
     phrases=(
         "Give two numbers above 1 whose product is {}. Answer in the form a * b.",
@@ -129,26 +145,40 @@ MULTIPLY = Family(
         "Name two numbers above 1 that multiply to {}.",
     ),
     answer=_pair(lambda a, b: a * b if a > 1 else 0),
+    examples=(("12", "3 * 4"), ("30", "5 * 6")),
 )
 
 
+RULES = {
+    "any": "",
+    "even": ", an even one",
+    "odd": ", an odd one",
+    "3": " that can be divided by 3",
+    "5": " that can be divided by 5",
+}
+
+
+def _fits(n: int, rule: str) -> bool:
+    return rule == "any" or (n % 2 == (rule == "odd") if rule in ("even", "odd") else n % int(rule) == 0)
+
+
 def _between() -> list[str]:
-    """Low, high and divisor: at least three right answers, none of them named in the question."""
-    spans = ((low, low + width) for low, width in product(range(10, 100, 5), (20, 30, 50)))
-    found = [(low, high, k) for low, high in spans for k in range(2, 10)]
-    return [f"{low} {high} {k}" for low, high, k in found if len(range(low + k - low % k, high, k)) >= 3]
+    """Low, high and rule."""
+    spans = [(low, low + width) for low, width in product(range(10, 100, 5), (10, 20, 30, 50))]
+    return [f"{low} {high} {rule}" for (low, high), rule in product(spans, RULES) if rule != "5" or high - low > 20]
 
 
 def _between_question(gt: str) -> str:
-    low, high, k = gt.split()
-    return f"a number between {low} and {high} that can be divided by {k}"
+    low, high, rule = gt.split()
+    return f"a number between {low} and {high}{RULES[rule]}"
 
 
 def _between_answer(gt: str, text: str) -> str | None:
     """The first number that the question does not name."""
-    low, high, k = map(int, gt.split())
-    said = next((n for n in numbers(text) if n not in (low, high, k)), None)
-    return str(said) if said is not None and low < said < high and said % k == 0 else None
+    low, high, rule = gt.split()
+    named = {int(low), int(high)} | ({int(rule)} if rule.isdigit() else set())
+    said = next((n for n in numbers(text) if n not in named), None)
+    return str(said) if said is not None and int(low) < said < int(high) and _fits(said, rule) else None
 
 
 BETWEEN = Family(
@@ -157,4 +187,27 @@ BETWEEN = Family(
     question=_between_question,
     phrases=("Name {}. Answer with the number alone.", "Give me {}. Just the number.", "Please find {}."),
     answer=_between_answer,
+    examples=(("20 30 any", "24"), ("50 70 even", "62"), ("30 60 5", "45")),
+)
+
+
+def _bounds() -> list[str]:
+    """One bound, and the side on which numbers are right."""
+    return [f"{side} {n}" for side, n in product("<>", range(8, 150))]
+
+
+def _bound_answer(gt: str, text: str) -> str | None:
+    side, bound = gt[0], int(gt[2:])
+    said = next((n for n in numbers(text) if n != bound), None)
+    right = said is not None and (0 < said < bound if side == "<" else bound < said < 10 * bound)
+    return str(said) if right else None
+
+
+BOUND = Family(
+    name="many:bound",
+    specifications=_bounds,
+    question=lambda gt: f"a number {'below' if gt[0] == '<' else 'above'} {gt[2:]}",
+    phrases=BETWEEN.phrases,
+    answer=_bound_answer,
+    examples=(("< 50", "31"), ("> 20", "27"), ("< 12", "5")),
 )

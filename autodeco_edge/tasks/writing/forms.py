@@ -30,7 +30,10 @@ class Form:
 
 FORMS = {
     "story": Form(
-        ("Write a very short story about {}. Use three or four sentences.", "Tell me a tiny story about {}, in one paragraph."),
+        (
+            "Write a very short story about {}. Use three or four sentences.",
+            "Tell me a tiny story about {}, in one paragraph.",
+        ),
         Bounds(25, 250),
     ),
     "list": Form(("List five {}. Keep every point short.", "Give me a list of five {}."), Bounds(8, 200, items=3)),
