@@ -6,7 +6,6 @@ OUT.part; OUT itself is written whole at the end, and OUT.part is then removed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Generator
 from contextlib import closing
@@ -16,6 +15,7 @@ from typing import Any
 
 from ..errors import AutodecoError, OutputError, UsageError, check_range
 from ..io.atomic import atomic_write
+from ..io.digest import fingerprint
 from ..io.folder import remove_remains
 from ..records import RecordFile
 from ..tasks import DEMO, Task, is_generated, load_task
@@ -205,7 +205,7 @@ def _header(config: CollectConfig, task: Task, source: ReplySource) -> dict[str,
     problems = json.dumps([astuple(problem) for problem in task.problems])
     draws = config.draws
     return {
-        "problems": f"{task.name} {len(task.problems)} {hashlib.sha256(problems.encode()).hexdigest()[:16]}",
+        "problems": f"{task.name} {len(task.problems)} {fingerprint(problems)}",
         "temperature": draws.temperature,
         "top_p": draws.top_p,
         "max_tokens": draws.max_tokens,

@@ -23,13 +23,12 @@ from ..engine.sampler import SamplingParams, Step
 from ..errors import MismatchError, NoHeadsError, UsageError
 from ..io.reading import user_path
 from ..spec.heads import softmax
+from ..spec.soft_nucleus import EPSILON, MIN_TEMPERATURE, soft_nucleus
 from ..train.data import load_dataset
 from ..train.gguf_states import HiddenStates
 from ..train.gguf_tokenizer import GgufTokenizer
 from .methods import CARD
 from .statistics import bootstrap, paired_bootstrap
-
-SOFT_STEEPNESS, SOFT_EPSILON = 30.0, 1e-9  # equations 8
 
 
 @dataclass(frozen=True)
@@ -83,17 +82,13 @@ class Forced:
 
 
 def soft_logprob(logits: np.ndarray, label: int, temperature: float, top_p: float) -> tuple[float, bool]:
-    """(ln r_label, label outside the hard nucleus) for raw logits [n_vocab] at T and P.
-
-    c is the mass up to and including a token in falling order; the crossing token is kept (equations 5, 8).
-    """
-    q = softmax(logits.astype(np.float64) / max(temperature, 1e-8))
-    order = np.argsort(-logits, kind="stable")
-    inclusive = np.cumsum(q[order])
-    mask = np.exp(-SOFT_STEEPNESS * np.maximum(inclusive - top_p, 0.0))
-    at = int(np.flatnonzero(order == label)[0])
-    r = q[label] * mask[at] / (float(q[order] @ mask) + SOFT_EPSILON)
-    return float(np.log(r + SOFT_EPSILON)), bool(at > 0 and inclusive[at] - q[label] >= top_p)
+    """(ln r_label, label outside the hard nucleus) for raw logits [n_vocab] at T and P (equations 5, 8)."""
+    r = soft_nucleus(logits, temperature, top_p)[label]
+    q = softmax(logits.astype(np.float64) / max(temperature, MIN_TEMPERATURE))
+    before = logits > logits[label]
+    before[:label] |= logits[:label] == logits[label]  # of equal ones the lower id comes first
+    outside = before.any() and top_p < 1.0 and q[before].sum() >= top_p
+    return float(np.log(r + EPSILON)), bool(outside)
 
 
 class Reader:

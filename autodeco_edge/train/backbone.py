@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..convert.checkpoint_config import CheckpointConfig
 from .base import base_config_of, check_base, hidden_size_of, load_base, load_tokenizer
 from .batches import collate
-from .checkpoint import HeadsCheckpoint
 from .data import TokenizerLike, TrainingSample
 from .losses import IGNORE
 from .tap import apply_head, hidden_states
@@ -70,7 +70,7 @@ class Backbone(ABC):
         """The base's part of the checkpoint's config.json."""
 
     @abstractmethod
-    def check_heads(self, checkpoint: HeadsCheckpoint) -> None:
+    def check_heads(self, claims: CheckpointConfig) -> None:
         """Raises MismatchError for heads whose config names another base."""
 
     def close(self) -> None:  # noqa: B027  nothing to free unless a backbone says so
@@ -120,8 +120,8 @@ class HuggingFaceBackbone(Backbone):
     def config(self) -> dict[str, Any]:
         return base_config_of(self.name, self.base)
 
-    def check_heads(self, checkpoint: HeadsCheckpoint) -> None:
-        check_base(checkpoint, self.base)
+    def check_heads(self, claims: CheckpointConfig) -> None:
+        check_base(claims, self.base)
 
     def _pad_id(self) -> int:
         pad_id = self.tokenizer.pad_token_id

@@ -18,7 +18,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .losses import EPSILON, STEEPNESS
+from ..spec.soft_nucleus import EPSILON, STEEPNESS
 from .metrics import sum_over_processes
 from .objective import CHUNK_ELEMENTS, Terms
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,13 @@ import torch
 from torch import Tensor
 
 from ..convert.base import open_base
+from ..convert.checkpoint_config import CheckpointConfig
 from ..engine import native as _native  # noqa: F401  installs the log before any model is opened
 from ..engine.model import Model
 from ..errors import FormatError, UsageError
 from ..gguf.keys import ARCH_OF_MODEL_TYPE
 from .backbone import Backbone, Positions, Shard
 from .base import check_claims
-from .checkpoint import HeadsCheckpoint
 from .data import TrainingSample
 from .gguf_states import GraphStop, HiddenStates
 from .gguf_tokenizer import GgufTokenizer
@@ -106,10 +107,9 @@ class GgufBackbone(Backbone):
         model_type = names.get(self._info.arch, self._info.arch)
         return {"model_type": model_type, "hidden_size": self.n_embd, "vocab_size": self._model.n_vocab}
 
-    def check_heads(self, checkpoint: HeadsCheckpoint) -> None:
-        claimed = checkpoint.config.get("base_model_type")
-        config = {**checkpoint.config, "base_model_type": ARCH_OF_MODEL_TYPE.get(claimed, claimed)}
-        check_claims(config, self._model.n_vocab, self._info.arch)
+    def check_heads(self, claims: CheckpointConfig) -> None:
+        arch = claims.arch or claims.model_type
+        check_claims(replace(claims, model_type=arch), self._model.n_vocab, self._info.arch)
 
     def close(self) -> None:
         if self._states:

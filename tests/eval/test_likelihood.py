@@ -22,7 +22,7 @@ from autodeco_edge.train.losses import soft_nucleus
 
 @pytest.mark.parametrize("n", [5, 300])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 8.0])
-def test_soft_logprob_is_the_training_losses_distribution(n, scale):
+def test_soft_logprob_is_the_training_distributions(n, scale):
     rng = np.random.default_rng(n)
     for t, p in rng.uniform(0.05, 1.0, (20, 2)):
         logits = (rng.normal(size=n) * scale).astype(np.float32)
@@ -31,10 +31,10 @@ def test_soft_logprob_is_the_training_losses_distribution(n, scale):
         r = soft_nucleus(
             torch.from_numpy(logits).double()[None], torch.tensor([t]).double(), torch.tensor([p]).double()
         )
-        if scale:  # among equal logits the two may order tokens otherwise
-            assert got == pytest.approx(float(torch.log(r[0, label] + 1e-9)), rel=1e-6, abs=1e-9)
-            q = np.exp(logits.astype(np.float64) / t - (logits.astype(np.float64) / t).max())
-            assert outside == (not nucleus(q, p, key=logits)[label])
+        assert got == pytest.approx(float(torch.log(r[0, label] + 1e-9)), rel=1e-6, abs=1e-9)
+        q = np.exp(logits.astype(np.float64) / t - (logits.astype(np.float64) / t).max())
+        assert outside == (not nucleus(q, p, key=logits)[label])
+    assert not any(soft_logprob(logits, i, 1.0, 1.0)[1] for i in range(n)), "P = 1 leaves nothing out"
 
 
 @pytest.fixture(scope="module")

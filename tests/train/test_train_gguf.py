@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from autodeco_edge.convert.base import open_base
+from autodeco_edge.convert.checkpoint_config import CheckpointConfig
 from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.errors import FormatError, MismatchError, UsageError
 from autodeco_edge.text.chat import CHATML
@@ -243,15 +244,11 @@ def test_quantised_model_with_its_own_template(tmp_path):
 
 
 def test_heads_of_another_base_are_refused(tiny_gguf):
-    from autodeco_edge.gguf.keys import FEATURES_ENHANCED, HeadSpec
-    from autodeco_edge.train.checkpoint import HeadsCheckpoint
-
-    heads = AutoDecoHeads(HeadSpec(letters.N_EMBD, 8, FEATURES_ENHANCED, True, True))
     backbone = GgufBackbone(tiny_gguf)
-    backbone.check_heads(HeadsCheckpoint(heads, {"base_model_type": "mistral", "vocab_size": 260}))
-    for claim in ({"base_model_type": "qwen2"}, {"vocab_size": 300}):
+    backbone.check_heads(CheckpointConfig(tiny_gguf, model_type="mistral", n_vocab=260))
+    for claim in ({"model_type": "qwen2"}, {"n_vocab": 300}, {"model_type": "not-known-here"}):
         with pytest.raises(MismatchError, match="use this base's own heads"):
-            backbone.check_heads(HeadsCheckpoint(heads, claim))
+            backbone.check_heads(CheckpointConfig(tiny_gguf, **claim))
 
 
 # ---- the command ---------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from autodeco_edge.gguf.keys import FEATURES_ENHANCED, HeadSpec
+from autodeco_edge.spec.soft_nucleus import soft_nucleus
 from autodeco_edge.train import losses, objective
 from autodeco_edge.train.modules import AutoDecoHeads
 from autodeco_edge.train.objective import OBJECTIVES, Objective, terms_of
@@ -108,6 +109,20 @@ def test_plain_variant_is_the_cross_entropy_token_by_token():
     nucleus = losses.top_p_token_loss(*args, torch.tensor(labels), "plain")
     assert temp.tolist() == pytest.approx([w[0] for w in want], rel=1e-12)
     assert nucleus.tolist() == pytest.approx([w[1] for w in want], rel=1e-12)
+
+
+@pytest.mark.parametrize("n_vocab", (2, 7, 500))
+def test_soft_nucleus_equals_the_numpy_specification(n_vocab):
+    """Ties and a temperature of nothing included."""
+    generator = torch.Generator().manual_seed(n_vocab)
+    for case in range(50):
+        logits = (torch.randn(3, n_vocab, generator=generator).double() * 4).round(decimals=case % 3)
+        t, p = torch.rand(2, 3, generator=generator, dtype=torch.float64) * torch.tensor([[2.0], [1.0]])
+        t[0] = 0.0 if case % 10 == 0 else t[0]
+        found = losses.soft_nucleus(logits, t, p)
+        for row in range(3):
+            want = soft_nucleus(logits[row].numpy(), t[row].item(), p[row].item())
+            torch.testing.assert_close(found[row], torch.from_numpy(want), rtol=1e-9, atol=1e-300)
 
 
 def test_soft_nucleus_is_a_distribution():
