@@ -3,7 +3,8 @@
     pack      here    the model in two parts, problems as token ids, this package's source: a folder to carry
     smoke     there   speed on random weights, and whether the verifiers run
     run       there   calibrate, likelihood, reward, test; each stage ends at its share of --minutes and can be resumed
-    report    here    what came back -> bench/results/smollm2-lab.json, heads as checkpoints
+    report    here    what came back -> bench/results/smollm2-lab.json and a table
+    export    here    heads as checkpoints for `autodeco-edge convert`
 
 There is neither network nor llama.cpp there, so the model is a plain Llama in torch, read from the GGUF, and texts are made from
 the vocabulary that `pack` writes. Heads, losses, verifiers and credit are the project's own modules. Nothing else is shared
@@ -39,7 +40,8 @@ from torch import Tensor
 
 EOS = 2
 GREEDY_BELOW = 1e-5
-PART_BYTES = 50 << 20
+PART_BYTES = 47 << 20
+BUNDLE = 4  # batches drawn before anything is judged
 COMPACT = 0.8  # of the working set alive: finished sequences are dropped below it
 
 # ======================================================================================
@@ -444,6 +446,11 @@ class Drawn:
     log_p: np.ndarray
     n_steps: int = 0
 
+    def only(self, rows: list[int]) -> Drawn:
+        return Drawn(
+            [self.tokens[i] for i in rows], *(x[rows] for x in (self.ended, self.mean_t, self.mean_p, self.log_p))
+        )
+
 
 @dataclass
 class Traces:
@@ -465,6 +472,7 @@ class Sampler:
 
     def __init__(self, model: Llama, prompts: list[list[int]], batch: int) -> None:
         self.model, self.prompts, self.batch = model, prompts, batch
+        self.cut_is_end = False  # for a dry run
 
     @torch.no_grad()
     def draw(
@@ -529,7 +537,7 @@ class Sampler:
             tokens[slot, t] = torch.where(alive, token, EOS)
             sums[slot] += torch.stack([temp, top_p, log_p], -1) * alive[:, None]
             count[slot] += alive
-            ended[slot] |= alive & (token == EOS)
+            ended[slot] |= alive & ((token == EOS) | self.cut_is_end)
             out.n_steps += len(token)
             alive = alive & (token != EOS) & (t + 1 < limits)
             n_alive = int(alive.sum())
@@ -637,8 +645,8 @@ def traced(
 class Pool:
     """Judges replies in processes that are forked before there is a device. problems: rows of `pack`; vocab: bytes of a token."""
 
-    def __init__(self, problems: list[dict[str, Any]], vocab: list[bytes], n: int) -> None:
-        _shared.update(problems=problems, vocab=vocab, known={})
+    def __init__(self, problems: list[dict[str, Any]], vocab: list[bytes], n: int, dry: bool = False) -> None:
+        _shared.update(problems=problems, vocab=vocab, known={}, judge=by_chance if dry else judge)
         self._pool = multiprocessing.get_context("fork").Pool(n) if n > 1 else None
 
     def keys(self, asked: list[tuple[int, np.ndarray, bool]]) -> list[str | None]:
@@ -671,7 +679,7 @@ def _key(number: int, raw: bytes, tokens: np.ndarray) -> str | None:
     if (number, raw) not in known:
         if len(known) > 500_000:
             known.clear()
-        right, key = judge(row, text_of(tokens))
+        right, key = _shared["judge"](row, text_of(tokens))
         known[number, raw] = key if right else None
     return known[number, raw]
 
@@ -686,6 +694,12 @@ def judge(row: dict[str, Any], text: str) -> tuple[bool, str]:
         return sources.judge(problem, text)
     answer = gym.answer(text, row["reference"])
     return answer == row["reference"], answer
+
+
+def by_chance(row: dict[str, Any], text: str) -> tuple[bool, str]:
+    """For a dry run with a model that knows nothing: one in three is right."""
+    number = seed_of(row["id"], text)
+    return number % 3 == 0, str(number % 7)
 
 
 def _diversity(groups: list[list[np.ndarray]]) -> list[dict[str, float]]:
@@ -716,7 +730,7 @@ def seed_of(*names: object) -> int:
 # The lab: stages over a folder
 # ======================================================================================
 
-GRID_T, GRID_P = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0), (0.8, 0.9, 0.95, 1.0)
+GRID_T, GRID_P = (0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0), (0.8, 0.95, 1.0)
 OTHERS = (
     Policy("greedy", 0.0),
     Policy("min-p 0.05", 1.0, 1.0, 0.05),
@@ -725,6 +739,8 @@ OTHERS = (
     Policy("dynatemp 0-1", dynatemp=(0.0, 1.0)),
     constant(0.1, 1.0),
     constant(1.2, 0.8),
+    constant(0.2, 0.9),
+    constant(1.0, 0.6),
 )
 BASE = (0.10, 0.80)  # accuracy at T = 1, P = 1 on calibration: the rule
 
@@ -742,13 +758,19 @@ class Lab:
         self.state.mkdir(parents=True, exist_ok=True)
         sys.path.insert(0, str(self.folder / "source"))
         self.problems, self.vocab = load_problems(self.folder)
-        self.pool = Pool(self.problems, self.vocab, options.processes)  # before there is a device: it forks
+        self.pool = Pool(
+            self.problems, self.vocab, options.processes, options.dry
+        )  # before there is a device: it forks
         torch.backends.cuda.matmul.allow_tf32 = True
         self.device = torch.device(options.device)
         self.start = time.monotonic()
         dtype = torch.bfloat16 if options.dtype == "bf16" else torch.float32
         self.model = Llama.load(join_parts(self.folder), self.device, dtype)
         self.sampler = Sampler(self.model, [row["ids"] for row in self.problems], options.batch)
+        self.sampler.cut_is_end = options.dry
+        if options.dry:
+            LIMITS.update(exact=4, many=4, write=8)
+            CUT.clear()
         self.say(f"model and {len(self.problems)} problems loaded; {self.device}, {options.dtype}")
 
     def say(self, text: str) -> None:
@@ -821,48 +843,65 @@ class Lab:
         samples: dict[str, int],
         deadline: float,
     ) -> None:
-        """Draws, judges, and writes NAME.npz: of each policy and kind the number of the key of every sample (0: wrong).
+        """Draws, judges, and writes NAME-POLICY.npz: of each kind the number of the key of every sample (0: wrong).
 
-        In pieces of a few policies, so that what is done when time ends stays.
+        Policies are drawn side by side, a few at a time, so that what is done when time ends stays.
         """
-        for policy in policies:
-            file = f"{name}-{slug(policy.name)}.npz"
-            if self.has(file) or time.monotonic() > deadline:
-                continue
-            jobs, places = [], []
-            for kind, rows in problems.items():
-                n = 1 if policy.temperature == 0 else samples[group_of(kind)]
-                for number in rows:
-                    for k in range(n):
-                        jobs.append(Job(number, 0, seed_of(name, self.problems[number]["id"], k), limit_of(kind)))
-                        places.append((kind, number, k))
-            drawn = self.sampler.draw(jobs, [policy])
+        waiting = [p for p in policies if not self.has(f"{name}-{slug(p.name)}.npz")]
+        while waiting and time.monotonic() < deadline:
+            bundle: list[Policy] = []
+            jobs: list[Job] = []
+            while waiting and len(jobs) < BUNDLE * self.options.batch:
+                jobs += self._jobs(name, len(bundle), waiting[0], problems, samples)
+                bundle.append(waiting.pop(0))
+            drawn = self.sampler.draw(jobs, bundle)
             keys = self.pool.keys([(job.prompt, drawn.tokens[i], bool(drawn.ended[i])) for i, job in enumerate(jobs)])
-            self._save(file, policy, problems, places, drawn, keys, keep_tokens=name == "test")
+            for number, policy in enumerate(bundle):
+                rows = [i for i, job in enumerate(jobs) if job.policy == number]
+                self._save(
+                    f"{name}-{slug(policy.name)}.npz",
+                    policy,
+                    problems,
+                    samples,
+                    drawn.only(rows),
+                    [keys[i] for i in rows],
+                    name == "test",
+                )
+
+    def _jobs(
+        self, name: str, number: int, policy: Policy, problems: dict[str, list[int]], samples: dict[str, int]
+    ) -> list[Job]:
+        """Kind by kind, problem by problem, sample by sample; the same seeds for every policy."""
+        return [
+            Job(row, number, seed_of(name, self.problems[row]["id"], k), limit_of(kind))
+            for kind, rows in problems.items()
+            for row in rows
+            for k in range(1 if policy.temperature == 0 else samples[group_of(kind)])
+        ]
 
     def _save(
         self,
         file: str,
         policy: Policy,
         problems: dict[str, list[int]],
-        places: list,
+        samples: dict[str, int],
         drawn: Drawn,
-        keys: list,
+        keys: list[str | None],
         keep_tokens: bool,
     ) -> None:
         arrays: dict[str, np.ndarray] = {}
-        by_kind: dict[str, list[int]] = defaultdict(list)
-        for i, (kind, _, _) in enumerate(places):
-            by_kind[kind].append(i)
-        means = {}
-        for kind, rows in by_kind.items():
+        means, at = {}, 0
+        for kind in problems:
+            n_rows = len(problems[kind]) * (1 if policy.temperature == 0 else samples[group_of(kind)])
+            rows = list(range(at, at + n_rows))
+            at += n_rows
             n = len(rows) // len(problems[kind])
             numbers: list[dict[str, int]] = [{} for _ in problems[kind]]
             found = np.zeros((len(problems[kind]), n), np.uint16)
-            for at, i in enumerate(rows):
+            for place, i in enumerate(rows):
                 if keys[i] is not None:
-                    seen = numbers[at // n]
-                    found[at // n, at % n] = seen.setdefault(keys[i], len(seen) + 1)
+                    seen = numbers[place // n]
+                    found[place // n, place % n] = seen.setdefault(keys[i], len(seen) + 1)
             arrays[f"{kind}|keys"] = found
             lengths = np.array([len(drawn.tokens[i]) for i in rows], np.uint16)
             weights = np.maximum(lengths, 1)
@@ -882,7 +921,7 @@ class Lab:
                     arrays[f"{kind}|{measure}"] = np.array([d[measure] for d in diverse], np.float32)
                 arrays[f"{kind}|log_p"] = drawn.log_p[rows].reshape(len(groups), n).mean(1)
             if keep_tokens and self.options.keep_tokens:
-                few = [i for at, i in enumerate(rows) if at % n < self.options.keep_tokens]
+                few = [i for place, i in enumerate(rows) if place % n < self.options.keep_tokens]
                 arrays[f"{kind}|tokens"] = np.concatenate([drawn.tokens[i] for i in few])
                 arrays[f"{kind}|lengths"] = np.array([len(drawn.tokens[i]) for i in few], np.uint16)
             arrays[f"{kind}|problems"] = np.array(problems[kind], np.int32)
@@ -890,7 +929,7 @@ class Lab:
         np.savez_compressed(buffer, about=np.array(json.dumps({"policy": policy.name, "means": means})), **arrays)
         self.write(file, buffer.getvalue())
         text = "  ".join(f"{k.split(',')[0]} {100 * m['accuracy']:.0f}" for k, m in means.items())
-        self.say(f"{file}: {drawn.n_steps} row steps; {text}")
+        self.say(f"{file}: {text}")
 
 
 MOST_P = 0.98  # heads that begin at P = 1 would have no slope
@@ -925,23 +964,24 @@ def calibrate(lab: Lab, minutes: float) -> None:
     """All constants on the calibration split; then the rule, and the best constant of each group."""
     end = time.monotonic() + 60 * minutes
     problems = {
-        kind: lab.of(kind, "calibration", 12 if group_of(kind) == "write" else 32) for kind in lab.kinds(chosen=False)
+        kind: lab.of(kind, "calibration", 12 if group_of(kind) == "write" else 40) for kind in lab.kinds(chosen=False)
     }
+    samples = {"exact": 16, "many": 16, "write": 16}
+    lab.measure("base", [constant(1.0)], problems, samples, math.inf)
+    base = {kind: m["accuracy"] for kind, m in about_of(keys_of(lab.state / "base-1_1.npz"))["means"].items()}
+    chosen = [kind for kind, accuracy in base.items() if BASE[0] <= accuracy <= BASE[1]]
+    lab.say(f"accuracy at T = 1 { {k: round(100 * v, 1) for k, v in base.items()} }; chosen {chosen}")
+    problems = {kind: problems[kind] for kind in chosen}
     policies = sorted(grid(), key=lambda p: p.name not in ("1/1", "0.4/1", "0.6/0.95", "0.8/0.95"))
-    lab.measure("calibration", policies, problems, {"exact": 16, "many": 16, "write": 8}, end)
+    lab.measure("calibration", policies[:8], problems, samples, math.inf)  # without these there is no best
+    lab.measure("calibration", policies, problems, samples, end)
     done = [p for p in policies if lab.has(f"calibration-{slug(p.name)}.npz")]
     found = {p.name: keys_of(lab.state / f"calibration-{slug(p.name)}.npz") for p in done}
-    base = {kind: about_of(found["1/1"])["means"][kind]["accuracy"] for kind in problems}
-    chosen = [kind for kind, accuracy in base.items() if BASE[0] <= accuracy <= BASE[1]]
     best = {}
     for group in ("exact", "many", "write"):
         kinds = [k for k in chosen if group_of(k) == group]
         if kinds:
-            score = {
-                name: utility(arrays, kinds, group)
-                for name, arrays in found.items()
-                if "/" in name and name != "greedy"
-            }
+            score = {name: utility(arrays, kinds, group) for name, arrays in found.items() if "/" in name}
             accuracy = {
                 name: float(np.mean([about_of(a)["means"][k]["accuracy"] for k in kinds])) for name, a in found.items()
             }
@@ -950,7 +990,7 @@ def calibrate(lab: Lab, minutes: float) -> None:
                 "accuracy": max((n for n in accuracy if "/" in n), key=accuracy.get),
             }
     lab.write("chosen.json", {"rule": BASE, "base": base, "kinds": chosen, "best": best})
-    lab.say(f"base accuracy { ({k: round(100 * v) for k, v in base.items()}) }; chosen {chosen}; best {best}")
+    lab.say(f"best {best}")
 
 
 def utility(arrays: dict[str, np.ndarray], kinds: list[str], group: str) -> float:
@@ -1088,7 +1128,6 @@ RECIPES = [
     Recipe("reward-exact", ("exact",), diversity=0.0),
     Recipe("reward-all", ("exact", "many", "write"), share=1.5),
     Recipe("reward-all-from-likelihood", ("exact", "many", "write"), start="likelihood-0", share=1.2),
-    Recipe("reward-many-T", ("many",), use_p=False, share=0.7),
 ]
 
 
@@ -1096,7 +1135,7 @@ def reward(lab: Lab, minutes: float) -> None:
     """Every recipe with one seed, then the second and third seed while there is time."""
     end = time.monotonic() + 60 * minutes
     there = lab.groups()
-    runs = [(seed, r) for seed in range(lab.options.seeds) for r in RECIPES if set(r.groups) & set(there)]
+    runs = [(seed, r) for seed in range(lab.options.reward_seeds) for r in RECIPES if set(r.groups) & set(there)]
     runs = [(seed, r) for seed, r in runs if not lab.has(f"{r.name}-{seed}.heads")]
     for i, (seed, recipe) in enumerate(runs):
         left = end - time.monotonic()
@@ -1244,8 +1283,9 @@ def test(lab: Lab, minutes: float) -> None:
         )
         policies.append(Policy(name, heads=lab.load_heads(name), use_p=recipe.use_p if recipe else True))
     lab.measure("test", policies, problems, samples, end)
-    lab.measure("test", mean_shifts(lab, names), problems, samples, end)
-    done = {p.name for p in policies}
+    for group, policies in mean_shifts(lab, names).items():
+        lab.measure("test", policies, {k: rows for k, rows in problems.items() if group_of(k) == group}, samples, end)
+    done = {p.name for p in first}
     lab.measure("test", [p for p in grid() if p.name not in done], problems, samples, end)
     ablation = [
         Policy(f"{name} {part} only", heads=lab.load_heads(name), use_t=part == "T", use_p=part == "P")
@@ -1257,9 +1297,9 @@ def test(lab: Lab, minutes: float) -> None:
     lab.write("files.json", sorted(p.name for p in lab.state.glob("test-*.npz")))
 
 
-def mean_shifts(lab: Lab, names: list[str]) -> list[Policy]:
+def mean_shifts(lab: Lab, names: list[str]) -> dict[str, list[Policy]]:
     """Of each heads the constants equal to its own means, a group at a time, over replies to *calibration* problems."""
-    found = []
+    found: dict[str, list[Policy]] = defaultdict(list)
     for name in names:
         file = f"means-{name}.json"
         if not lab.has(file):
@@ -1282,7 +1322,7 @@ def mean_shifts(lab: Lab, names: list[str]) -> list[Policy]:
             )
         for group, (t, p) in lab.read(file).items():
             if name.endswith("-0"):
-                found.append(constant(round(t, 3), round(min(p, 1.0), 3), f"mean-shift {name} {group}"))
+                found[group].append(constant(round(t, 3), round(min(p, 1.0), 3), f"mean-shift {name} {group}"))
     return found
 
 
@@ -1454,7 +1494,7 @@ def fresh(width: int, hidden: int, device: torch.device) -> Any:
 
 
 STAGES = {"calibrate": calibrate, "likelihood": likelihood, "reward": reward, "test": test}
-SHARES = {"calibrate": 0.14, "likelihood": 0.12, "reward": 0.44, "test": 0.30}
+SHARES = {"calibrate": 0.13, "likelihood": 0.09, "reward": 0.44, "test": 0.34}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -1493,7 +1533,7 @@ def collect_files(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("command", choices=("pack", "smoke", "run", "gather", "report"))
+    parser.add_argument("command", choices=("pack", "smoke", "run", "gather", "report", "export"))
     parser.add_argument("folder", help="what `pack` made")
     parser.add_argument("--model", help="GGUF (pack)")
     parser.add_argument("--rg", nargs="*", default=list(RG), help="reasoning-gym tasks to pack")
@@ -1508,22 +1548,26 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--chunk", type=int, default=2048, help="positions whose logits exist at once in training")
     parser.add_argument("--hidden", type=int, default=256)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--tokens", type=int, default=60_000, help="of right replies a group (likelihood)")
     parser.add_argument("--likelihood-steps", type=int, default=60)
     parser.add_argument("--step-tokens", type=int, default=8192)
-    parser.add_argument("--reward-lr", type=float, default=1e-3)
+    parser.add_argument("--reward-lr", type=float, default=2e-3)
     parser.add_argument("--reward-steps", type=int, default=300)
-    parser.add_argument("--rollouts", type=int, default=4096, help="replies of a step")
+    parser.add_argument("--reward-seeds", type=int, default=1)
+    parser.add_argument("--rollouts", type=int, default=2048, help="replies of a step")
     parser.add_argument("--samples", type=int, default=32, help="replies a problem in a step")
     parser.add_argument("--sigma", type=float, default=0.5, help="noise on z_P while training")
     parser.add_argument("--test-problems", type=int, default=160, help="of a group, about")
     parser.add_argument("--test-samples", type=int, default=64)
     parser.add_argument("--keep-tokens", type=int, default=4, help="samples a problem whose tokens are kept")
+    parser.add_argument("--dry", action="store_true", help="verdicts by chance, and replies need not end")
     parser.add_argument("--scale-percent", type=int, default=100, help="of all numbers of problems: for a dry run")
     options = parser.parse_args(arguments)
-    {"pack": pack, "smoke": smoke, "run": run, "gather": collect_files, "report": report}[options.command](options)
+    {"pack": pack, "smoke": smoke, "run": run, "gather": collect_files, "report": report, "export": export}[
+        options.command
+    ](options)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -1541,6 +1585,32 @@ def report(options: argparse.Namespace) -> None:
     result["training"] = heads
     if options.to:
         (Path(options.to) / "smollm2-lab.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+def export(options: argparse.Namespace) -> None:
+    """Heads of state/ as checkpoints TO/NAME, which `autodeco-edge convert` takes; their means are those over the test."""
+    from autodeco_edge.gguf.keys import FEATURES_ENHANCED, HeadSpec
+    from autodeco_edge.train.checkpoint import autodeco_config, save_heads
+    from autodeco_edge.train.modules import AutoDecoHeads
+
+    state = Path(options.out or Path(options.folder) / "state")
+    shape = Shape()
+    for path in sorted(state.glob("*.heads")):
+        tensors = torch.load(path, map_location="cpu")["heads"]
+        n_hidden, width = tensors["temp_head.mlp.0.weight"].shape
+        heads = AutoDecoHeads(HeadSpec(width, n_hidden, FEATURES_ENHANCED, True, True))
+        heads.load_state_dict(tensors)
+        base = {"model_type": "llama", "hidden_size": width, "vocab_size": shape.vocab}
+        config = autodeco_config(base, heads.spec, "SmolLM2-135M-Instruct", *_means(state, path.stem))
+        save_heads(Path(options.to) / path.stem, heads, config, "f32")
+        print(Path(options.to) / path.stem)
+
+
+def _means(state: Path, name: str) -> tuple[float, float]:
+    """Mean T and P over the kinds of the test, each weighing as many tokens as it has."""
+    means = about_of(keys_of(state / f"test-{slug(name)}.npz"))["means"].values()
+    weights = [m["tokens"] for m in means]
+    return tuple(float(np.average([m[k] for m in means], weights=weights)) for k in ("t", "p"))
 
 
 def scores(arrays: dict[str, np.ndarray], kinds: list[str], group: str) -> dict[str, np.ndarray]:

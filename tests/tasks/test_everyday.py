@@ -135,8 +135,39 @@ def test_pairs_of_numbers() -> None:
 
 
 def test_a_number_between() -> None:
-    replies = ("A number between 40 and 60 that can be divided by 7 is 42.", "49", "40", "63", "50", "42 or 50", "x")
-    assert said("many:between", "40 60 7", *replies) == ["42", "49", None, None, None, "42", None]
+    replies = ("A number between 40 and 60 that can be divided by 3 is 42.", "57", "40", "63", "50", "42 or 50", "x")
+    assert said("many:between", "40 60 3", *replies) == ["42", "57", None, None, None, "42", None]
+    assert said("many:between", "40 60 even", "44", "45") == ["44", None]
+    assert said("many:between", "40 60 odd", "44", "45") == [None, "45"]
+    assert said("many:between", "40 60 any", "44", "45", "39") == ["44", "45", None]
+
+
+def test_another_of_a_kind() -> None:
+    replies = ("a dog", "Cats are animals, and so are dogs.", "cat", "not a cat, a table", "sofa")
+    assert said("many:other", "an animal/cat", *replies) == ["dog", "dog", None, None, None]
+
+
+def test_a_number_beyond_a_bound() -> None:
+    assert said("many:bound", "< 50", "31", "Below 50 is 49.", "50", "51", "-3", "0") == [
+        "31",
+        "49",
+        None,
+        None,
+        None,
+        None,
+    ]
+    assert said("many:bound", "> 50", "51", "A number above 50: 499", "49", "9999") == ["51", "499", None, None]
+
+
+def test_examples_are_right_and_never_asked() -> None:
+    for name, family in FAMILIES.items():
+        for gt, reply in family.examples:
+            assert said(name, gt, reply) != [None], (name, gt)
+        shown = {gt for gt, _ in family.examples}
+        for split in SPLITS:
+            for problem in load_task(name, count=5000, split=split).problems:
+                assert problem.gt not in shown
+                assert [m["role"] for m in problem.messages] == ["user", "assistant"] * len(shown) + ["user"]
 
 
 def test_sums_by_the_last_number() -> None:
@@ -172,10 +203,11 @@ def test_hostile_text_is_wrong_soon(kind: str) -> None:
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_a_list_of_everything_is_wrong_or_its_first(kind: str) -> None:
     """Whoever says all there is, in one sentence, has not answered."""
-    everything = ", ".join(c.name for c in countries().values()) + ", ".join(m for ms in things().values() for m in ms)
-    everything += ", ".join(map(str, range(200, 0, -1)))
+    everything = ", ".join([*(c.name for c in countries().values()), *map(str, range(200, 0, -1))])
     for problem in load_task(kind, count=20).problems:
-        assert said(kind, problem.gt, everything)[0] in (None, *map(str, range(1, 3)))
+        members = things().get(problem.gt.partition("/")[0], ())
+        listed = ", ".join(members) or everything
+        assert said(kind, problem.gt, listed)[0] in (None, *map(str, range(1, 3)))
 
 
 # ---- splits ------------------------------------------------------------------------------
@@ -209,4 +241,4 @@ def test_problems_are_the_ones_they_were() -> None:
             for p in load_task(name, count=5000, split=s).problems
         ]
     )
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "GOLDEN_EVERYDAY"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "db30a7c7b5d10292"

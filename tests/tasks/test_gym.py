@@ -189,4 +189,4 @@ def test_problems_are_the_ones_they_were(library) -> None:
     text = json.dumps(
         [[p.id, p.messages, reference(p)] for s in SPLITS for p in load_task(SUM, count=40, split=s).problems]
     )
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "GOLDEN_GYM"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "525f439262afb3d3"

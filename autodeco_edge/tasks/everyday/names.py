@@ -13,6 +13,7 @@ from .family import Family
 from .lists import countries, rhymes, things
 from .reading import Names, names_of, word
 
+MOST_NAMED = 3  # in the sentence of the answer: who names more has listed what comes to mind
 FEWEST = 3  # right answers of a question that has many
 ASKED_OF_A_RHYME = 5  # words of one set
 # Two ways to say them, or the last syllable is not the stressed one: no word to ask about.
@@ -75,9 +76,9 @@ def _country_question(gt: str) -> str:
 
 
 def _one_of(names: Names, right: frozenset[str], text: str, but: tuple[str, ...] = ()) -> str | None:
-    """The first name said, where it and all others of its sentence are right."""
+    """The first name said, where it and the others of its sentence are right and it is no list."""
     found = names.first(text, but)
-    return found[0] if found and right.issuperset(found) else None
+    return found[0] if found and len(found) <= MOST_NAMED and right.issuperset(found) else None
 
 
 def _neighbours() -> list[str]:

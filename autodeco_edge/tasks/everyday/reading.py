@@ -13,7 +13,7 @@ from functools import lru_cache
 MAX_LENGTH = 4096  # characters looked at: an answer stands near the front
 
 _SENTENCE = re.compile(r"[.!?]+(?=\s|$|[\"*”])|\n")
-_DIGITS = re.compile(r"(?<![\w.,])-?\d{1,9}(?:,\d{3})*(?![\w]|[.,]\d)")
+_DIGITS = re.compile(r"(?<![\w.,])-?\d{1,9}(?:,\d{3})*(?![\w]|[.,]\d)", re.ASCII)
 _QUOTED = re.compile(r"\*\*([^*\n]+)\*\*|\"([^\"\n]+)\"|“([^”\n]+)”|(?<!\w)'([^'\n]+)'(?!\w)")
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 
