@@ -12,9 +12,9 @@ from itertools import chain
 from ..problem import Problem, messages_of
 from ..splits import split_of
 from . import names, numbers
-from .family import Family
+from .family import QuestionFamily
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, QuestionFamily] = {
     family.name: family
     for family in (
         numbers.SUM,
@@ -59,7 +59,7 @@ def judge(problem: Problem, completion: str) -> tuple[bool, str]:
     return key is not None, key or ""
 
 
-def _of_family(family: Family, seed: int, split: str) -> Iterator[Problem]:
+def _of_family(family: QuestionFamily, seed: int, split: str) -> Iterator[Problem]:
     """Every specification of the split in its first wording, then all in their next ones. An id means one problem."""
     rng = random.Random(f"{seed} {family.name} {split}")
     asked = [gt for gt in family.asked() if split_of(family.name, family.split_key(gt)) == split]
@@ -71,7 +71,7 @@ def _of_family(family: Family, seed: int, split: str) -> Iterator[Problem]:
             yield Problem(f"{family.name}/{gt}/{number}", _messages(family, gt, number), gt, family.name)
 
 
-def _messages(family: Family, gt: str, phrase: int) -> tuple[dict[str, str], ...]:
+def _messages(family: QuestionFamily, gt: str, phrase: int) -> tuple[dict[str, str], ...]:
     """The examples as turns of the conversation, asked in the same words, then the question."""
     turns = [
         ({"role": "user", "content": family.prompt(g, phrase)}, {"role": "assistant", "content": r})

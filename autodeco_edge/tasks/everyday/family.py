@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Family:
+class QuestionFamily:
     """
     name            "many:country"; the part before the colon tells whether one answer is right or many
     specifications  all `gt`, in a fixed order; each is one problem

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from functools import cache
 
-from .family import Family
+from .family import QuestionFamily
 from .lists import countries, rhymes, things
 from .reading import Names, names_of, word
 
@@ -85,7 +85,7 @@ def _neighbours() -> list[str]:
     return [c.name for c in countries().values() if len(c.neighbours) >= FEWEST]
 
 
-COUNTRY = Family(
+COUNTRY = QuestionFamily(
     name="many:country",
     specifications=lambda: sorted(_country_sets()),
     question=_country_question,
@@ -97,7 +97,7 @@ COUNTRY = Family(
     answer=lambda gt, text: _one_of(_country_names(), _country_sets()[gt], text),
     examples=(("Europe", "Spain"), ("*/P", "Peru")),
 )
-NEIGHBOUR = Family(
+NEIGHBOUR = QuestionFamily(
     name="many:neighbour",
     specifications=_neighbours,
     question=lambda gt: f"a country that has a border with {gt}",
@@ -105,7 +105,7 @@ NEIGHBOUR = Family(
     answer=lambda gt, text: _one_of(_country_names(), frozenset(countries()[gt].neighbours), text, (gt,)),
     examples=(("Italy", "Austria"), ("India", "Nepal")),
 )
-CAPITAL = Family(
+CAPITAL = QuestionFamily(
     name="exact:capital",
     specifications=lambda: [c.name for c in countries().values() if c.capitals],
     question=str,
@@ -137,7 +137,7 @@ def _thing_question(gt: str) -> str:
     return category + (f" that starts with the letter {letter}" if letter else "")
 
 
-THING = Family(
+THING = QuestionFamily(
     name="many:thing",
     specifications=lambda: sorted(_thing_sets()),
     question=_thing_question,
@@ -165,7 +165,7 @@ def _other(gt: str, text: str) -> str | None:
     return _one_of(names_of(things()[kind]), frozenset(things()[kind]), text, (member,))
 
 
-OTHER = Family(
+OTHER = QuestionFamily(
     name="many:other",
     specifications=_others,
     question=_other_question,
@@ -206,7 +206,7 @@ def _rhyme(gt: str, text: str) -> str | None:
     return said if said in _rhymes_of()[gt] else None
 
 
-RHYME = Family(
+RHYME = QuestionFamily(
     name="many:rhyme",
     specifications=lambda: sorted(_rhymes_of()),
     question=str,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
-from .family import Family
+from .family import QuestionFamily
 from .reading import numbers, sentences, spelled
 
 # ---- one right answer ----------------------------------------------------------------------
@@ -48,7 +48,7 @@ def _last_number(gt: str, text: str) -> str | None:
     return str(found[-1]) if found and found[-1] == value(gt) else None
 
 
-SUM = Family(
+SUM = QuestionFamily(
     name="exact:sum",
     specifications=_sums,
     question=_in_words,
@@ -60,7 +60,7 @@ SUM = Family(
     answer=_last_number,
     examples=(("2 + 3", "5"), ("10 - 4", "6"), ("3 * 5", "15")),
 )
-CHAIN = Family(
+CHAIN = QuestionFamily(
     name="exact:chain",
     specifications=_chains,
     question=_in_words,
@@ -89,7 +89,7 @@ def _story(gt: str) -> str:
     return f"{who} has {a} {what} and {more}. How many {what} does {who} have now"
 
 
-STORY = Family(
+STORY = QuestionFamily(
     name="exact:story",
     specifications=_stories,
     question=_story,
@@ -116,7 +116,7 @@ def _pair(right: Callable[[int, int], int]) -> Callable[[str, str], str | None]:
     return answer
 
 
-ADD = Family(
+ADD = QuestionFamily(
     name="many:add",
     specifications=lambda: [str(n) for n in range(6, 61)],
     question=str,
@@ -135,7 +135,7 @@ def n_pairs(n: int) -> int:
     return sum(n % a == 0 for a in range(2, n) if a * a <= n)
 
 
-MULTIPLY = Family(
+MULTIPLY = QuestionFamily(
     name="many:multiply",
     specifications=lambda: [str(n) for n in range(12, 145) if n_pairs(n) >= 2],
     question=str,
@@ -181,7 +181,7 @@ def _between_answer(gt: str, text: str) -> str | None:
     return str(said) if said is not None and int(low) < said < int(high) and _fits(said, rule) else None
 
 
-BETWEEN = Family(
+BETWEEN = QuestionFamily(
     name="many:between",
     specifications=_between,
     question=_between_question,
@@ -203,7 +203,7 @@ def _bound_answer(gt: str, text: str) -> str | None:
     return str(said) if right else None
 
 
-BOUND = Family(
+BOUND = QuestionFamily(
     name="many:bound",
     specifications=_bounds,
     question=lambda gt: f"a number {'below' if gt[0] == '<' else 'above'} {gt[2:]}",
