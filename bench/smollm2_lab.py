@@ -29,6 +29,7 @@ import os
 import struct
 import sys
 import time
+import traceback
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -1068,7 +1069,7 @@ def train_likelihood(lab: Lab, heads: Any, data: dict[str, Tensor], seed: int, e
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: max(0.02, 1 - s / steps))
     seen: list[tuple[float, float, float]] = []
     for _ in range(steps):
-        if time.monotonic() > end:
+        if seen and time.monotonic() > end:
             break
         rows = torch.randint(len(data["token"]), (size,), generator=rng).to(lab.device)
         dropped = (torch.rand(size, generator=rng) < DROP_PROBABILITY).to(lab.device)
@@ -1142,7 +1143,10 @@ def reward(lab: Lab, minutes: float) -> None:
         if left < 5 * lab.options.scale_percent / 100:
             break
         share = recipe.share / sum(r.share for _, r in runs[i:])
-        train_reward(lab, recipe, seed, time.monotonic() + left * share)
+        try:
+            train_reward(lab, recipe, seed, time.monotonic() + left * share)
+        except Exception:  # as in `run`
+            lab.say(f"{recipe.name}-{seed}: {traceback.format_exc()}")
 
 
 def train_reward(lab: Lab, recipe: Recipe, seed: int, end: float) -> None:
@@ -1165,7 +1169,7 @@ def train_reward(lab: Lab, recipe: Recipe, seed: int, end: float) -> None:
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
     record: list[list[float]] = []
-    while time.monotonic() < end and len(record) < options.reward_steps:
+    while not record or time.monotonic() < end and len(record) < options.reward_steps:
         began = time.monotonic()
         rows = problems_of_step(lab, groups, rng)
         jobs = [
@@ -1506,7 +1510,10 @@ def run(options: argparse.Namespace) -> None:
         left = (end - time.monotonic()) / 60
         share = SHARES[name] / sum(SHARES[s] for s in chosen[i:])
         lab.say(f"stage {name}: {60 * left * share:.0f} s of {60 * left:.0f} s")
-        STAGES[name](lab, left * share)
+        try:
+            STAGES[name](lab, left * share)
+        except Exception:  # the machine is lent for minutes: what the other stages can still do is worth having
+            lab.say(traceback.format_exc())
     lab.say("done")
 
 
@@ -1578,7 +1585,7 @@ def report(options: argparse.Namespace) -> None:
     result: dict[str, Any] = {"chosen": chosen, "groups": {}}
     for group in ("exact", "many", "write"):
         kinds = [k for k in chosen["kinds"] if group_of(k) == group]
-        if kinds:
+        if kinds and any(f"{kinds[0]}|keys" in arrays for arrays in files.values()):
             result["groups"][group] = summarise(files, kinds, group)
             print_table(group, kinds, result["groups"][group])
     heads = {p.stem: torch.load(p, map_location="cpu")["about"] for p in sorted(state.glob("*.heads"))}
