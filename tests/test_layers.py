@@ -51,8 +51,10 @@ INSIDE = {
         json_schema lexemes < grammar model sampler < context mask pairing plain < filters < generation llama < slots strategies < engine
     """,
     "tasks": """
-        answers commands demo demo.problem demo.words math_pool math_worker problem < demo.arithmetic
-        demo.chats demo.puzzles demo.stories < demo.families < rows verifier < task
+        answers commands demo demo.problem demo.words everyday.family everyday.lists everyday.reading gym_worker
+        math_pool math_worker problem splits writing.wellformed < demo.arithmetic demo.chats demo.puzzles
+        demo.stories everyday.names everyday.numbers gym writing.forms < demo.families everyday.families writing <
+        everyday < sources < rows verifier < task
     """,
     "text": "plot shapes streaming template template_child trace < chat reasoning",
     "hub": "registry remote variants < cache < download < heads < inspect resolve < inventory",
@@ -63,7 +65,7 @@ INSIDE = {
         progress record < diagnostics early_stopping state < reinforce trainer
     """,
     "bench": "_native heads stats < machine < busy decode step < loss",
-    "eval": "methods results schedule statistics < likelihood samples < report steering < evaluation figures",
+    "eval": "diversity methods results schedule statistics < likelihood samples < report steering < evaluation figures",
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
     "cli": """
         bench colour config_file convert interrupts models piped plot terminal < doctor screen settings

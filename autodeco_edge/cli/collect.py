@@ -30,7 +30,10 @@ class CollectOptions:
     """What can be said to it, once."""
 
     problems: Annotated[
-        str, typer.Option("--problems", help="A JSONL or JSON file, demo, or demo:FAMILY.", show_default=False)
+        str,
+        typer.Option(
+            "--problems", help="A JSONL or JSON file, or the name of a task (docs/tasks.md).", show_default=False
+        ),
     ]
     output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file for `train --data`.", show_default=False)]
     model: Annotated[
@@ -54,8 +57,8 @@ class CollectOptions:
     accept: Annotated[
         str, typer.Option("--accept", help="Who accepts a math answer: official, math-verify or both.")
     ] = "official"
-    split: Annotated[str, typer.Option("--split", help="Of a demo task: train or calibration.")] = "train"
-    count: Annotated[int, typer.Option("--count", help="Problems of a demo task.")] = 200
+    split: Annotated[str, typer.Option("--split", help="Of a named task: train or calibration.")] = "train"
+    count: Annotated[int, typer.Option("--count", help="Problems of a named task.")] = 200
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first problems.", show_default=False)] = None
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Tokens of a reply; longer ones are not kept.")] = 2048
     temperature: Annotated[float, typer.Option("--temp", help="Temperature.")] = 1.0

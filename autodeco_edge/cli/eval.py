@@ -49,7 +49,10 @@ class EvalOptions:
     model: ModelOption = None
     heads: HeadsOption = None
     task: Annotated[
-        str, typer.Option("--task", help="Problems: a JSONL or JSON file, demo, or demo:FAMILY.", show_default=False)
+        str,
+        typer.Option(
+            "--task", help="Problems: a JSONL or JSON file, or the name of a task (docs/tasks.md).", show_default=False
+        ),
     ] = ""
     output: Annotated[
         Path | None,
@@ -69,9 +72,9 @@ class EvalOptions:
     ] = None
     samples: Annotated[int, typer.Option("--samples", help="Replies a problem and seed.")] = 16
     seeds: Annotated[int, typer.Option("--seeds", help="Seeds: samples x seeds replies a problem.")] = 8
-    count: Annotated[int, typer.Option("--count", help="Problems of a demo task.")] = 200
+    count: Annotated[int, typer.Option("--count", help="Problems of a named task.")] = 200
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first problems.", show_default=False)] = None
-    split: Annotated[str, typer.Option("--split", help="Of a demo task: test, calibration or train.")] = "test"
+    split: Annotated[str, typer.Option("--split", help="Of a named task: test, calibration or train.")] = "test"
     calibration: Annotated[
         str | None,
         typer.Option(
@@ -98,7 +101,7 @@ class EvalOptions:
     def config(self) -> EvalConfig:
         """What they mean. Raises UsageError without a task."""
         if not self.task:
-            raise UsageError("eval: give --task FILE.jsonl, --task demo or --task demo:FAMILY (eval --help)")
+            raise UsageError("eval: give --task FILE.jsonl or the name of a task, such as demo or many (docs/tasks.md)")
         from ..engine.pairing import demo_model
         from ..eval.evaluation import EvalConfig
         from ..eval.samples import Limits
@@ -164,7 +167,10 @@ def drift(
 @app.command()
 def steering(
     task: Annotated[
-        str, typer.Option("--task", help="Problems: a JSONL or JSON file, demo, or demo:FAMILY.", show_default=False)
+        str,
+        typer.Option(
+            "--task", help="Problems: a JSONL or JSON file, or the name of a task (docs/tasks.md).", show_default=False
+        ),
     ],
     model: ModelOption = None,
     heads: HeadsOption = None,

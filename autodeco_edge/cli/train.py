@@ -66,7 +66,7 @@ class TrainOptions:
         ),
     ] = None
     problems: Annotated[
-        str | None, typer.Option(help="reward: problems as JSONL, demo or demo:FAMILY (training split).")
+        str | None, typer.Option(help="reward: problems as JSONL, or the name of a task (training split).")
     ] = None
     problems_per_step: Annotated[int, typer.Option("--problems-per-step", help="reward: problems in one step.")] = 16
     samples: Annotated[int, typer.Option("--samples", help="reward: replies a problem.")] = 16
