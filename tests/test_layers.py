@@ -28,6 +28,7 @@ LAYERS = {
     "tasks": 6,
     "text": 7,
     "hub": 7,
+    "dropin": 8,
     "train": 8,
     "bench": 9,
     "eval": 9,

@@ -57,12 +57,23 @@ class Model(Owner):
                 f"{self.path}: llama.cpp cannot load this model ({log.last_error() or 'no reason given'}); "
                 "the file is damaged, or its architecture is unknown to this version"
             )
-        self.native = Handle("the model", pointer, llama_cpp.llama_model_free)
+        self._adopt(Handle("the model", pointer, llama_cpp.llama_model_free))
+
+    def _adopt(self, native: Handle) -> None:
+        self.native, pointer = native, native.pointer
         self._vocab = llama_cpp.llama_model_get_vocab(pointer)
         self._n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self._tokenizer = Tokenizer(self.native, self._vocab, metadata(pointer, "tokenizer.ggml.pre"))
+        self._tokenizer = Tokenizer(native, self._vocab, metadata(pointer, "tokenizer.ggml.pre"))
         self.n_embd = llama_cpp.llama_model_n_embd(pointer)
         self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(pointer)
+
+    @classmethod
+    def borrowed(cls, path: str | os.PathLike[str], pointer: int) -> Model:
+        """A llama_model that somebody else frees, and keeps open while this is used."""
+        self = cls.__new__(cls)
+        self.path, self._no_text = Path(path), None
+        self._adopt(Handle("the model", pointer, lambda _pointer: None))
+        return self
 
     @property
     def handle(self) -> int:

@@ -328,7 +328,7 @@ def campaign(count: int, seed: int, scratch: Path, with_torch: bool, show: bool 
 def preload(with_torch: bool) -> None:
     """What every child would import again. None of it starts a thread."""
     import autodeco_edge.convert.export
-    import autodeco_edge.engine.llama
+    import autodeco_edge.dropin.llama
     import autodeco_edge.eval.run
     import autodeco_edge.hub.inspect
     import autodeco_edge.text.plot  # noqa: F401

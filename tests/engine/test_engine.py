@@ -16,8 +16,8 @@ import llama_cpp
 import numpy as np
 import pytest
 
+from autodeco_edge.dropin.llama import Llama
 from autodeco_edge.engine.engine import Engine
-from autodeco_edge.engine.llama import Llama
 from autodeco_edge.engine.native import lib
 from autodeco_edge.engine.sampler import Heads, Sampler, SamplingParams, Step
 from autodeco_edge.errors import BusyError, ContextOverflowError, MismatchError, NoHeadsError, UsageError

@@ -134,6 +134,17 @@ def test_abandoned_stream(llm):
     assert ids_of(llm, max_tokens=3) == ids_of(llm, max_tokens=3)
 
 
+@pytest.mark.parametrize("keys", [{"tokenizer.ggml.add_eos_token": True}, {"tokenizer.ggml.add_sep_token": True, "tokenizer.ggml.seperator_token_id": 257}], ids=["eos", "sep"])  # fmt: skip
+@pytest.mark.parametrize("add_bos", [True, False])
+def test_the_prompt_of_a_completion_is_that_of_run(letters, tmp_path, keys, add_bos):
+    from tests.support.changed import changed_copy
+
+    path = changed_copy(letters.gguf, tmp_path / "m.gguf", {**keys, "tokenizer.ggml.add_bos_token": add_bos})
+    with autodeco_edge.Llama(path, heads=None, **OPTIONS) as llm, autodeco_edge.Model(path) as model:
+        n = llm("hello", max_tokens=1)["usage"]["prompt_tokens"]
+        assert llm.input_ids[:n].tolist() == model.tokenize("hello")
+
+
 # ---- seeds ----------------------------------------------------------------------------------
 
 
