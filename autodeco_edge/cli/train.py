@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..paths import hub_endpoint
 from .settings import shared, takes
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ def train(ctx: Any, **values: Any) -> None:
         train_on_reward(options.reward())
         return
     config = options.supervised()
+    hub_endpoint()  # what is no address is said here; transformers would fail when it is imported
     from transformers.utils import logging
 
     from ..train.loop import train as run_training
