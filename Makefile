@@ -44,7 +44,7 @@ demo-model: install-dev ## Rebuild the demo model from its seed (about an hour o
 figures: install ## Redraw the pictures of the README from the demo model
 	mkdir -p build
 	$(BIN)/autodeco-edge run "Find two numbers that make 83." --seed 3 --jsonl > build/reply.jsonl
-	$(BIN)/python docs/draw_reply.py build/reply.jsonl docs/images/reply.svg
+	$(BIN)/python docs/plot_reply.py build/reply.jsonl docs/images/reply.svg
 
 bench: install build/bench/heads.gguf ## Time AutoDeco against stock llama.cpp; writes bench/results (about 8 minutes)
 	$(BIN)/autodeco-edge bench step --json > build/bench/step.json

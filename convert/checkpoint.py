@@ -31,9 +31,9 @@ from ..gguf.keys import (
 )
 from ..gguf.types import MAX_HEADS_BYTES
 from ..spec.heads import Head, HeadWeights
-from .config import CheckpointConfig, read_config
+from .checkpoint_config import CheckpointConfig, read_config
 from .safetensors_reader import SafetensorsFile
-from .sources import Source, index_of_heads, locate
+from .sources import CheckpointFiles, index_of_heads, locate
 from .tensors import RawTensor, require_float
 
 FC1_WEIGHT, FC1_BIAS, FC2_WEIGHT, FC2_BIAS = CHECKPOINT_PARAMS
@@ -131,7 +131,7 @@ def canonical_name(key: str) -> str | None:
     return key if key.startswith((CHECKPOINT_TEMP + ".", CHECKPOINT_TOP_P + ".")) else None
 
 
-def _collect(source: Source) -> dict[str, RawTensor]:
+def _collect(source: CheckpointFiles) -> dict[str, RawTensor]:
     """All head tensors of all files; the same tensor twice is an error unless the bits agree."""
     found: dict[str, RawTensor] = {}
     n_bytes = 0
@@ -163,7 +163,7 @@ def _read_tensor(file: SafetensorsFile, key: str, name: str) -> RawTensor:
     return RawTensor(entry.dtype, entry.shape, file.tensor_bytes(key))
 
 
-def _check_complete(source: Source, tensors: dict[str, RawTensor]) -> None:
+def _check_complete(source: CheckpointFiles, tensors: dict[str, RawTensor]) -> None:
     """Both heads whole, or one of them absent altogether."""
     heads = sorted({name.partition(".")[0] for name in tensors})
     missing = [f"{head}.{part}" for head in heads for part in CHECKPOINT_PARAMS if f"{head}.{part}" not in tensors]

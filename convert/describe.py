@@ -13,7 +13,7 @@ from collections import Counter
 from ..gguf import types as gt
 from ..gguf.reader import GGUFFile, Tensor
 from .base import KEY_TOKENS
-from .verify import HEADS_FILE, LoadedHeads, kind_of, load_heads
+from .verify import HEADS_FILE, GgufHeads, kind_of, load_heads
 
 Row = tuple[str, str]
 
@@ -79,7 +79,7 @@ def _name_rows(file: GGUFFile, kind: str) -> list[Row]:
     return [(what, file.display(key)) for what, key in keys if key in file.kv]
 
 
-def _heads_rows(heads: LoadedHeads) -> list[Row]:
+def _heads_rows(heads: GgufHeads) -> list[Row]:
     spec = heads.spec
     present = [name for name, there in (("temperature", spec.has_temp), ("top-p", spec.has_top_p)) if there]
     rows = [

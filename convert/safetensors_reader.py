@@ -37,7 +37,7 @@ _PICKLE_STARTS = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class TensorEntry:
     """One tensor of a file: ``begin`` and ``end`` count from the start of the file."""
 
     dtype: str
@@ -47,7 +47,7 @@ class Entry:
 
 
 class SafetensorsFile(RawFile):
-    """An open safetensors file, its header checked. ``entries`` maps tensor name to Entry."""
+    """An open safetensors file, its header checked. ``entries`` maps tensor name to TensorEntry."""
 
     def tensor_bytes(self, name: str) -> bytes:
         """Raw little-endian bytes of a tensor."""
@@ -90,7 +90,7 @@ class SafetensorsFile(RawFile):
         if start[8:9] != b"{" and start.startswith(_PICKLE_STARTS):
             raise FormatError(f"{self.path}: {PICKLE_REFUSAL}")
 
-    def _parse_entry(self, name: str, item: object, data_begin: int, room: int) -> Entry:
+    def _parse_entry(self, name: str, item: object, data_begin: int, room: int) -> TensorEntry:
         where = f"{self.path}: tensor {name!r}"
         if not isinstance(item, dict) or not {"dtype", "shape", "data_offsets"} <= item.keys():
             raise FormatError(f"{where} lacks dtype, shape or data_offsets")
@@ -110,9 +110,9 @@ class SafetensorsFile(RawFile):
             raise FormatError(f"{where} claims the bytes {begin} to {end} of a data section of {room} (truncated?)")
         if dtype in DTYPE_BITS and math.prod(shape) * DTYPE_BITS[dtype] != (end - begin) * 8:
             raise FormatError(f"{where} of shape {shape} and type {dtype} cannot take {end - begin} bytes")
-        return Entry(dtype, tuple(shape), data_begin + begin, data_begin + end)
+        return TensorEntry(dtype, tuple(shape), data_begin + begin, data_begin + end)
 
-    def _check_cover(self, entries: dict[str, Entry], data_begin: int) -> None:
+    def _check_cover(self, entries: dict[str, TensorEntry], data_begin: int) -> None:
         """The tensors cover the data section without holes, overlaps or a remainder."""
         at = data_begin
         for name, entry in sorted(entries.items(), key=lambda kv: (kv[1].begin, kv[1].end)):

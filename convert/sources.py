@@ -26,7 +26,7 @@ _HEAD_KEY = re.compile(r"(module\.adapter\.|adapter\.)?(temp_head|top_p_head)\."
 
 
 @dataclass(frozen=True)
-class Source:
+class CheckpointFiles:
     """Files of one checkpoint. ``label`` is its name for people; ``config`` and ``readme`` may not exist."""
 
     label: str
@@ -41,7 +41,7 @@ class Source:
         return (*self.files, *self.indexes, self.config, self.readme)
 
 
-def locate(heads: str | os.PathLike[str]) -> Source:
+def locate(heads: str | os.PathLike[str]) -> CheckpointFiles:
     """The files behind ``heads``. Raises MissingInputError or FormatError when there are none to read."""
     path = Path(heads)
     try:
@@ -60,7 +60,7 @@ def locate(heads: str | os.PathLike[str]) -> Source:
     )
 
 
-def _locate_file(path: Path) -> Source:
+def _locate_file(path: Path) -> CheckpointFiles:
     if path.name.endswith(INDEX_SUFFIX):
         return _locate_folder(path.parent, path.parent.resolve().name)
     if path.suffix.lower() in PICKLE_SUFFIXES:
@@ -68,16 +68,16 @@ def _locate_file(path: Path) -> Source:
     if path.suffix == ".gguf":
         raise FormatError(f"{path}: this is a GGUF file, not a checkpoint; try `autodeco-edge show {path}`")
     folder = path.parent
-    return Source(folder.resolve().name, (path,), (), folder / "config.json", folder / "README.md")
+    return CheckpointFiles(folder.resolve().name, (path,), (), folder / "config.json", folder / "README.md")
 
 
-def _locate_folder(folder: Path, label: str) -> Source:
+def _locate_folder(folder: Path, label: str) -> CheckpointFiles:
     names = sorted(os.listdir(folder))
     files = tuple(folder / name for name in names if name.endswith(".safetensors"))
     if not files:
         raise _nothing_in(folder, names)
     indexes = tuple(folder / name for name in names if name.endswith(INDEX_SUFFIX))
-    return Source(label, files, indexes, folder / "config.json", folder / "README.md")
+    return CheckpointFiles(label, files, indexes, folder / "config.json", folder / "README.md")
 
 
 def _nothing_in(folder: Path, names: list[str]) -> AutodecoError:

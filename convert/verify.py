@@ -31,7 +31,7 @@ MAX_FEATURES = 16
 
 
 @dataclass(frozen=True)
-class LoadedHeads:
+class GgufHeads:
     """Heads out of a GGUF. ``tensors`` by name without prefix, shapes row-major; None where the file does not say."""
 
     path: Path
@@ -73,7 +73,7 @@ class Compared:
     max_bound: float
 
 
-def read_heads_gguf(path: str | os.PathLike[str]) -> LoadedHeads:
+def read_heads_gguf(path: str | os.PathLike[str]) -> GgufHeads:
     """The heads in a heads file or a single file. Raises FormatError."""
     with GGUFFile(path) as file:
         return load_heads(file)
@@ -112,7 +112,7 @@ def _compare(path: str | os.PathLike[str], name: str, source: RawTensor, stored:
     return Compared(name, source.dtype, stored.dtype, float(error.max()), float(bound.max()))
 
 
-def check_base(loaded: LoadedHeads, base: BaseInfo) -> None:
+def check_base(loaded: GgufHeads, base: BaseInfo) -> None:
     """Raises MismatchError, naming both values, when heads out of a GGUF are for another base model.
 
     What either side does not record is not compared. The fingerprints catch a base of the same shape.
@@ -142,7 +142,7 @@ def kind_of(file: GGUFFile) -> str | None:
     return SINGLE_FILE if any(key.startswith(fmt.TENSOR_PREFIX) for key in file.kv) else None
 
 
-def load_heads(file: GGUFFile) -> LoadedHeads:
+def load_heads(file: GGUFFile) -> GgufHeads:
     """The heads in an open file. Raises FormatError for any departure from docs/format.md."""
     kind = kind_of(file)
     if kind is None:
@@ -156,7 +156,7 @@ def load_heads(file: GGUFFile) -> LoadedHeads:
         )
     spec = _spec(file, tensors)
     _check_tensors(file, spec, tensors)
-    return LoadedHeads(
+    return GgufHeads(
         path=file.path,
         kind=kind,
         arch=_required(file, "general.architecture" if kind == HEADS_FILE else fmt.KEY_ARCH, GGUFFile.string),

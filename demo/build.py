@@ -41,8 +41,8 @@ def build(out: Path, seed: int = 0, threads: int = 2, samples: int = 5000) -> Pa
 
 def train_heads(out: Path, seed: int) -> None:
     """Both heads on the base's own right answers, official losses."""
-    from autodeco_edge.train.config import TrainConfig
-    from autodeco_edge.train.loop import train
+    from autodeco_edge.train.hyperparameters import TrainConfig
+    from autodeco_edge.train.trainer import train
 
     train(
         TrainConfig(

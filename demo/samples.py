@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autodeco_edge.tasks.demo import families
-from autodeco_edge.tasks.demo.problem import Problem, chat_prompt
+from autodeco_edge.tasks.demo.problem import DemoProblem, chat_prompt
 
 from .decode import complete, load_base
 
@@ -74,7 +74,7 @@ def write_samples(
     return tallies
 
 
-def problem_row(problem: Problem) -> dict[str, str]:
+def problem_row(problem: DemoProblem) -> dict[str, str]:
     """`gt` suffices for `families.verify(family, gt, completion)`."""
     row = {"problem": problem.prompt, "gt": problem.gt, "family": problem.family}
     return {**row, "system": problem.system} if problem.system else row

@@ -84,7 +84,7 @@ def colour(name: str) -> str | None:
     )
 
 
-def draw(screen: pyte.Screen, target: Path) -> None:
+def save(screen: pyte.Screen, target: Path) -> None:
     console = Console(width=COLUMNS, record=True, file=open(os.devnull, "w"), force_terminal=True)  # noqa: SIM115
     for y in range(screen.lines):
         text = Text()
@@ -102,7 +102,7 @@ def draw(screen: pyte.Screen, target: Path) -> None:
 def main() -> None:
     for name, (rows, arguments, lines) in SCENES.items():
         if len(sys.argv) < 2 or name in sys.argv[1:]:
-            draw(play(rows, arguments, lines), IMAGES / f"{name}.svg")
+            save(play(rows, arguments, lines), IMAGES / f"{name}.svg")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@
 #define AUTODECO_GGUF_MAX_KEY       1024        // bytes of a key's name
 #define AUTODECO_GGUF_MAX_STRING    (64u << 20) // bytes
 #define AUTODECO_GGUF_MAX_STRINGS   2097152     // in all arrays
-#define AUTODECO_GGUF_MAX_NUMBERS   (1u << 30)  // bytes of an array of numbers
+#define AUTODECO_GGUF_MAX_NUMBERS   (1u << 28)  // bytes of an array of numbers
 #define AUTODECO_GGUF_MAX_TEXT      (256u << 20) // bytes of all names and strings, with their lengths
 #define AUTODECO_GGUF_MAX_ALIGNMENT 65536
 #define AUTODECO_GGUF_MAX_NAME      63          // bytes of a tensor's name

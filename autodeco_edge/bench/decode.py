@@ -146,7 +146,7 @@ def _doubles(array: np.ndarray):
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedDecode:
     """prompt_us [n_rounds, contenders], token_us [n, contenders], tokens like token_us."""
 
     prompt_us: np.ndarray
@@ -154,14 +154,14 @@ class Timed:
     tokens: np.ndarray
 
 
-def time_round_robin(loop: Loop, prompt: np.ndarray, setup: DecodeSetup) -> Timed:
+def time_round_robin(loop: Loop, prompt: np.ndarray, setup: DecodeSetup) -> TimedDecode:
     loop.round(prompt, 1, 0)  # warm-up
     rounds = [loop.round(prompt, setup.n_tokens, i) for i in range(setup.n_rounds)]
     prompt_us, token_us, tokens = zip(*rounds, strict=True)
-    return Timed(np.stack(prompt_us), np.concatenate(token_us), np.concatenate(tokens))
+    return TimedDecode(np.stack(prompt_us), np.concatenate(token_us), np.concatenate(tokens))
 
 
-def time_runtime(engine: Engine, loop: Loop, prompt: np.ndarray, setup: DecodeSetup) -> Timed:
+def time_runtime(engine: Engine, loop: Loop, prompt: np.ndarray, setup: DecodeSetup) -> TimedDecode:
     """Columns: the engine, the loop in C."""
     ids = prompt.tolist()
     prompt_us, token_us, tokens = [], [], []
@@ -173,7 +173,7 @@ def time_runtime(engine: Engine, loop: Loop, prompt: np.ndarray, setup: DecodeSe
     tokens = np.array(tokens, dtype=np.int32).reshape(-1, 2)
     if (tokens[:, 0] != tokens[:, 1]).any():
         raise AutodecoError("the engine and the loop in C drew different tokens from the same seed")
-    return Timed(np.array(prompt_us), np.array(token_us).reshape(-1, 2), tokens)
+    return TimedDecode(np.array(prompt_us), np.array(token_us).reshape(-1, 2), tokens)
 
 
 def _time_prompts(engine: Engine, loop: Loop, ids: list[int], prompt: np.ndarray, turn: int) -> tuple[float, float]:
@@ -216,7 +216,9 @@ def _in_turn(turn: int, ours, theirs):
 # ---- report --------------------------------------------------------------------------------------
 
 
-def _report(model: Model, engine: Engine, setup: DecodeSetup, stock: Timed, runtime: Timed, n_row_bytes: int) -> dict:
+def _report(
+    model: Model, engine: Engine, setup: DecodeSetup, stock: TimedDecode, runtime: TimedDecode, n_row_bytes: int
+) -> dict:
     token_us = dict(zip(_SAMPLERS, stock.token_us.T, strict=True))
     prompt_us = dict(zip(_SAMPLERS, stock.prompt_us.T, strict=True))
     pairs = {name: (token_us["autodeco"], token_us[other]) for name, other in _RATIOS.items()}

@@ -63,7 +63,7 @@ class StepSetup:
 
 
 @dataclass(frozen=True)
-class Timed:
+class TimedStep:
     """us [n_rounds, CONTENDERS], tokens [n_rounds, SAMPLERS, n_rows], a last step a row, bytes of the samplers."""
 
     us: np.ndarray
@@ -136,7 +136,7 @@ def _pointer(array: np.ndarray, kind):
     return array.ctypes.data_as(ctypes.POINTER(kind))
 
 
-def time_step(setup: StepSetup, heads: Heads, n_weight_bytes: int, hidden: np.ndarray, logits: np.ndarray) -> Timed:
+def time_step(setup: StepSetup, heads: Heads, n_weight_bytes: int, hidden: np.ndarray, logits: np.ndarray) -> TimedStep:
     """hidden [n_rows, n_embd], logits [n_rows, n_vocab], both float32."""
     us = np.zeros((setup.n_rounds, len(native.CONTENDERS)))
     tokens = np.full((setup.n_rounds, len(native.SAMPLERS), setup.n_rows), -1, dtype=np.int32)
@@ -160,13 +160,13 @@ def time_step(setup: StepSetup, heads: Heads, n_weight_bytes: int, hidden: np.nd
         len(err),
     )
     native.check(status, err)
-    return Timed(us, tokens, list(steps), n_bytes.value)
+    return TimedStep(us, tokens, list(steps), n_bytes.value)
 
 
 # ---- report --------------------------------------------------------------------------------------
 
 
-def report_case(timed: Timed) -> dict:
+def report_case(timed: TimedStep) -> dict:
     """Medians as ``<contender>_us``, their quartiles, ratios of medians, and paired ratios."""
     us = dict(zip(native.CONTENDERS, timed.us.T, strict=True))
     us["sweep"] = us["logits_sweep"] + us["weights_sweep"]

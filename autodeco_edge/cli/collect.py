@@ -20,7 +20,7 @@ from ..io.reading import parse_json
 from .settings import shared, takes
 
 if TYPE_CHECKING:
-    from ..collect.run import CollectConfig, Endpoint, LocalModel
+    from ..collect.collection import CollectConfig, Endpoint, LocalModel
 
 COLUMNS = ("problems", "unsolved", "drawn", "right", "cut", "empty", "unreadable", "kept", "tokens")
 
@@ -116,22 +116,22 @@ class CollectOptions:
                 },
                 "--endpoint",
             )
-        from ..collect.run import CollectConfig
+        from ..collect.collection import CollectConfig
         from ..collect.source import DrawSettings
 
         source = self._server() if self.model is None else self._local()
         return shared(self, CollectConfig, source=source, draws=shared(self, DrawSettings))
 
     def _server(self) -> Endpoint:
+        from ..collect.collection import Endpoint
         from ..collect.endpoint import PLAIN_BODY
-        from ..collect.run import Endpoint
 
         body = dict(PLAIN_BODY) if self.body is None else _object(self.body)
         key = os.environ.get("OPENAI_API_KEY", "")
         return shared(self, Endpoint, url=self.endpoint, key=key, template_gguf=self.template_from, body=body)
 
     def _local(self) -> LocalModel:
-        from ..collect.run import LocalModel
+        from ..collect.collection import LocalModel
         from ..hub.resolve import find_file
 
         path, published = find_file(self.model)
@@ -147,7 +147,7 @@ def collect(ctx: Any, **values: Any) -> None:
     """
     options = CollectOptions(**values)
     config = options.config()
-    from ..collect.run import collect as run_collection
+    from ..collect.collection import collect as run_collection
 
     summary = run_collection(config)
     if options.as_json:

@@ -33,7 +33,7 @@ _KEYS = (
 
 
 @dataclass(frozen=True)
-class Command:
+class SlashCommand:
     usage: str
     help: str
 
@@ -47,22 +47,22 @@ VALUES = {"color-by": FORMS, "heads-mode": tuple(HEADS.values()), "hide-thinking
 FILES = ("/save", "/load")
 
 COMMANDS = (
-    Command("/help", "this list"),
-    Command("/exit", "end; so does Ctrl-D"),
-    Command("/clear", "forget the conversation, but not the system message"),
-    Command("/regen", "another reply to the last message"),
-    Command("/system [TEXT]", "show or change the system message; - removes it"),
-    Command("/set NAME VALUE", "change an option; - puts back its default"),
-    Command("/show", "the options in force"),
-    Command("/save FILE", "write the conversation"),
-    Command("/load FILE", "go on with a saved conversation"),
-    Command("/stats", "speed, context and means of the last reply"),
-    Command("/trace", "T and P of the last reply as a plot"),
-    Command("/heads on|off|temp|top-p", "which heads apply"),
+    SlashCommand("/help", "this list"),
+    SlashCommand("/exit", "end; so does Ctrl-D"),
+    SlashCommand("/clear", "forget the conversation, but not the system message"),
+    SlashCommand("/regen", "another reply to the last message"),
+    SlashCommand("/system [TEXT]", "show or change the system message; - removes it"),
+    SlashCommand("/set NAME VALUE", "change an option; - puts back its default"),
+    SlashCommand("/show", "the options in force"),
+    SlashCommand("/save FILE", "write the conversation"),
+    SlashCommand("/load FILE", "go on with a saved conversation"),
+    SlashCommand("/stats", "speed, context and means of the last reply"),
+    SlashCommand("/trace", "T and P of the last reply as a plot"),
+    SlashCommand("/heads on|off|temp|top-p", "which heads apply"),
 )
 
 
-class Commands:
+class SlashCommands:
     """What a line that begins with a slash does."""
 
     def __init__(self, chat: Chat) -> None:
@@ -147,9 +147,9 @@ class Commands:
             )
 
     def _trace(self, _: str) -> None:
-        from .figures import draw_on_terminal
+        from .terminal_plot import plot_on_terminal
 
-        draw_on_terminal(self._session.last)
+        plot_on_terminal(self._session.last)
 
     def _heads(self, mode: str) -> None:
         if mode not in HEADS:

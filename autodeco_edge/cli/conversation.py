@@ -23,7 +23,7 @@ from ..errors import AutodecoError, ContextOverflowError, MissingInputError
 from ..io.printing import StdoutError, one_line, say
 from ..io.reading import check_text
 from ..text.chat import Conversation
-from .commands import Commands
+from .commands import SlashCommands
 from .completion import SlashCompleter
 from .config_file import state_dir
 from .session import Session
@@ -50,7 +50,7 @@ class Chat:
         self.conversation = _last_conversation() if options.resume else Conversation()
         if options.system:
             self.conversation.system = options.system
-        self.commands = Commands(self)
+        self.commands = SlashCommands(self)
         self._remember = options.history
         self._reader = _reader(session, options.history)
 

@@ -19,7 +19,7 @@ from ..io.reading import user_path
 from .settings import shared, takes
 
 if TYPE_CHECKING:
-    from ..eval.run import EvalConfig
+    from ..eval.evaluation import EvalConfig
 
 app = typer.Typer(
     name="eval",
@@ -100,7 +100,7 @@ class EvalOptions:
         if not self.task:
             raise UsageError("eval: give --task FILE.jsonl, --task demo or --task demo:FAMILY (eval --help)")
         from ..engine.pairing import demo_model
-        from ..eval.run import EvalConfig
+        from ..eval.evaluation import EvalConfig
         from ..eval.samples import Limits
 
         return shared(
@@ -128,13 +128,13 @@ def evaluate(ctx: Any, **values: Any) -> None:
         return
     options = EvalOptions(**values)
     config = options.config()
-    from ..eval.run import evaluate as run_evaluation
+    from ..eval.evaluation import evaluate as run_evaluation
 
     report = run_evaluation(config)
     if options.figures:
-        from ..eval.figures import draw
+        from ..eval.figures import save_figures
 
-        draw(report, config.output / "figures")
+        save_figures(report, config.output / "figures")
     put(json.dumps(report, indent=1) if options.as_json else _tables(report))
 
 
@@ -154,7 +154,7 @@ def drift(
 
     Example: autodeco-edge eval drift --variant f16=f16.gguf,heads.gguf --variant q4=q4.gguf,heads.gguf --data texts.jsonl
     """
-    from ..eval.forced import compare, parse_variant, read_texts
+    from ..eval.likelihood import compare, parse_variant, read_texts
 
     variants = [parse_variant(text) for text in variant]
     report = compare(variants, read_texts(data, variants[0], limit, max_length), n_threads=threads)

@@ -19,10 +19,10 @@ def plot(
     Example: autodeco-edge plot baseline.jsonl diverse.jsonl -o figure.png
     """
     from ..io.atomic import refuse_inputs
-    from ..text.plot import draw, read_trace
+    from ..text.plot import read_trace, save_figure
 
     refuse_inputs(output, traces)
     found = [read_trace(path) for path in traces]
-    draw(found, output)
+    save_figure(found, output)
     for trace in found:
         put(trace.caption())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..io.printing import say, shows_unicode
 from ..io.reading import read_text
-from ..text.stream import StopStrings
+from ..text.streaming import StopStrings
 from .interrupts import Interrupts
 from .options import NEUTRAL
 from .screen import Screen, spark, write

@@ -1,6 +1,6 @@
 """``autodeco-edge train``: options to a TrainConfig or a RewardConfig.
 
-Owns the option names and their help. The work is in autodeco_edge.train.loop, imported
+Owns the option names and their help. The work is in autodeco_edge.train.trainer, imported
 inside the command so that ``--help`` needs neither torch nor transformers.
 """
 
@@ -17,8 +17,8 @@ from ..paths import hub_endpoint
 from .settings import shared, takes
 
 if TYPE_CHECKING:
-    from ..train.config import TrainConfig
-    from ..train.reward import RewardConfig
+    from ..train.hyperparameters import TrainConfig
+    from ..train.reinforce import RewardConfig
 
 NEEDED = ("torch", "transformers", "accelerate", "safetensors")
 
@@ -126,7 +126,7 @@ class TrainOptions:
             raise UsageError(
                 f"--objective {self.objective} learns from --data FILE.jsonl; --problems is for --objective reward"
             )
-        from ..train.config import TrainConfig
+        from ..train.hyperparameters import TrainConfig
 
         return shared(self, TrainConfig, enhanced=not self.basic)
 
@@ -138,7 +138,7 @@ class TrainOptions:
             raise UsageError("--objective reward needs -m MODEL.gguf, --problems TASK and --init HEADS")
         if self.data or self.base:
             raise UsageError("--objective reward takes neither --data nor --base: it draws its own replies with -m")
-        from ..train.reward import RewardConfig
+        from ..train.reinforce import RewardConfig
 
         rate = RewardConfig.learning_rate if self.learning_rate is None else self.learning_rate
         return shared(self, RewardConfig, steps=self.max_steps or RewardConfig.steps, learning_rate=rate)
@@ -153,7 +153,7 @@ def train(ctx: Any, **values: Any) -> None:
     check_packages()
     options = TrainOptions(**values)
     if options.objective == "reward":
-        from ..train.reward import train_on_reward
+        from ..train.reinforce import train_on_reward
 
         train_on_reward(options.reward())
         return
@@ -161,7 +161,7 @@ def train(ctx: Any, **values: Any) -> None:
     hub_endpoint()  # what is no address is said here; transformers would fail when it is imported
     from transformers.utils import logging
 
-    from ..train.loop import train as run_training
+    from ..train.trainer import train as run_training
 
     logging.disable_progress_bar()
     run_training(config)

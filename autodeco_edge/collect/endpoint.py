@@ -6,14 +6,13 @@ which servers hand over apart, is put back in front of the answer within <think>
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Generator, Iterator
 from queue import SimpleQueue
 from typing import Any
 
 from ..errors import AutodecoError
-from ..eval.samples import seed_of
+from ..io.digest import fingerprint, seed_of
 from ..tasks import Problem
 from .chat_form import ChatForm
 from .client import ChatClient, Completion
@@ -50,7 +49,7 @@ class EndpointSource:
 
     def header(self) -> dict[str, Any]:
         """A named model may move to another address; a nameless one is known by it alone."""
-        form = self._form and hashlib.sha256(repr(self._form).encode()).hexdigest()[:16]
+        form = self._form and fingerprint(repr(self._form))
         return {"model": self._model_name or self._client.url, "body": self._body, "template": form}
 
     def answers(self, jobs: Iterator[Job]) -> Generator[Answer, None, None]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..eval.schedule import Job, groups
 from ..tasks import Problem
-from .judge import CUT, EMPTY, RIGHT, UNREADABLE, Draw
+from .rejection import CUT, EMPTY, RIGHT, UNREADABLE, Candidate
 
 
 class Ledger:
@@ -25,9 +25,9 @@ class Ledger:
 
     def __init__(self, problems: Sequence[Problem], n: int, keep: int, stop: bool) -> None:
         self.problems, self.n, self.keep, self.stop = problems, n, keep, stop
-        self._draws: dict[str, dict[int, Draw]] = {problem.id: {} for problem in problems}
+        self._draws: dict[str, dict[int, Candidate]] = {problem.id: {} for problem in problems}
 
-    def add(self, draw: Draw) -> None:
+    def add(self, draw: Candidate) -> None:
         """A draw that is no part of this run (resumed with fewer problems or a smaller n) is left aside."""
         if draw.problem in self._draws and draw.sample < self.n:
             self._draws[draw.problem].setdefault(draw.sample, draw)
@@ -48,7 +48,7 @@ class Ledger:
         draws = self._draws[problem]
         return sample not in draws and (not self.stop or self._needed(draws.values(), sample))
 
-    def _needed(self, draws: Iterable[Draw], sample: int) -> bool:
+    def _needed(self, draws: Iterable[Candidate], sample: int) -> bool:
         return sum(draw.sample < sample for draw in draws if draw.verdict == RIGHT) < self.keep
 
     def has(self, problem: Problem, sample: int) -> bool:
@@ -65,13 +65,13 @@ class Ledger:
 
     def _stopping(self, size: int, least: int) -> Iterator[list[Job]]:
         """What a group holds is decided by the draws of the groups before it alone: a kill changes nothing there."""
-        told: dict[str, list[Draw]] = {problem.id: [] for problem in self.problems}
+        told: dict[str, list[Candidate]] = {problem.id: [] for problem in self.problems}
         while group := list(islice(self._open(told, size, least), size)):
             yield group
             for problem, k in group:
                 told[problem.id].append(self._draws[problem.id][k])
 
-    def _open(self, told: dict[str, list[Draw]], size: int, least: int) -> Iterator[Job]:
+    def _open(self, told: dict[str, list[Candidate]], size: int, least: int) -> Iterator[Job]:
         seen = {(problem, draw.sample) for problem, draws in told.items() for draw in draws}
         taken: set[str] = set()
         n_taken = 0
@@ -85,11 +85,11 @@ class Ledger:
                 n_taken += 1
                 yield problem, k
 
-    def kept_of(self, problem: str) -> list[Draw]:
+    def kept_of(self, problem: str) -> list[Candidate]:
         right = [draw for _, draw in sorted(self._draws[problem].items()) if draw.verdict == RIGHT]
         return right[: self.keep]
 
-    def kept(self) -> Iterator[tuple[Problem, Draw]]:
+    def kept(self) -> Iterator[tuple[Problem, Candidate]]:
         """In the order of the problems, then of the draws."""
         for problem in self.problems:
             for draw in self.kept_of(problem.id):

@@ -16,9 +16,8 @@ from ..engine.model import Model
 from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import SamplingParams
 from ..errors import ContextOverflowError, NoHeadsError
-from ..eval.run import identity
-from ..eval.samples import seed_of
 from ..eval.schedule import group_size
+from ..io.digest import identity, seed_of
 from ..tasks import Problem
 from ..text.chat import render
 from .chat_form import ChatForm

@@ -9,7 +9,7 @@ import sys
 import time
 
 from ..io.printing import say
-from .judge import RIGHT, Draw
+from .rejection import RIGHT, Candidate
 
 PROBLEMS_A_LINE = 50
 QUIET_S = 60.0  # at most: long replies make few draws
@@ -28,7 +28,7 @@ class CollectProgress:
         self._clock = self._said = time.monotonic()
         self._bar, self._row = _bar(n_total, n_before) if sys.stderr.isatty() else (None, None)
 
-    def add(self, draw: Draw) -> None:
+    def add(self, draw: Candidate) -> None:
         self._drawn += 1
         self._right += draw.verdict == RIGHT
         self._tokens += draw.n_tokens

@@ -50,7 +50,7 @@ class Answer:
     n_tokens: int
 
 
-class Source(Protocol):
+class ReplySource(Protocol):
     """n_together: jobs of one call of ``answers`` whose replies depend on one another (eval/schedule.py); 0: none do."""
 
     n_together: int

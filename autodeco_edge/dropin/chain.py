@@ -16,7 +16,7 @@ import numpy as np
 from llama_cpp import _internals as internals
 from llama_cpp.llama_grammar import LlamaGrammar
 
-from ..engine.filters import Filter
+from ..engine.filters import Filter, penalties_and_top_k
 from ..engine.grammar import Grammar
 from ..engine.mask import GrammarMask
 from ..engine.sampler import Sampler, SamplingParams
@@ -104,22 +104,8 @@ def _filters(llama: Llama, kwargs: dict[str, Any], failures: list[BaseException]
         kwargs.get("frequency_penalty", 0.0),
         kwargs.get("presence_penalty", 0.0),
     )
-    if penalties != (1.0, 0.0, 0.0):
-        last_n = llama.last_n_tokens_size
-        filters.append(_adder(lambda: llama_cpp.llama_sampler_init_penalties(llama._n_vocab, last_n, *penalties)))
-    if 0 < kwargs.get("top_k", 0) < llama._n_vocab:  # llama.cpp may put it into the graph, where a larger k aborts
-        filters.append(_adder(lambda: llama_cpp.llama_sampler_init_top_k(kwargs["top_k"])))
-    return tuple(filters)
-
-
-def _adder(make: Callable[[], Any]) -> Filter:
-    def add(chain: Any) -> None:
-        smpl = make()
-        if not smpl:
-            raise UsageError("a penalty was refused by llama.cpp; check its range")
-        llama_cpp.llama_sampler_chain_add(chain, smpl)
-
-    return add
+    last_n, top_k = llama.last_n_tokens_size, kwargs.get("top_k", 0)
+    return (*filters, *penalties_and_top_k(llama._n_vocab, last_n, penalties, top_k))
 
 
 def grammar_as_processor(llama: Llama, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ model that the probe decodes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import signal
@@ -14,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..io.digest import fingerprint
 from ..io.interpreter import interpreter
 from ..paths import cache_dir
 
@@ -113,7 +113,7 @@ def _record(cpuinfo: Path = Path("/proc/cpuinfo")) -> Path | None:
     facts = [line for line in this if line.startswith(("model name", "stepping", "microcode", "flags"))]
     facts += [platform.release(), _library_version(), _simulated_trap()]
     try:
-        return cache_dir() / f"amx-{hashlib.sha256(chr(10).join(facts).encode()).hexdigest()[:16]}"
+        return cache_dir() / f"amx-{fingerprint(chr(10).join(facts))}"
     except RuntimeError:  # a user without a home folder
         return None
 

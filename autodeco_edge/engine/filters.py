@@ -12,7 +12,7 @@ min-p looks at the largest one only.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import llama_cpp
@@ -59,11 +59,6 @@ class FilterParams:
         for bias in self.logit_bias.values():
             check_range("logit bias", bias, -100.0, 100.0)
 
-    @property
-    def _penalised(self) -> bool:
-        penalties = self.repeat_penalty, self.frequency_penalty, self.presence_penalty
-        return penalties != (1.0, 0.0, 0.0) and self.repeat_last_n != 0
-
     def build(self, model: Model) -> tuple[Filter, ...]:
         """The filters for one Sampler, none where everything is off. Raises FormatError for a grammar that is
         refused, UsageError for a token that the vocabulary does not have."""
@@ -73,18 +68,27 @@ class FilterParams:
             filters.append(GrammarMask(grammar, model, model.vocab))
         if self.logit_bias:
             filters.append(_bias(model, self.logit_bias))
-        if self._penalised:
-            window = self.repeat_last_n if self.repeat_last_n >= 0 else _WHOLE_REPLY
-            penalties = self.repeat_penalty, self.frequency_penalty, self.presence_penalty
-            filters.append(_adder(lambda: llama_cpp.llama_sampler_init_penalties(model.n_vocab, window, *penalties)))
-        if 0 < self.top_k < model.n_vocab:  # llama.cpp may put it into the graph, where a larger k aborts
-            filters.append(_adder(lambda: llama_cpp.llama_sampler_init_top_k(self.top_k)))
-        return tuple(filters)
+        window = self.repeat_last_n if self.repeat_last_n >= 0 else _WHOLE_REPLY
+        penalties = self.repeat_penalty, self.frequency_penalty, self.presence_penalty
+        return (*filters, *penalties_and_top_k(model.n_vocab, window, penalties, self.top_k))
+
+
+def penalties_and_top_k(
+    n_vocab: int, window: int, penalties: tuple[float, float, float], top_k: int
+) -> Iterator[Filter]:
+    """Those that change anything. penalties: repeat, frequency and presence, over the last ``window`` tokens."""
+    if window and penalties != (1.0, 0.0, 0.0):
+        yield _adder(lambda: llama_cpp.llama_sampler_init_penalties(n_vocab, window, *penalties))
+    if 0 < top_k < n_vocab:  # llama.cpp may put it into the graph, where a larger k aborts
+        yield _adder(lambda: llama_cpp.llama_sampler_init_top_k(top_k))
 
 
 def _adder(make: Callable[[], object]) -> Filter:
     def add(chain: int) -> None:
-        llama_cpp.llama_sampler_chain_add(chain, make())
+        sampler = make()
+        if not sampler:
+            raise UsageError("a penalty was refused by llama.cpp; check its range")
+        llama_cpp.llama_sampler_chain_add(chain, sampler)
 
     return add
 

@@ -17,7 +17,7 @@ ABLATION = ("default", "autodeco-p", "autodeco-t", "autodeco")
 OURS, THEIRS, LIGHT = "#0072b2", "#777777", "#d0d0d0"  # told apart by colour-blind readers and in grey
 
 
-def draw(report: Mapping[str, Any], folder: Path) -> list[Path]:
+def save_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
     """Every picture that the report has the figures for, as SVG. Raises UsageError without matplotlib."""
     try:
         import matplotlib

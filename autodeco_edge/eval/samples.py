@@ -1,12 +1,11 @@
 """Judged samples: how they are drawn, and the file in which they outlive a kill.
 
-Owns one draw's seed, the row that is kept of it, and the order of drawing, judging and writing. Knows neither
+Owns the row that is kept of it, and the order of drawing, judging and writing. Knows neither
 the statistics nor which methods there are.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from ..engine.model import Model
 from ..engine.sampler import Heads
 from ..engine.strategies import StockStrategy
 from ..errors import ContextOverflowError, FormatError, UsageError
+from ..io.digest import seed_of
 from ..records import RecordFile
 from ..tasks import DEMO, Problem, Verifier
 from ..text.chat import render
@@ -63,11 +63,6 @@ class Sample:
         if sample is None or not isinstance(sample.problem, str) or not isinstance(sample.sample, int):
             raise FormatError(f"{path}: holds {str(row)[:80]}, which is no sample; remove the file and start again")
         return sample
-
-
-def seed_of(base: int, problem: str, sample: int) -> int:
-    """64 bits: the same for every method, another for every draw."""
-    return int.from_bytes(hashlib.sha256(f"{base}\n{problem}\n{sample}".encode()).digest()[:8], "big")
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,13 @@ from ..engine.model import Model
 from ..engine.pairing import check_heads, open_heads
 from ..errors import NoHeadsError, UsageError, check_range
 from ..io.atomic import atomic_write
+from ..io.digest import identity
 from ..io.folder import output_folder
 from ..io.printing import say
 from ..records import RecordFile
 from ..tasks import Problem, Verifier, load_task
 from ..tasks.commands import SETS, with_command
 from .methods import method
-from .run import identity
 from .samples import Drawer, Limits, Sample, header
 from .statistics import Floats, bootstrap, paired_bootstrap
 

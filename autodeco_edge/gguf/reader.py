@@ -31,7 +31,7 @@ MAX_KEY_BYTES = 1 << 10
 MAX_STRING_BYTES = 1 << 26
 MAX_ARRAY_STRINGS = 1 << 21
 MAX_STRINGS = 1 << 21  # in all arrays together; the largest vocabulary with its merges has 800,000
-MAX_ARRAY_BYTES = 1 << 30
+MAX_ARRAY_BYTES = 1 << 28  # numbers: heads in a model; llama.cpp takes seconds to read a gigabyte one by one
 MAX_ALIGNMENT = 1 << 16
 MAX_HEADER_BYTES = 1 << 31
 

@@ -7,12 +7,12 @@ the heads and a fingerprint of the base that all its quantisations share.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from ..convert.base import BaseInfo, open_base
 from ..convert.layout import Means
 from ..errors import FormatError, MissingInputError
+from ..io import digest
 from ..io.atomic import sweep_parts
 from .cache import heads_path, snapshots
 from .download import fetch, size_text
@@ -69,8 +69,7 @@ def fingerprint(info: BaseInfo) -> str:
     """The same for every quantisation of a base; the architecture's name where the file says too little."""
     if info.tokenizer_sha256 is None or info.norm_sha256 is None:
         return info.arch
-    identity = f"{info.arch} {info.n_embd} {info.tokenizer_sha256} {info.norm_sha256}"
-    return hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return digest.fingerprint(f"{info.arch} {info.n_embd} {info.tokenizer_sha256} {info.norm_sha256}", 12)
 
 
 # ---- the files ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..convert.base import BaseInfo
 from ..convert.describe import Row
-from ..convert.verify import HEADS_FILE, LoadedHeads, check_base, kind_of, load_heads, read_heads_gguf
+from ..convert.verify import HEADS_FILE, GgufHeads, check_base, kind_of, load_heads, read_heads_gguf
 from ..errors import AutodecoError, FormatError, MismatchError, MissingInputError
 from ..gguf import types as gt
 from ..gguf.reader import GGUFFile
@@ -110,7 +110,7 @@ def _commonest_type(file: GGUFFile) -> str | None:
     return weights.most_common(1)[0][0] if weights else None
 
 
-def _heads_facts(heads: LoadedHeads) -> dict[str, object]:
+def _heads_facts(heads: GgufHeads) -> dict[str, object]:
     spec = heads.spec
     return {
         "file": str(heads.path),
@@ -131,7 +131,7 @@ def _rounded(mean: float | None) -> float | None:
     return None if mean is None else float(f"{mean:.6g}")
 
 
-def _fit_facts(heads: LoadedHeads, base: BaseInfo) -> dict[str, object]:
+def _fit_facts(heads: GgufHeads, base: BaseInfo) -> dict[str, object]:
     """``fingerprints``: whether the heads record whose they are; without them another model of the same shape fits.
     ``mismatch``: the field that differs, with both values."""
     facts = {"fits": True, "fingerprints": bool(heads.tokenizer_sha256 or heads.norm_sha256), "mismatch": None}

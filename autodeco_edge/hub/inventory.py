@@ -19,7 +19,7 @@ from .cache import (
     remove_repo,
     storage,
 )
-from .registry import Entry, load_registry
+from .registry import RegistryEntry, load_registry
 from .resolve import find_entry
 from .variants import choose
 
@@ -53,16 +53,16 @@ def inventory() -> list[Item]:
     """The registry in its order, a row a downloaded quantisation; then repositories downloaded by their own name."""
     registry = load_registry()
     known = {repo for entry in registry.values() for repo in entry.base}
-    others = [Entry(repo, (repo,)) for repo in cached_repos() if repo not in known]
+    others = [RegistryEntry(repo, (repo,)) for repo in cached_repos() if repo not in known]
     return [item for entry in [*registry.values(), *others] for item in _items(entry)]
 
 
-def _items(entry: Entry) -> list[Item]:
+def _items(entry: RegistryEntry) -> list[Item]:
     models = [cached for repo in entry.base for cached in cached_models(repo)]
     return [_item(entry, cached) for cached in models] or [_item(entry, None)]
 
 
-def _item(entry: Entry, cached: Cached | None) -> Item:
+def _item(entry: RegistryEntry, cached: Cached | None) -> Item:
     used = datetime.fromtimestamp(cached.last_used, UTC).isoformat(timespec="seconds") if cached else None
     return Item(
         name=entry.name,

@@ -1,6 +1,6 @@
 """The list of names: the one in the package, extended by the user's own models.toml.
 
-Owns ``Entry`` and the reading of both files. Does not know what is downloaded and asks no network.
+Owns ``RegistryEntry`` and the reading of both files. Does not know what is downloaded and asks no network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ALLOWED = ("base", *_TEXTS, *_MEANS)
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegistryEntry:
     """One name.
 
     base    where its GGUF is: ``user/repo`` or a file, the first that answers is taken
@@ -39,7 +39,7 @@ class Entry:
     mean_top_p: float | None = None
 
 
-def load_registry() -> dict[str, Entry]:
+def load_registry() -> dict[str, RegistryEntry]:
     """Every name, in file order. A name in the user's file overrides the package's key by key.
 
     Raises FormatError or MissingInputError for a models.toml that cannot be used.
@@ -63,7 +63,7 @@ def _read(path: Path) -> dict[str, dict]:
     return tables
 
 
-def _entry(path: Path, name: str, table: dict) -> Entry:
+def _entry(path: Path, name: str, table: dict) -> RegistryEntry:
     base = table.get("base")
     base = [base] if isinstance(base, str) else base
     if not isinstance(base, list) or not base or not all(isinstance(item, str) and item for item in base):
@@ -75,4 +75,4 @@ def _entry(path: Path, name: str, table: dict) -> Entry:
         value = table.get(key)
         if value is not None and not (type(value) in (int, float) and 0 < value <= limit):
             raise FormatError(f"{path}: [{name}] {key}: allowed above 0, up to {limit:g}; got {value!r}")
-    return Entry(name, **{**table, "base": tuple(base)})
+    return RegistryEntry(name, **{**table, "base": tuple(base)})

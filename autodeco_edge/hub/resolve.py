@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import MissingInputError, UsageError
-from .registry import Entry, load_registry
+from .registry import RegistryEntry, load_registry
 
 NO_HEADS = "none"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -81,7 +81,7 @@ def find_file(model: str) -> tuple[Path, Path | None]:
     return found.model, found.heads
 
 
-def find_entry(model: str) -> tuple[Entry, str | None]:
+def find_entry(model: str) -> tuple[RegistryEntry, str | None]:
     """The registry entry, or one made up for ``user/repo``; and what stands behind ``:``, if anything."""
     name, _, quant = model.partition(":")
     registry = load_registry()
@@ -90,7 +90,7 @@ def find_entry(model: str) -> tuple[Entry, str | None]:
     if os.path.isdir(model):
         raise MissingInputError(f"{model}: is a folder; give a GGUF file in it, or a name from `autodeco-edge list`")
     if _is_repo(name) and not model.endswith(".gguf"):
-        return Entry(name, (name,)), quant or None
+        return RegistryEntry(name, (name,)), quant or None
     close = difflib.get_close_matches(name.lower(), registry, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}?" if close else "`autodeco-edge list` shows the names"
     raise MissingInputError(f"{model}: no such file, name or repository (user/repo); {hint}")
@@ -100,7 +100,7 @@ def _is_repo(text: str) -> bool:
     return bool(_REPO.fullmatch(text))
 
 
-def _name(entry: Entry, quant: str) -> str:
+def _name(entry: RegistryEntry, quant: str) -> str:
     return f"{entry.name}:{quant}" if quant else entry.name
 
 
@@ -112,7 +112,7 @@ class _Request:
     refresh: bool
     progress: bool
 
-    def model(self, entry: Entry, quant: str | None) -> tuple[Path, str]:
+    def model(self, entry: RegistryEntry, quant: str | None) -> tuple[Path, str]:
         """Path of the GGUF and its quantisation ("" where the file does not say)."""
         for base in entry.base:
             if os.path.isfile(path := os.path.expanduser(base)):
@@ -124,7 +124,7 @@ class _Request:
             raise MissingInputError(f"{what}: not on this disk; run `autodeco-edge pull {what}` with a network")
         return self._download(entry, quant)
 
-    def _download(self, entry: Entry, quant: str | None) -> tuple[Path, str]:
+    def _download(self, entry: RegistryEntry, quant: str | None) -> tuple[Path, str]:
         """From the first repository that is there and has the quantisation. If none has, a repository that lacks
         it says more than one that is gone."""
         from .download import fetch
@@ -142,7 +142,7 @@ class _Request:
             return fetch(listing, variant.files, progress=self.progress)[0], variant.quant
         raise next((error for error in refusals if isinstance(error, UsageError)), refusals[0])
 
-    def heads(self, heads: str | None, base: Path, entry: Entry | None) -> Path | None:
+    def heads(self, heads: str | None, base: Path, entry: RegistryEntry | None) -> Path | None:
         """A heads file for ``base``; None leaves it to the model."""
         if heads is None or heads == NO_HEADS:
             return None
@@ -158,7 +158,7 @@ class _Request:
         return heads_for(heads, base, means=means, offline=self.offline, refresh=self.refresh, progress=self.progress)
 
 
-def _on_disk(entry: Entry, quant: str | None) -> tuple[Path, str] | None:
+def _on_disk(entry: RegistryEntry, quant: str | None) -> tuple[Path, str] | None:
     """Without a quantisation asked for, whichever is here, the preferred one first."""
     from .cache import cached_models, mark_used
     from .variants import choose

@@ -42,7 +42,7 @@ UNSEEN_HIGH = (
 )
 
 
-class Commands(NamedTuple):
+class CommandSet(NamedTuple):
     """Sentences to choose from."""
 
     low: Sequence[str]
@@ -55,7 +55,7 @@ class Commands(NamedTuple):
         return self.low[numbers[0] % len(self.low)], self.high[numbers[1] % len(self.high)]
 
 
-SEEN, UNSEEN = Commands(LOW, HIGH), Commands(UNSEEN_LOW, UNSEEN_HIGH)
+SEEN, UNSEEN = CommandSet(LOW, HIGH), CommandSet(UNSEEN_LOW, UNSEEN_HIGH)
 SETS = {"seen": SEEN, "unseen": UNSEEN}
 
 

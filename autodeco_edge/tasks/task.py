@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import MissingInputError, UsageError, check_range
 from .demo import families
-from .demo.problem import Problem as DemoProblem
+from .demo.problem import DemoProblem
 from .problem import DEMO, Problem, messages_of
 from .rows import read_problems
 

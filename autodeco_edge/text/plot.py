@@ -91,7 +91,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
-def draw(traces: Sequence[ReadTrace], output: str | os.PathLike[str]) -> None:
+def save_figure(traces: Sequence[ReadTrace], output: str | os.PathLike[str]) -> None:
     """Writes the figure in the format of the name's ending. Raises UsageError, OutputError, StorageError."""
     target = Path(output)
     form = target.suffix.lower().lstrip(".")

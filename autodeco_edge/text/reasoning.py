@@ -1,7 +1,7 @@
 """How a model marks what it thinks and what it answers: the formats, and which of them a model writes.
 
 A format is known by what the chat template itself writes, or by marks that the vocabulary holds as tokens. Owns the
-table of marks and the division of a whole reply; the division of a stream is stream.py.
+table of marks and the division of a whole reply; the division of a stream is streaming.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import llama_cpp
 
 from ..engine.model import Model
-from .stream import THINK_CLOSE, THINK_OPEN, Channels, Thinking
+from .streaming import THINK_CLOSE, THINK_OPEN, Channels, Thinking
 
 TAIL = 32  # last tokens of a prompt: what a template may write after the user's last word
 

@@ -33,7 +33,7 @@ class TooLong(Exception):
 def environment() -> ImmutableSandboxedEnvironment:
     """What a template may use: Jinja's own names, and those that transformers adds or replaces."""
     env = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, "jinja2.ext.loopcontrols"]
     )
     env.filters["tojson"] = to_json
     env.globals["raise_exception"] = refuse
@@ -43,7 +43,7 @@ def environment() -> ImmutableSandboxedEnvironment:
     return env
 
 
-class Generation(Extension):
+class GenerationTag(Extension):
     """``{% generation %}...{% endgeneration %}``: marks what the assistant wrote, for training; the text is its body's."""
 
     tags = {"generation"}

@@ -6,7 +6,7 @@ that ``import autodeco_edge.train`` costs nothing; import the module you need:
     modules     TempHead, TopPHead, AutoDecoHeads        losses      the official losses, plain form
     objective   losses of a batch, row chunks            sampling    nucleus and draw, batched
     model       AutoDecoForCausalLM (forward, generate)  checkpoint  official files, read and written
-    data        JSONL -> token ids and labels            loop        train(TrainConfig)
+    data        JSONL -> token ids and labels            trainer     train(TrainConfig)
     backbone    the frozen base, by transformers         gguf_backbone   the same, by llama.cpp
 """
 

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..convert.checkpoint_config import CheckpointConfig
 from .base import base_config_of, check_base, hidden_size_of, load_base, load_tokenizer
 from .batches import collate
-from .checkpoint import HeadsCheckpoint
-from .data import Sample, Tokenizer
+from .data import TokenizerLike, TrainingSample
 from .losses import IGNORE
 from .tap import apply_head, hidden_states
 
@@ -41,11 +41,11 @@ class Backbone(ABC):
     """
 
     name: str
-    tokenizer: Tokenizer
+    tokenizer: TokenizerLike
     n_ctx: int | None = None
 
     @abstractmethod
-    def load(self, device: torch.device, samples: Sequence[Sample], shard: Shard | None = None) -> None:
+    def load(self, device: torch.device, samples: Sequence[TrainingSample], shard: Shard | None = None) -> None:
         """Make ready to compute on ``device``; ``samples`` are what will be asked for.
 
         shard: spread the weights over the processes with it (FSDP, ZeRO-3). ``positions`` is then a
@@ -58,7 +58,7 @@ class Backbone(ABC):
         """H."""
 
     @abstractmethod
-    def positions(self, batch: Sequence[Sample]) -> list[Positions]:
+    def positions(self, batch: Sequence[TrainingSample]) -> list[Positions]:
         """Post-norm hidden states and labels of each sample's completion positions, in order."""
 
     @abstractmethod
@@ -70,7 +70,7 @@ class Backbone(ABC):
         """The base's part of the checkpoint's config.json."""
 
     @abstractmethod
-    def check_heads(self, checkpoint: HeadsCheckpoint) -> None:
+    def check_heads(self, claims: CheckpointConfig) -> None:
         """Raises MismatchError for heads whose config names another base."""
 
     def close(self) -> None:  # noqa: B027  nothing to free unless a backbone says so
@@ -91,7 +91,7 @@ class HuggingFaceBackbone(Backbone):
         self.tokenizer = load_tokenizer(base)
         self._dtype, self._precision = dtype, precision
 
-    def load(self, device: torch.device, samples: Sequence[Sample], shard: Shard | None = None) -> None:
+    def load(self, device: torch.device, samples: Sequence[TrainingSample], shard: Shard | None = None) -> None:
         self._device = device
         self.base = load_base(self.name, self._dtype).requires_grad_(False).eval()
         if shard is None:
@@ -105,7 +105,7 @@ class HuggingFaceBackbone(Backbone):
     def n_embd(self) -> int:
         return hidden_size_of(self.base)
 
-    def positions(self, batch: Sequence[Sample]) -> list[Positions]:
+    def positions(self, batch: Sequence[TrainingSample]) -> list[Positions]:
         """One padded pass."""
         tensors = {k: v.to(self._device) for k, v in collate(batch, self._pad_id()).items()}
         labels = tensors.pop("labels")  # [B, S]
@@ -120,8 +120,8 @@ class HuggingFaceBackbone(Backbone):
     def config(self) -> dict[str, Any]:
         return base_config_of(self.name, self.base)
 
-    def check_heads(self, checkpoint: HeadsCheckpoint) -> None:
-        check_base(checkpoint, self.base)
+    def check_heads(self, claims: CheckpointConfig) -> None:
+        check_base(claims, self.base)
 
     def _pad_id(self) -> int:
         pad_id = self.tokenizer.pad_token_id

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
+from ..convert.checkpoint_config import CheckpointConfig
 from ..errors import FormatError, MismatchError, MissingInputError
 from ..gguf.keys import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
-from .checkpoint import HeadsCheckpoint
 from .modules import AutoDecoHeads
 
 
@@ -61,19 +61,16 @@ def fresh_heads(spec: HeadSpec, seed: int) -> AutoDecoHeads:
     return AutoDecoHeads(spec).reset_parameters(torch.Generator().manual_seed(seed))
 
 
-def check_base(checkpoint: HeadsCheckpoint, base: nn.Module) -> None:
+def check_base(claims: CheckpointConfig, base: nn.Module) -> None:
     """Raises MismatchError where the heads' config names another vocabulary or architecture."""
-    check_claims(checkpoint.config, base.config.get_text_config().vocab_size, base.config.model_type)
+    check_claims(claims, base.config.get_text_config().vocab_size, base.config.model_type)
 
 
-def check_claims(config: dict[str, Any], n_vocab: int, model_type: str) -> None:
-    """The same from the base's two values.
-
-    base_model_type is ignored if it is absent or "autodeco": some official saves lost it (docs/format.md section 10).
-    """
-    for name, actual in (("vocab_size", n_vocab), ("base_model_type", model_type)):
-        claimed = config.get(name)
-        if claimed not in (None, "autodeco", actual):
+def check_claims(claims: CheckpointConfig, n_vocab: int, model_type: str) -> None:
+    """The same from the base's two values. What the config does not say is not compared."""
+    pairs = (("vocab_size", claims.n_vocab, n_vocab), ("base_model_type", claims.model_type, model_type))
+    for name, claimed, actual in pairs:
+        if claimed not in (None, actual):
             raise MismatchError(f"heads are for {name} {claimed}, the base has {actual}; use this base's own heads")
 
 

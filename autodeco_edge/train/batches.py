@@ -10,13 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .data import Sample
+from .data import TrainingSample
 from .losses import IGNORE
 
 MEGABATCH = 16  # batches sorted by length together
 
 
-def collate(samples: Sequence[Sample], pad_id: int = 0) -> dict[str, Tensor]:
+def collate(samples: Sequence[TrainingSample], pad_id: int = 0) -> dict[str, Tensor]:
     """Right padding. input_ids, attention_mask, labels [B, S] int64; labels -100 on prompt and padding."""
     shape = len(samples), max(len(s.ids) for s in samples)
     ids, mask = torch.full(shape, pad_id), torch.zeros(shape, dtype=torch.long)
@@ -28,7 +28,9 @@ def collate(samples: Sequence[Sample], pad_id: int = 0) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def batches_of(samples: list[Sample], batch_size: int, generator: torch.Generator | None) -> list[list[Sample]]:
+def batches_of(
+    samples: list[TrainingSample], batch_size: int, generator: torch.Generator | None
+) -> list[list[TrainingSample]]:
     """Shuffle, sort by length within 16 batches, cut, shuffle the batches. None: by length only."""
     order = list(range(len(samples)))
     if generator is not None:
@@ -44,8 +46,8 @@ def batches_of(samples: list[Sample], batch_size: int, generator: torch.Generato
 
 
 def split_validation(
-    samples: list[Sample], fraction: float, generator: torch.Generator
-) -> tuple[list[Sample], list[Sample]]:
+    samples: list[TrainingSample], fraction: float, generator: torch.Generator
+) -> tuple[list[TrainingSample], list[TrainingSample]]:
     """(training, validation): a random ``fraction`` is held out, at least one sample unless fraction is 0."""
     n_held = min(max(1, round(len(samples) * fraction)), len(samples) - 1) if fraction > 0 else 0
     order = torch.randperm(len(samples), generator=generator).tolist()

@@ -17,7 +17,7 @@ from ..errors import FormatError, MissingInputError
 from ..io.reading import parse_json
 
 
-class Tokenizer(Protocol):
+class TokenizerLike(Protocol):
     """What this file asks of a tokenizer: a transformers one as it is, or GgufTokenizer.
 
     Control tokens written out in the text are read as such.
@@ -36,7 +36,7 @@ class Tokenizer(Protocol):
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrainingSample:
     """ids: prompt, then completion; the first n_prompt ids carry no loss. index: its place in the data set."""
 
     ids: list[int]
@@ -60,18 +60,20 @@ class Dataset:
     variants: by a sample's index, those of its record, if variants were asked for; they have indices of their own.
     """
 
-    samples: list[Sample]
+    samples: list[TrainingSample]
     n_truncated: int = 0
     n_dropped: int = 0
-    variants: dict[int, tuple[Sample, ...]] = field(default_factory=dict)
+    variants: dict[int, tuple[TrainingSample, ...]] = field(default_factory=dict)
 
     @property
-    def all(self) -> list[Sample]:
+    def all(self) -> list[TrainingSample]:
         """The samples, then their variants."""
         return [*self.samples, *(variant for group in self.variants.values() for variant in group)]
 
 
-def load_dataset(path: str | Path, tokenizer: Tokenizer, max_length: int, variants: Variants | None = None) -> Dataset:
+def load_dataset(
+    path: str | Path, tokenizer: TokenizerLike, max_length: int, variants: Variants | None = None
+) -> Dataset:
     """Read and tokenise a JSONL file; ``max_length`` in tokens, the first ones are kept.
 
     A sample and its variants keep equally many tokens of the completion: what fits after the longest prompt.
@@ -98,11 +100,11 @@ def load_dataset(path: str | Path, tokenizer: Tokenizer, max_length: int, varian
     return data
 
 
-def _sample_of(prompt: str, completion: str, encode: Encoder) -> Sample:
-    return encode(prompt, completion) if completion else Sample([], 0)
+def _sample_of(prompt: str, completion: str, encode: Encoder) -> TrainingSample:
+    return encode(prompt, completion) if completion else TrainingSample([], 0)
 
 
-def _cut(group: list[Sample], max_length: int, first_index: int) -> list[Sample]:
+def _cut(group: list[TrainingSample], max_length: int, first_index: int) -> list[TrainingSample]:
     room = min(max_length - sample.n_prompt for sample in group)  # for the completion
     return [
         replace(sample, ids=sample.ids[: max(0, sample.n_prompt + room)], index=first_index + i)
@@ -131,7 +133,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     return record
 
 
-def _texts_of(record: dict[str, Any], where: str, tokenizer: Tokenizer) -> tuple[str, str]:
+def _texts_of(record: dict[str, Any], where: str, tokenizer: TokenizerLike) -> tuple[str, str]:
     if "messages" in record:
         return _chat_texts(_messages(record["messages"], where), where, tokenizer)
     return _text(record, "prompt", where), _text(record, "completion", where)
@@ -163,7 +165,7 @@ def _messages(messages: Any, where: str) -> list[dict[str, Any]]:
     return messages
 
 
-def _chat_texts(messages: list[dict[str, Any]], where: str, tokenizer: Tokenizer) -> tuple[str, str]:
+def _chat_texts(messages: list[dict[str, Any]], where: str, tokenizer: TokenizerLike) -> tuple[str, str]:
     """The template's text before and of the last message; only that message is the completion."""
     try:
         prompt = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
@@ -182,24 +184,24 @@ def _chat_texts(messages: list[dict[str, Any]], where: str, tokenizer: Tokenizer
 
 
 class Encoder:
-    """prompt, completion -> Sample, as in equations 6.
+    """prompt, completion -> TrainingSample, as in equations 6.
 
     The official code drops the first id of every text, meant for a BOS that the tokenizer
     adds before a text that spells its own. Here exactly that BOS is left out, nothing else.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: TokenizerLike) -> None:
         self._tokenizer = tokenizer
         self._bos = tokenizer.bos_token_id
         first = tokenizer("a")["input_ids"][:1]
         self._adds_bos = self._bos is not None and first == [self._bos]
 
-    def __call__(self, prompt: str, completion: str) -> Sample:
+    def __call__(self, prompt: str, completion: str) -> TrainingSample:
         eos = self._tokenizer.eos_token or ""
         if not completion.endswith(eos):
             completion += eos
         n_prompt = len(self._ids(prompt))
-        return Sample(self._ids(prompt + completion), n_prompt)
+        return TrainingSample(self._ids(prompt + completion), n_prompt)
 
     def _ids(self, text: str) -> list[int]:
         ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]

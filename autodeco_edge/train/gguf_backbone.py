@@ -1,7 +1,7 @@
 """The llama.cpp backbone: heads for a GGUF as the user runs it, F16 or quantised, without PyTorch weights.
 
 Owns how the parts are put together: llama.cpp's tokenizer and chat template for the data,
-gguf_states.py for hidden states, gguf_head.py for logits, the metadata for the checkpoint's config.
+gguf_states.py for hidden states, lm_head.py for logits, the metadata for the checkpoint's config.
 Knows nothing of losses or optimisers.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,17 @@ import torch
 from torch import Tensor
 
 from ..convert.base import open_base
+from ..convert.checkpoint_config import CheckpointConfig
 from ..engine import native as _native  # noqa: F401  installs the log before any model is opened
 from ..engine.model import Model
 from ..errors import FormatError, UsageError
 from ..gguf.keys import ARCH_OF_MODEL_TYPE
 from .backbone import Backbone, Positions, Shard
 from .base import check_claims
-from .checkpoint import HeadsCheckpoint
-from .data import Sample
-from .gguf_head import GgufHead
+from .data import TrainingSample
 from .gguf_states import GraphStop, HiddenStates
 from .gguf_tokenizer import GgufTokenizer
+from .lm_head import LmHead
 
 N_CHECKED = 16  # positions whose logits are compared with llama.cpp's at the start
 
@@ -42,7 +43,7 @@ class GgufBackbone(Backbone):
 
     def __init__(self, path: str | os.PathLike[str], n_threads: int = 0) -> None:
         self._file, self._info = open_base(path)
-        self._head = GgufHead(self._file, self._info.arch)
+        self._head = LmHead(self._file, self._info.arch)
         self._model = Model(path)
         if (self._head.n_embd, self._head.n_vocab) != (self._model.n_embd, self._model.n_vocab):
             raise FormatError(
@@ -55,7 +56,7 @@ class GgufBackbone(Backbone):
         self.n_ctx = self._model.n_ctx_train
         self.name = self._info.name or self._model.path.stem
 
-    def load(self, device: torch.device, samples: Sequence[Sample], shard: Shard | None = None) -> None:
+    def load(self, device: torch.device, samples: Sequence[TrainingSample], shard: Shard | None = None) -> None:
         if shard is not None:
             raise UsageError(
                 "a GGUF is never spread over processes: launch with configs/ddp.yaml or configs/cpu-2.yaml"
@@ -86,12 +87,12 @@ class GgufBackbone(Backbone):
     def n_embd(self) -> int:
         return self._model.n_embd
 
-    def positions(self, batch: Sequence[Sample]) -> list[Positions]:
+    def positions(self, batch: Sequence[TrainingSample]) -> list[Positions]:
         """The last token of a sample is a label only: nothing is predicted from it."""
         states = self._states.of([sample.ids[:-1] for sample in batch])
         return [self._positions_of(sample, hidden) for sample, hidden in zip(batch, states, strict=True)]
 
-    def _positions_of(self, sample: Sample, hidden: np.ndarray) -> Positions:
+    def _positions_of(self, sample: TrainingSample, hidden: np.ndarray) -> Positions:
         kept = hidden[sample.first - 1 :]  # position s predicts label s + 1
         _check_finite(kept, self._model)
         return torch.from_numpy(kept), torch.tensor(sample.ids[sample.first :])
@@ -106,10 +107,9 @@ class GgufBackbone(Backbone):
         model_type = names.get(self._info.arch, self._info.arch)
         return {"model_type": model_type, "hidden_size": self.n_embd, "vocab_size": self._model.n_vocab}
 
-    def check_heads(self, checkpoint: HeadsCheckpoint) -> None:
-        claimed = checkpoint.config.get("base_model_type")
-        config = {**checkpoint.config, "base_model_type": ARCH_OF_MODEL_TYPE.get(claimed, claimed)}
-        check_claims(config, self._model.n_vocab, self._info.arch)
+    def check_heads(self, claims: CheckpointConfig) -> None:
+        arch = claims.arch or claims.model_type
+        check_claims(replace(claims, model_type=arch), self._model.n_vocab, self._info.arch)
 
     def close(self) -> None:
         if self._states:

@@ -19,9 +19,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from .metrics import Totals, sum_over_processes
 from .objective import ObjectiveOutput
 from .steer import Ranking
-from .totals import Totals, sum_over_processes
 
 
 class StepGradient:

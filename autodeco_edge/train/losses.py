@@ -15,15 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..spec.soft_nucleus import EPSILON, STEEPNESS
+from ..spec.soft_nucleus import MIN_TEMPERATURE as MIN_TEMPERATURE_TOP_P
 from .modules import working_dtype
 
 VARIANTS = ("hf", "nemo", "plain")
 IGNORE = -100  # label of a position that carries no loss
 DROP_PROBABILITY = 0.6  # share of easy tokens left out of the temperature loss
 MIN_TEMPERATURE_HF = 0.01  # T' = max(T, 0.01) in the temperature loss
-MIN_TEMPERATURE_TOP_P = 1e-8  # in the soft top-p loss
-STEEPNESS = 30.0  # of the soft nucleus
-EPSILON = 1e-9  # in the normaliser and in the log of the soft top-p loss
 
 
 # ---- one row a position ------------------------------------------------------------
@@ -56,11 +55,9 @@ def top_p_token_loss(logits: Tensor, temperature: Tensor, top_p: Tensor, labels:
 
 
 def soft_nucleus(logits: Tensor, temperature: Tensor, top_p: Tensor, variant: str = "hf") -> Tensor:
-    """The final distribution r, differentiable in T and P. Equations 8, paper section 3.
+    """spec.soft_nucleus of every row, differentiable in T (which keeps its gradient in q) and P. Equations 8.
 
-        q = softmax(l / T'), c = cumulative sum of q in descending order, inclusive
-        m = exp(-30 relu(c - P)),  r = q m / (sum q m + 1e-9)
-    hf, plain: T' = max(T, 1e-8), nemo: T' = T. T keeps its gradient in q.
+    hf, plain: T' = max(T, 1e-8), nemo: T' = T.
     logits [M, V], temperature [M], top_p [M] -> [M, V]
     """
     scale = temperature if variant == "nemo" else temperature.clamp(min=MIN_TEMPERATURE_TOP_P)

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..convert.checkpoint_config import CheckpointConfig
 from ..errors import MismatchError, UsageError
 from ..gguf.keys import HeadSpec
 from .base import check_base, default_spec, fresh_heads, hidden_size_of, load_base
@@ -86,7 +87,7 @@ class AutoDecoForCausalLM(nn.Module):
         self,
         base: nn.Module,
         heads: AutoDecoHeads,
-        config: dict[str, Any] | None = None,
+        config: CheckpointConfig | None = None,
         enable_temperature: bool = True,
         enable_top_p: bool = True,
     ) -> None:
@@ -96,7 +97,7 @@ class AutoDecoForCausalLM(nn.Module):
             raise MismatchError(f"heads are for hidden size {heads.spec.n_embd}, the base has {n_embd}")
         self.base = base.requires_grad_(False).eval()
         self.heads = heads.to(self.device)
-        self.heads_config = config or {}
+        self.heads_config = config
         self.enable_temperature = enable_temperature and heads.spec.has_temp
         self.enable_top_p = enable_top_p and heads.spec.has_top_p
 
@@ -120,7 +121,7 @@ class AutoDecoForCausalLM(nn.Module):
             spec_of = heads or default_spec
             return cls(model, fresh_heads(spec_of(hidden_size_of(model)), seed))
         checkpoint = load_heads(heads, n_embd=hidden_size_of(model))
-        check_base(checkpoint, model)
+        check_base(checkpoint.config, model)
         return cls(model, checkpoint.heads, checkpoint.config, checkpoint.enable_temperature, checkpoint.enable_top_p)
 
     @property

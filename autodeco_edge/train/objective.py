@@ -1,11 +1,11 @@
 """The training objective of a batch of positions, with memory bounded by a row chunk.
 
 Owns the evaluation order (LM head, heads, losses; chunk by chunk), which terms an objective
-sums (equations 9, 10), and their sums. The equations are in losses.py, fast.py and modules.py.
+sums (equations 9, 10), and their sums. The equations are in losses.py, fast_losses.py and modules.py.
 Knows nothing of optimisers, data or other processes.
 
 The backbone is frozen, so the loss of a position reaches the parameters only through its
-own T and P, two numbers. fast.py takes their derivatives while the chunk's logits exist:
+own T and P, two numbers. fast_losses.py takes their derivatives while the chunk's logits exist:
 no [M, V] tensor outlives its chunk, and the LM head is evaluated once.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .fast import token_losses
+from .fast_losses import token_losses
 from .losses import DROP_PROBABILITY, easy_tokens
 from .modules import AutoDecoHeads
 

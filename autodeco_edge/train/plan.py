@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from .batches import batches_of
-from .config import TrainConfig
-from .data import Sample
+from .data import TrainingSample
+from .hyperparameters import TrainConfig
 
-Batch = list[Sample]
+Batch = list[TrainingSample]
 SPLIT, ORDER, DROPS = 1, 2, 3  # streams of one seed
 
 
@@ -28,7 +28,7 @@ def generator(seed: int, stream: int, epoch: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + stream + 1009 * epoch)
 
 
-def drop_mask(sample: Sample, epoch: int, seed: int, probability: float) -> Tensor:
+def drop_mask(sample: TrainingSample, epoch: int, seed: int, probability: float) -> Tensor:
     """[m] bool, True: leave this completion token out if it is easy. U < probability (equations 7).
 
     A counter-based generator gives every sample of every epoch numbers of its own, wherever it is computed.
@@ -46,7 +46,7 @@ class Plan:
     A step is up to ``accumulation * n_processes`` batches; the last one of an epoch may have fewer.
     """
 
-    def __init__(self, samples: list[Sample], config: TrainConfig, n_processes: int) -> None:
+    def __init__(self, samples: list[TrainingSample], config: TrainConfig, n_processes: int) -> None:
         self._samples, self._config = samples, config
         self._n_batches = config.accumulation * n_processes  # of a step
         per_epoch = math.ceil(math.ceil(len(samples) / config.batch_size) / self._n_batches)

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import UsageError
 from ..io.printing import safe_line, say
-from .totals import Metrics
+from .metrics import Metrics
 
 
 class RunProgress:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..io.atomic import atomic_write
-from .config import TrainConfig
-from .totals import Metrics
+from .hyperparameters import TrainConfig
+from .metrics import Metrics
 
 FILE = "training.json"
 COLUMNS = ("loss", "temp_loss", "top_p_loss", "rank_loss", "mean_temperature", "mean_top_p")

@@ -7,7 +7,6 @@ the question whether a run may go on from it. Order and drop masks are functions
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,9 +21,10 @@ from safetensors.torch import save as safetensors_bytes
 from torch import nn
 
 from ..errors import FormatError, MissingInputError, UsageError
+from ..io import digest
 from ..io.atomic import atomic_write
-from .config import TrainConfig
-from .data import Sample
+from .data import TrainingSample
+from .hyperparameters import TrainConfig
 from .record import Record
 
 FILE = "training.state"  # not *.safetensors: a folder's heads are looked for in all of those
@@ -42,13 +42,11 @@ class State:
     caches: list[dict[str, Any]]
 
 
-def fingerprint(config: TrainConfig, samples: Sequence[Sample], n_processes: int) -> dict[str, Any]:
+def fingerprint(config: TrainConfig, samples: Sequence[TrainingSample], n_processes: int) -> dict[str, Any]:
     """What two parts of one run must have in common."""
-    digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(np.array([sample.n_prompt, len(sample.ids), *sample.ids], np.int64).tobytes())
+    numbers = [n for sample in samples for n in (sample.n_prompt, len(sample.ids), *sample.ids)]
     settings = {name: value for name, value in asdict(config).items() if name not in FREE}
-    return {**settings, "processes": n_processes, "data": digest.hexdigest()[:16]}
+    return {**settings, "processes": n_processes, "data": digest.fingerprint(np.array(numbers, np.int64).tobytes())}
 
 
 class StateFile:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..errors import FormatError
 from ..tasks.commands import SEEN, with_command
-from .data import Sample, Variants
+from .data import TrainingSample, Variants
 from .modules import AutoDecoHeads
 from .objective import CHUNK_ELEMENTS
 
@@ -83,7 +83,7 @@ class Steering:
         self,
         heads: AutoDecoHeads,
         lm_head: Callable[[Tensor], Tensor],
-        variants: Mapping[int, tuple[Sample, ...]],
+        variants: Mapping[int, tuple[TrainingSample, ...]],
         weight: float,
         temp: bool = True,
         top_p: bool = True,
@@ -93,12 +93,12 @@ class Steering:
         self._margins = [m for m, ranked in ((MARGIN_T, temp), (MARGIN_P, top_p)) if ranked]
         self._ranked = [i for i, ranked in enumerate((temp, top_p)) if ranked]
 
-    def with_variants(self, batch: Sequence[Sample]) -> list[Sample]:
+    def with_variants(self, batch: Sequence[TrainingSample]) -> list[TrainingSample]:
         """The batch, then its low variants, then its high ones."""
         low, high = zip(*(self._variants[sample.index] for sample in batch), strict=True)
         return [*batch, *low, *high]
 
-    def __call__(self, hidden: Tensor, batch: Sequence[Sample]) -> Ranking:
+    def __call__(self, hidden: Tensor, batch: Sequence[TrainingSample]) -> Ranking:
         """hidden [M, H]: completion positions of the batch with its variants."""
         sizes = [len(sample.ids) - sample.first for sample in self.with_variants(batch)]
         n = len(batch)

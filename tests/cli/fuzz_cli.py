@@ -329,15 +329,14 @@ def preload(with_torch: bool) -> None:
     """What every child would import again. None of it starts a thread."""
     import autodeco_edge.convert.export
     import autodeco_edge.dropin.llama
-    import autodeco_edge.eval.run
+    import autodeco_edge.eval.evaluation
     import autodeco_edge.hub.inspect
     import autodeco_edge.text.plot  # noqa: F401
 
     with contextlib.suppress(ImportError):
         import matplotlib.figure  # noqa: F401
     if with_torch:
-        import autodeco_edge.train.loop
-        import autodeco_edge.train.reward  # noqa: F401
+        import autodeco_edge.train.reinforce  # noqa: F401
 
 
 def main() -> int:

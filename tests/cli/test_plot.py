@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from autodeco_edge.errors import FormatError, MissingInputError, UsageError
-from autodeco_edge.text.plot import draw, page, read_trace
+from autodeco_edge.text.plot import page, read_trace, save_figure
 
 pytest.importorskip("matplotlib")
 
@@ -104,7 +104,7 @@ def test_strange_text_and_names_are_drawn(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for form in ("png", "svg", "html"):
-            draw([read_trace(path)], tmp_path / f"f.{form}")
+            save_figure([read_trace(path)], tmp_path / f"f.{form}")
     page_text = (tmp_path / "f.html").read_text()
     assert (
         "<b>" not in page_text and "<script>" not in page_text and "\x1b" not in page_text and "\u202e" not in page_text
@@ -114,15 +114,15 @@ def test_strange_text_and_names_are_drawn(tmp_path):
 def test_more_than_a_figure_can_hold_is_refused(tmp_path):
     long = read_trace(write(tmp_path / "long.jsonl", [record(i, "x" * 200) for i in range(400)]))
     with pytest.raises(UsageError, match="too much for one figure"):
-        draw([long] * 9, tmp_path / "f.png")
+        save_figure([long] * 9, tmp_path / "f.png")
 
 
 def test_what_cannot_be_drawn(traces, tmp_path):
     found = [read_trace(traces[0])]
     with pytest.raises(UsageError, match="allowed endings .png, .svg, .html; got '.gif'"):
-        draw(found, tmp_path / "f.gif")
+        save_figure(found, tmp_path / "f.gif")
     with pytest.raises(FormatError, match="no token to draw"):
-        draw([read_trace(write(tmp_path / "empty.jsonl", []))], tmp_path / "f.png")
+        save_figure([read_trace(write(tmp_path / "empty.jsonl", []))], tmp_path / "f.png")
     with pytest.raises(MissingInputError, match="cannot be read"):
         read_trace(tmp_path / "nowhere.jsonl")
     assert not (tmp_path / "f.png").exists()

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from autodeco_edge.collect.judge import RIGHT, WRONG, Draw
 from autodeco_edge.collect.ledger import Ledger
+from autodeco_edge.collect.rejection import RIGHT, WRONG, Candidate
 from autodeco_edge.tasks import Problem
 
 PROBLEMS = [Problem(f"p{i}", (), "", "math") for i in range(7)]
@@ -26,7 +26,7 @@ def draw_in_any_order(rng: random.Random, ledger: Ledger, table: dict, n_slots: 
         if not flying or n_ended == kill_after:
             return
         problem, k = flying.pop(rng.randrange(len(flying)))
-        ledger.add(Draw(problem.id, k, table[problem.id, k], 1, "text" if table[problem.id, k] == RIGHT else None))
+        ledger.add(Candidate(problem.id, k, table[problem.id, k], 1, "text" if table[problem.id, k] == RIGHT else None))
         n_ended += 1
 
 
@@ -59,13 +59,13 @@ def test_stop_saves_draws():
 def test_summary_counts():
     ledger = Ledger(PROBLEMS[:3], 4, 1, False)
     for draw in (
-        Draw("p0", 0, RIGHT, 5, "a"),
-        Draw("p0", 1, RIGHT, 6, "b"),
-        Draw("p1", 0, "cut", 7),
-        Draw("p2", 3, "empty", 1),
-        Draw("p2", 3, RIGHT, 9, "c"),  # a draw comes once
-        Draw("p2", 4, RIGHT, 9, "c"),  # beyond n
-        Draw("elsewhere", 0, RIGHT, 9, "c"),
+        Candidate("p0", 0, RIGHT, 5, "a"),
+        Candidate("p0", 1, RIGHT, 6, "b"),
+        Candidate("p1", 0, "cut", 7),
+        Candidate("p2", 3, "empty", 1),
+        Candidate("p2", 3, RIGHT, 9, "c"),  # a draw comes once
+        Candidate("p2", 4, RIGHT, 9, "c"),  # beyond n
+        Candidate("elsewhere", 0, RIGHT, 9, "c"),
     ):
         ledger.add(draw)
     figures = ledger.summary()["all"]

@@ -6,8 +6,8 @@ import hashlib
 
 import pytest
 
-from autodeco_edge.collect.judge import RIGHT, WRONG, Draw
 from autodeco_edge.collect.ledger import Ledger
+from autodeco_edge.collect.rejection import RIGHT, WRONG, Candidate
 from autodeco_edge.eval.schedule import NEIGHBOURS, groups
 from autodeco_edge.tasks import Problem
 
@@ -42,7 +42,7 @@ def ends(group) -> list:
     return sorted(group, key=lambda job: reply(group, job))
 
 
-def draw(ledger: Ledger, recorded: list[Draw], kill_after: int | None) -> bool:
+def draw(ledger: Ledger, recorded: list[Candidate], kill_after: int | None) -> bool:
     """One process: takes up the record, draws, and dies after ``kill_after`` more rows. True when it came to the end."""
     for row in recorded:
         ledger.add(row)
@@ -54,7 +54,7 @@ def draw(ledger: Ledger, recorded: list[Draw], kill_after: int | None) -> bool:
             if n == kill_after:
                 return False
             text = reply(group, job)
-            row = Draw(job[0].id, job[1], RIGHT if int(text[:2], 16) < 90 else WRONG, 1, text)
+            row = Candidate(job[0].id, job[1], RIGHT if int(text[:2], 16) < 90 else WRONG, 1, text)
             recorded.append(row)
             ledger.add(row)
             n += 1
@@ -66,13 +66,13 @@ def test_killed_after_any_row_the_records_are_the_same(stop, keep):
     def ledger() -> Ledger:
         return Ledger(problems(5), 20, keep, stop)
 
-    whole: list[Draw] = []
+    whole: list[Candidate] = []
     last = ledger()
     assert draw(last, whole, None)
     want = [(p.id, d) for p, d in last.kept()]
     assert len(whole) == 100 if not stop else len(want) <= len(whole) < 100
     for first in range(len(whole)):
-        rows: list[Draw] = []
+        rows: list[Candidate] = []
         assert not draw(ledger(), rows, first)
         draw(ledger(), rows, 2)  # killed again soon after
         resumed = ledger()

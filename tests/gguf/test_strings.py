@@ -147,9 +147,9 @@ def test_other_huge_claims_in_small_files(tmp_path):
     """Keys and tensors are counted against the bytes that are there, numbers are passed over unread."""
     path = tmp_path / "f.gguf"
     with path.open("wb") as out:
-        out.write(gguf_of(packed([b"n"]) + struct.pack("<IIQ", ARRAY, U8, 1 << 29)))
-        out.truncate(1 << 30)
+        out.write(gguf_of(packed([b"n"]) + struct.pack("<IIQ", ARRAY, U8, 1 << 26)))
+        out.truncate(1 << 27)
     begin = time.process_time()
     with GGUFFile(path) as file:
-        assert file.kv["n"].count == 1 << 29
+        assert file.kv["n"].count == 1 << 26
     assert time.process_time() - begin < 0.5

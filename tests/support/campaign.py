@@ -144,7 +144,9 @@ def races(kind: Kind, n: int, folder: Path, seed: int = 0) -> dict[str, int]:
         codes = sorted(code for code, _ in ends)
         assert codes in ([0, 75], [0, 0]), ends  # two zeros: the second came when the first was done
         busy += codes[1] == 75
-        assert all("in use by process" in errors for code, errors in ends if code == 75), ends
+        assert all("in use by" in errors for code, errors in ends if code == 75), (
+            ends
+        )  # the number may not be there yet
         equal += kind.left(out) == want
     return {"races": n, "busy": busy, "equal": equal}
 

@@ -14,7 +14,7 @@ from autodeco_edge.engine.engine import Engine
 from autodeco_edge.engine.model import Model
 from autodeco_edge.text.chat import Conversation
 from autodeco_edge.text.reasoning import TAGS, Reasoning
-from autodeco_edge.text.stream import Channels
+from autodeco_edge.text.streaming import Channels
 from tests.support.chain import write_chain
 from tests.support.formats import CHANNELS, FINAL, FORMATS, TURNS, write_format
 from tests.support.llama_source import llama_source

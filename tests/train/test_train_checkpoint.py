@@ -123,14 +123,14 @@ def broken(name):
 @pytest.mark.parametrize(
     "name, message",
     (
-        ("missing tensor", "temp_head.mlp.2.bias missing"),
-        ("no heads", "no temp_head"),
+        ("missing tensor", "'temp_head.mlp.2.bias' is missing"),
+        ("no heads", "no AutoDeco heads"),
         ("extra inputs", "3 inputs beyond"),
-        ("wrong shape", "shapes"),
-        ("hidden widths", "hidden widths differ"),
-        ("unknown tensor", "unknown head tensor temp_head.norm.weight"),
-        ("dtype", "int32"),
-        ("not finite", "not finite"),
+        ("wrong shape", "temp_head.mlp.2.weight: shape"),
+        ("hidden widths", "shape .*, expected"),
+        ("unknown tensor", "unknown tensor 'temp_head.norm.weight'"),
+        ("dtype", "I32"),
+        ("not finite", "a NaN or an infinity"),
     ),
 )
 def test_wrong_tensors_are_named(tmp_path, name, message):
@@ -142,26 +142,28 @@ def test_wrong_tensors_are_named(tmp_path, name, message):
 def test_wrong_files_are_refused(tmp_path):
     with pytest.raises(MissingInputError, match="no such file"):
         load_heads(tmp_path / "none")
-    with pytest.raises(MissingInputError, match="no \\*.safetensors"):
+    with pytest.raises(MissingInputError, match="no such file"):
+        load_heads("org/none")  # a path that is not there is not looked up on a hub
+    with pytest.raises(MissingInputError, match="no .safetensors"):
         load_heads(tmp_path)
     (tmp_path / "autodeco_heads.bin").write_bytes(b"\x80\x02")
     with pytest.raises(FormatError, match="pickle"):
         load_heads(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
-    with pytest.raises(FormatError, match="not a readable safetensors"):
+    with pytest.raises(FormatError, match="the safetensors header claims"):
         load_heads(tmp_path)
 
 
 def test_contradictions_are_refused(tmp_path):
     heads = make_heads()
     save_heads(tmp_path, heads, {**config_of(heads), "use_enhanced_features": False})
-    with pytest.raises(FormatError, match="use_enhanced_features=False"):
+    with pytest.raises(FormatError, match="use_enhanced_features is false"):
         load_heads(tmp_path)
     (tmp_path / "config.json").write_text("[")
     with pytest.raises(FormatError, match="not valid JSON"):
         load_heads(tmp_path)
     (tmp_path / "config.json").unlink()
-    with pytest.raises(MismatchError, match="base has 128"):
+    with pytest.raises(MismatchError, match="the base model has 128"):
         load_heads(tmp_path, n_embd=128)
     twice = make_heads().state_dict() | {"temp_head.mlp.2.bias": torch.ones(1)}
     save_file(twice, tmp_path / "other.safetensors")
@@ -197,7 +199,7 @@ def test_wrapper_reads_what_was_saved(tmp_path, base_dir):
     model = AutoDecoForCausalLM.from_pretrained(base_dir, tmp_path, dtype=torch.float32)
     for name, tensor in heads.state_dict().items():
         assert torch.equal(model.heads.state_dict()[name], tensor)
-    assert model.heads_config["base_model_type"] == "llama"
+    assert model.heads_config.model_type == "llama"
 
 
 @pytest.mark.parametrize("field, value", (("base_model_type", "qwen2"), ("vocab_size", 1000)))

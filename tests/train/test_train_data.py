@@ -9,7 +9,7 @@ import torch
 
 from autodeco_edge.errors import FormatError, MissingInputError
 from autodeco_edge.train.batches import batches_of, collate, split_validation
-from autodeco_edge.train.data import Encoder, Sample, load_dataset
+from autodeco_edge.train.data import Encoder, TrainingSample, load_dataset
 from autodeco_edge.train.losses import IGNORE
 
 EOS, BOS = 2, 3
@@ -113,14 +113,14 @@ def test_missing_and_empty_files(tmp_path, tokenizer):
 
 
 def test_collate_pads_on_the_right():
-    batch = collate([Sample([5, 6, 7], 1), Sample([8, 9, 10, 11, 2], 3)], pad_id=0)
+    batch = collate([TrainingSample([5, 6, 7], 1), TrainingSample([8, 9, 10, 11, 2], 3)], pad_id=0)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 0, 0], [8, 9, 10, 11, 2]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
     assert batch["labels"].tolist() == [[IGNORE, 6, 7, IGNORE, IGNORE], [IGNORE] * 3 + [11, 2]]
 
 
 def test_batches_hold_every_sample_once_and_similar_lengths():
-    samples = [Sample(list(range(2 + i % 37)), 1) for i in range(203)]
+    samples = [TrainingSample(list(range(2 + i % 37)), 1) for i in range(203)]
     batches = batches_of(samples, 8, torch.Generator().manual_seed(1))
     assert sorted(id(s) for b in batches for s in b) == sorted(map(id, samples))
     assert batches == batches_of(samples, 8, torch.Generator().manual_seed(1))
@@ -130,7 +130,7 @@ def test_batches_hold_every_sample_once_and_similar_lengths():
 
 
 def test_split_is_a_partition():
-    samples = [Sample([i, 1], 1) for i in range(40)]
+    samples = [TrainingSample([i, 1], 1) for i in range(40)]
     train, held = split_validation(samples, 0.1, torch.Generator().manual_seed(1))
     assert len(held) == 4 and {s.ids[0] for s in train + held} == set(range(40))
     assert len(split_validation(samples, 0.0, torch.Generator())[1]) == 0

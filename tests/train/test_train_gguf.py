@@ -13,15 +13,16 @@ import pytest
 import torch
 
 from autodeco_edge.convert.base import open_base
+from autodeco_edge.convert.checkpoint_config import CheckpointConfig
 from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.errors import FormatError, MismatchError, UsageError
 from autodeco_edge.text.chat import CHATML
 from autodeco_edge.train.backbone import HuggingFaceBackbone
 from autodeco_edge.train.checkpoint import load_heads
-from autodeco_edge.train.config import TrainConfig
-from autodeco_edge.train.data import Encoder, Sample, load_dataset
+from autodeco_edge.train.data import Encoder, TrainingSample, load_dataset
 from autodeco_edge.train.gguf_backbone import GgufBackbone
-from autodeco_edge.train.gguf_head import GgufHead
+from autodeco_edge.train.hyperparameters import TrainConfig
+from autodeco_edge.train.lm_head import LmHead
 from autodeco_edge.train.modules import AutoDecoHeads
 from tests.support import letters, llama_source
 
@@ -112,7 +113,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def test_trained_heads_agree_with_hugging_face(both, tmp_path):
     """Same data and seed, 30 steps: mean |dT| and |dP| <= 0.02 on held-out tokens."""
-    from autodeco_edge.train.loop import Trainer
+    from autodeco_edge.train.trainer import Trainer
 
     hf, gguf, *_ = both
     lines = [
@@ -160,7 +161,7 @@ def tiny_gguf(tmp_path_factory) -> Path:
 def test_packed_long_and_single_sequences_agree(tiny_gguf):
     """Short ones share a batch, long ones take several: float32 sums in another order, F16 keys."""
     rng = np.random.default_rng(5)
-    samples = [Sample(rng.integers(0, 257, n).tolist(), n // 2) for n in (2, 7, 500, 40, 3, *[9] * 30)]
+    samples = [TrainingSample(rng.integers(0, 257, n).tolist(), n // 2) for n in (2, 7, 500, 40, 3, *[9] * 30)]
     backbone = GgufBackbone(tiny_gguf, n_threads=1)
     backbone.load(CPU, samples)
     backbone._states.n_batch = 64  # the long ones in several pieces
@@ -198,7 +199,7 @@ def gemma2(path: Path, cap: float = 2.0) -> Path:
 def test_scaled_and_capped_logits_are_those_of_llama_cpp(tmp_path, make):
     backbone = GgufBackbone(make(tmp_path / "model.gguf"), n_threads=1)
     tokens = list(range(40, 60))
-    backbone.load(CPU, [Sample(tokens, 3)])
+    backbone.load(CPU, [TrainingSample(tokens, 3)])
     ((hidden, logits),) = backbone._states.with_logits(tokens)
     got = backbone.lm_head(torch.from_numpy(hidden)).numpy()
     assert np.abs(got - logits).max() < 1e-4
@@ -211,14 +212,14 @@ def test_logits_that_the_matrix_does_not_explain_are_refused(tmp_path, make):
     backbone = GgufBackbone(make(tmp_path / "model.gguf"), n_threads=1)
     backbone._head._metadata_scale, backbone._head.cap = 1.0, 0.0
     with pytest.raises(MismatchError, match=r"differ from llama.cpp's by .*allowed 1%.*--base"):
-        backbone.load(CPU, [Sample(list(range(40, 60)), 3)])
+        backbone.load(CPU, [TrainingSample(list(range(40, 60)), 3)])
 
 
 def test_bias_of_the_output_matrix(tmp_path):
     bias = np.linspace(-2, 2, 260).astype(np.float32)
     path = letters.write_model(tmp_path / "bias.gguf", tensors={"output.bias": bias})
     file, info = open_base(path)
-    head = GgufHead(file, info.arch)
+    head = LmHead(file, info.arch)
     head.load(CPU)
     assert np.array_equal(head(torch.zeros(1, letters.N_EMBD))[0].numpy(), bias)
 
@@ -243,15 +244,11 @@ def test_quantised_model_with_its_own_template(tmp_path):
 
 
 def test_heads_of_another_base_are_refused(tiny_gguf):
-    from autodeco_edge.gguf.keys import FEATURES_ENHANCED, HeadSpec
-    from autodeco_edge.train.checkpoint import HeadsCheckpoint
-
-    heads = AutoDecoHeads(HeadSpec(letters.N_EMBD, 8, FEATURES_ENHANCED, True, True))
     backbone = GgufBackbone(tiny_gguf)
-    backbone.check_heads(HeadsCheckpoint(heads, {"base_model_type": "mistral", "vocab_size": 260}))
-    for claim in ({"base_model_type": "qwen2"}, {"vocab_size": 300}):
+    backbone.check_heads(CheckpointConfig(tiny_gguf, model_type="mistral", n_vocab=260))
+    for claim in ({"model_type": "qwen2"}, {"n_vocab": 300}, {"model_type": "not-known-here"}):
         with pytest.raises(MismatchError, match="use this base's own heads"):
-            backbone.check_heads(HeadsCheckpoint(heads, claim))
+            backbone.check_heads(CheckpointConfig(tiny_gguf, **claim))
 
 
 # ---- the command ---------------------------------------------------------------------

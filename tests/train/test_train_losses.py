@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from autodeco_edge.gguf.keys import FEATURES_ENHANCED, HeadSpec
+from autodeco_edge.spec.soft_nucleus import soft_nucleus
 from autodeco_edge.train import losses, objective
 from autodeco_edge.train.modules import AutoDecoHeads
 from autodeco_edge.train.objective import OBJECTIVES, Objective, terms_of
@@ -110,6 +111,20 @@ def test_plain_variant_is_the_cross_entropy_token_by_token():
     assert nucleus.tolist() == pytest.approx([w[1] for w in want], rel=1e-12)
 
 
+@pytest.mark.parametrize("n_vocab", (2, 7, 500))
+def test_soft_nucleus_equals_the_numpy_specification(n_vocab):
+    """Ties and a temperature of nothing included."""
+    generator = torch.Generator().manual_seed(n_vocab)
+    for case in range(50):
+        logits = (torch.randn(3, n_vocab, generator=generator).double() * 4).round(decimals=case % 3)
+        t, p = torch.rand(2, 3, generator=generator, dtype=torch.float64) * torch.tensor([[2.0], [1.0]])
+        t[0] = 0.0 if case % 10 == 0 else t[0]
+        found = losses.soft_nucleus(logits, t, p)
+        for row in range(3):
+            want = soft_nucleus(logits[row].numpy(), t[row].item(), p[row].item())
+            torch.testing.assert_close(found[row], torch.from_numpy(want), rtol=1e-9, atol=1e-300)
+
+
 def test_soft_nucleus_is_a_distribution():
     """But for the 1e-9 beside the mass kept, which is all there is where P is far below the largest probability."""
     logits = torch.randn(6, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(8))
@@ -161,7 +176,7 @@ def test_generator_and_mask_agree(golden):
     assert torch.equal(by_mask, by_generator)
 
 
-# ---- the chunked objective equals the plain losses (the fast form: test_fast.py) ----------------------
+# ---- the chunked objective equals the plain losses (the fast form: test_train_fast_losses.py) ----------------------
 
 
 SETTINGS = [(o, "hf", h) for o in OBJECTIVES for h in ("both", "temp", "top-p")] + [("official", "nemo", "both")]

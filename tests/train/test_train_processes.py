@@ -16,11 +16,11 @@ from accelerate import Accelerator
 from accelerate.commands.config.config_args import load_config_from_file
 
 from autodeco_edge.errors import UsageError
-from autodeco_edge.train import loop
+from autodeco_edge.train import trainer as training
 from autodeco_edge.train.checkpoint import load_heads
-from autodeco_edge.train.config import TrainConfig
-from autodeco_edge.train.data import Sample
+from autodeco_edge.train.data import TrainingSample
 from autodeco_edge.train.gguf_backbone import GgufBackbone
+from autodeco_edge.train.hyperparameters import TrainConfig
 from autodeco_edge.train.plan import Plan, drop_mask, share
 from tests.support import letters
 
@@ -90,7 +90,7 @@ def test_two_processes_train_the_heads_of_one(config, two):
     another batch than the single one did, give gradients that differ by 1e-6; Adam keeps relative differences,
     and 18 steps of 3e-3 leave some 1e-7 (measured: 7e-8).
     """
-    one = loop.train(config)
+    one = training.train(config)
     tensors, record = outcome(two)
     assert record["data"]["processes"] == 2
     assert len(one.history) == 18
@@ -119,13 +119,13 @@ def test_two_killed_processes_resume_to_the_same_bits(two, tmp_path):
 
 def test_the_step_is_a_mean_over_tokens_not_over_batches(config):
     """Batches of very unequal token counts: one batch, many or two processes' shares give the same gradient."""
-    trainer = loop.Trainer(replace(config, drop_probability=0.0, epochs=1))
+    trainer = training.Trainer(replace(config, drop_probability=0.0, epochs=1))
     samples = trainer.train_samples[:8]
     samples = [replace(s, ids=s.ids[: s.n_prompt + 1 + i]) for i, s in enumerate(samples)]
     assert {len(s.ids) - s.n_prompt for s in samples} >= {1, 2, 3, 4}
     losses, gradients = [], []
     for batches in ([samples], [[s] for s in samples], [samples[:1], samples[1:]]):
-        trainer.cache = loop.HiddenCache(0)
+        trainer.cache = training.HiddenCache(0)
         losses.append(trainer._gradient(0, batches).loss)
         gradients.append(torch.cat([p.grad.reshape(-1) for p in trainer.heads.parameters()]))
     means = [trainer._gradient(0, [[s]]).loss for s in samples]
@@ -140,8 +140,8 @@ import json, sys
 from torch import device
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
-from autodeco_edge.train import loop
-from autodeco_edge.train.config import TrainConfig
+from autodeco_edge.train import trainer as training
+from autodeco_edge.train.hyperparameters import TrainConfig
 
 def shard_with(accelerator, batch_size):
     def shard(base):
@@ -152,8 +152,8 @@ def shard_with(accelerator, batch_size):
         return sharded
     return shard
 
-loop.shard_with = shard_with
-loop.train(TrainConfig(**json.loads(sys.argv[1])))
+training.shard_with = shard_with
+training.train(TrainConfig(**json.loads(sys.argv[1])))
 """
 
 
@@ -174,7 +174,7 @@ def test_a_base_spread_over_two_processes_trains_the_heads_of_one(config, tmp_pa
         if "SIGABRT" not in done.stderr:
             break
     assert done.returncode == 0, done.stderr
-    loop.train(replace(config, epochs=2))
+    training.train(replace(config, epochs=2))
     tensors = load_heads(tmp_path / "sharded").heads.state_dict()
     for name, tensor in load_heads(config.output).heads.state_dict().items():
         torch.testing.assert_close(tensors[name], tensor, rtol=0, atol=1e-6)
@@ -185,7 +185,7 @@ def test_a_base_spread_over_two_processes_trains_the_heads_of_one(config, tmp_pa
 
 def plan(n_samples: int, n_processes: int, **changes) -> Plan:
     settings = {"recipe": "official", "batch_size": 4, "accumulation": 2, "epochs": 3} | changes
-    samples = [Sample(list(range(3 + i % 7)), 1, i) for i in range(n_samples)]
+    samples = [TrainingSample(list(range(3 + i % 7)), 1, i) for i in range(n_samples)]
     return Plan(samples, TrainConfig("b", "d", "o", **settings), n_processes)
 
 
@@ -210,14 +210,14 @@ def test_every_epoch_has_every_sample_once_in_another_order():
 
 def test_shares_are_all_batches_and_as_many_turns():
     for n_batches in range(1, 9):
-        batches = [[Sample([1, 2], 1, i)] for i in range(n_batches)]
+        batches = [[TrainingSample([1, 2], 1, i)] for i in range(n_batches)]
         shares = [share(batches, i, 3) for i in range(3)]
         assert len({len(s) for s in shares}) == 1
         assert sorted(b[0].index for s in shares for b in s if b) == list(range(n_batches))
 
 
 def test_drop_masks_belong_to_a_sample_and_an_epoch():
-    sample, other = Sample(list(range(5001)), 1, 3), Sample(list(range(5001)), 1, 4)
+    sample, other = TrainingSample(list(range(5001)), 1, 3), TrainingSample(list(range(5001)), 1, 4)
     mask = drop_mask(sample, 0, 42, 0.6)
     assert torch.equal(mask, drop_mask(sample, 0, 42, 0.6)) and len(mask) == 5000
     # standard deviation of the share: 0.007; 5 of them: false alarm below 1e-6
@@ -245,5 +245,5 @@ def test_configs_are_accelerates(name, kind):
 def test_a_gguf_is_not_spread_over_processes(tmp_path):
     backbone = GgufBackbone(letters.write_model(tmp_path / "t.gguf"))
     with pytest.raises(UsageError, match="never spread over processes"):
-        backbone.load(torch.device("cpu"), [Sample([1, 2, 3], 1)], shard=Accelerator().prepare)
+        backbone.load(torch.device("cpu"), [TrainingSample([1, 2, 3], 1)], shard=Accelerator().prepare)
     backbone.close()

@@ -16,8 +16,9 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_availa
 from accelerate.utils import LoggerType
 
 from autodeco_edge.errors import UsageError
-from autodeco_edge.train import loop, progress
-from autodeco_edge.train.config import TrainConfig
+from autodeco_edge.train import progress
+from autodeco_edge.train import trainer as training
+from autodeco_edge.train.hyperparameters import TrainConfig
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def config(base_dir, data_file, tmp_path) -> TrainConfig:
 
 
 def test_lines_where_there_is_no_terminal(config, capfd):
-    result = loop.train(config)
+    result = training.train(config)
     out, err = capfd.readouterr()
     lines = err.splitlines()
     assert out == "" and "\x1b" not in err
@@ -45,12 +46,12 @@ def test_lines_where_there_is_no_terminal(config, capfd):
 
 
 def test_silent(config, capfd):
-    loop.train(replace(config, log_every=0))
+    training.train(replace(config, log_every=0))
     assert "step" not in capfd.readouterr().err
 
 
 def test_training_json(config):
-    result = loop.train(config)
+    result = training.train(config)
     record = json.loads((Path(config.output) / "training.json").read_text())
     assert record["settings"] == asdict(config)
     assert record["before"] == asdict(result.before) and record["after"] == asdict(result.after)
@@ -68,7 +69,7 @@ def test_training_json(config):
 
 @pytest.mark.parametrize("objective", ("likelihood", "joint"))
 def test_every_objective_lowers_its_own_loss(config, objective):
-    result = loop.train(replace(config, objective=objective, max_steps=20, eval_every=0))
+    result = training.train(replace(config, objective=objective, max_steps=20, eval_every=0))
     assert result.after.loss < result.before.loss - 0.001
     assert result.after.loss == pytest.approx(result.after.temp_loss + result.after.top_p_loss)
     assert (result.after.temp_loss == 0.0) == (objective == "joint")
@@ -117,7 +118,7 @@ def test_a_bar_on_a_terminal(config):
 
 def test_unknown_tracker(config):
     with pytest.raises(UsageError, match="tracker: expected one of .*tensorboard.*; got 'paper'"):
-        loop.train(replace(config, tracker="paper"))
+        training.train(replace(config, tracker="paper"))
     assert not Path(config.output).exists()
 
 
@@ -125,7 +126,7 @@ def test_missing_package_of_a_tracker(config):
     available = {str(getattr(x, "value", x)) for x in get_available_trackers()}
     missing = next(str(x.value) for x in LoggerType if x.value != "all" and x.value not in available)
     with pytest.raises(UsageError, match=f"the package of {missing} is not installed: run  pip install"):
-        loop.train(replace(config, tracker=missing))
+        training.train(replace(config, tracker=missing))
 
 
 class Notes(GeneralTracker):
@@ -155,9 +156,9 @@ def test_a_tracker_gets_every_step_and_every_validation(config, monkeypatch):
     """Through accelerate, with a tracker registered under its extension point."""
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "notes", Notes)
     monkeypatch.setattr(progress, "check_tracker", lambda name: None)
-    monkeypatch.setattr(loop, "check_tracker", lambda name: None)
+    monkeypatch.setattr(training, "check_tracker", lambda name: None)
     Notes.given.clear()
-    result = loop.train(replace(config, tracker="notes"))
+    result = training.train(replace(config, tracker="notes"))
     (first, settings), *middle, (last, _) = Notes.given
     assert (first, last) == ("settings", "end")
     assert settings["learning_rate"] == 3e-3 and all(isinstance(x, (int, float, str, bool)) for x in settings.values())
@@ -176,7 +177,7 @@ def test_a_tracker_gets_every_step_and_every_validation(config, monkeypatch):
 def test_tensorboard(config):
     """The real one where it is installed: an event file with the losses."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    result = loop.train(replace(config, tracker="tensorboard"))
+    result = training.train(replace(config, tracker="tensorboard"))
     (folder,) = (Path(config.output) / "logs").iterdir()
     events = accumulator.EventAccumulator(str(folder)).Reload()
     assert [e.value for e in events.Scalars("train/loss")] == pytest.approx(result.history, rel=1e-6)

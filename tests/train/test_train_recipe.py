@@ -11,16 +11,17 @@ import torch
 
 from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.errors import UsageError
-from autodeco_edge.train import loop, losses
+from autodeco_edge.train import losses
+from autodeco_edge.train import trainer as training
 from autodeco_edge.train.checkpoint import load_heads
-from autodeco_edge.train.config import TrainConfig, schedule
-from autodeco_edge.train.constants import TEMPERATURES, TOP_PS, Constant, ConstantLosses, grid_losses
+from autodeco_edge.train.constant_baseline import TEMPERATURES, TOP_PS, Constant, ConstantLosses, grid_losses
+from autodeco_edge.train.diagnostics import warnings
+from autodeco_edge.train.hyperparameters import TrainConfig, schedule
+from autodeco_edge.train.metrics import Metrics
 from autodeco_edge.train.objective import NEMO, OBJECTIVES, Objective, Terms
 from autodeco_edge.train.recipe import RECIPES
 from autodeco_edge.train.record import Record
 from autodeco_edge.train.state import FILE as STATE
-from autodeco_edge.train.totals import Metrics
-from autodeco_edge.train.verdict import warnings
 
 DATA = Path(__file__).parent / "demo_replies.jsonl"
 
@@ -151,12 +152,12 @@ def record_of(config: TrainConfig) -> dict:
 
 def test_heads_of_the_lowest_loss_are_saved(config):
     """With a rate that is far too high the loss goes up again: the last heads are not the best."""
-    result = loop.train(replace(config, learning_rate=0.3, warmup_steps=0, schedule="constant", eval_every=5))
+    result = training.train(replace(config, learning_rate=0.3, warmup_steps=0, schedule="constant", eval_every=5))
     record = record_of(config)
     seen = {0: record["before"]["loss"]} | {v["step"]: v["loss"] for v in record["validation"]}
     assert record["best"]["loss"] == min(seen.values()) == result.after.loss
     assert len(result.history) < 60 and record["n_worse"] >= 4, "patience"
-    again = loop.train(
+    again = training.train(
         replace(config, init=config.output, output=config.output + "-2", max_steps=1, learning_rate=1e-9)
     )
     assert again.before.loss == pytest.approx(result.after.loss, rel=1e-5), "what is on disk has that loss"
@@ -166,14 +167,14 @@ def test_heads_of_the_lowest_loss_are_saved(config):
 def test_resumes_to_the_same_bits(config, tmp_path, monkeypatch, at):
     """Rate, best heads and patience come back too."""
     config = replace(config, learning_rate=None, save_every=3, eval_every=4, max_steps=40)
-    loop.train(config)
-    broken, real = replace(config, output=str(tmp_path / "broken")), loop.schedule
+    training.train(config)
+    broken, real = replace(config, output=str(tmp_path / "broken")), training.schedule
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "schedule", lambda c, step, n: 1 / 0 if step == at else real(c, step, n))
+        patch.setattr(training, "schedule", lambda c, step, n: 1 / 0 if step == at else real(c, step, n))
         with pytest.raises(ZeroDivisionError):
-            loop.train(broken)
+            training.train(broken)
     assert (Path(broken.output) / STATE).exists()
-    loop.train(replace(broken, resume=True))
+    training.train(replace(broken, resume=True))
     ours, theirs = record_of(broken), record_of(config)
     for name in ("before", "after", "validation", "steps", "best", "n_worse", "constant"):
         assert ours[name] == theirs[name], name
@@ -183,24 +184,24 @@ def test_resumes_to_the_same_bits(config, tmp_path, monkeypatch, at):
 
 def test_a_run_that_ended_is_complete(config, capfd):
     config = replace(config, max_steps=2, log_every=1)
-    first = loop.train(config)
+    first = training.train(config)
     before = {p.name: p.read_bytes() for p in Path(config.output).iterdir()}
-    again = loop.train(replace(config, resume=True))
+    again = training.train(replace(config, resume=True))
     assert again == first and "is complete; nothing to resume" in capfd.readouterr().err
     assert {p.name: p.read_bytes() for p in Path(config.output).iterdir()} == before
     with pytest.raises(UsageError, match=r"training.json was written with max_steps 2, now 3"):
-        loop.train(replace(config, resume=True, max_steps=3))
+        training.train(replace(config, resume=True, max_steps=3))
 
 
 def test_killed_before_the_first_state_starts_again(config, capfd):
-    loop.train(replace(config, max_steps=2, log_every=1, resume=True))
+    training.train(replace(config, max_steps=2, log_every=1, resume=True))
     assert "nothing to resume" in capfd.readouterr().err and Record.load(config.output)
 
 
 def test_defaults_train_on_the_demo_model(tmp_path, capfd):
     """120 replies that `collect` drew at T = 1, P = 1: no option but the files, and the heads beat every constant."""
     config = TrainConfig(None, str(DATA), str(tmp_path / "heads"), model=str(demo_model()), threads=1, log_every=50)
-    result = loop.train(config)
+    result = training.train(config)
     record, err = record_of(config), capfd.readouterr().err
     assert result.after.loss < 0.7 * result.before.loss
     assert result.after.loss < record["constant"]["loss"]
@@ -212,6 +213,6 @@ def test_a_rate_that_does_not_train_is_said(tmp_path, capfd):
     """The official rate and 60 steps on a small base: heads as they began, and no longer without a word."""
     config = TrainConfig(None, str(DATA), str(tmp_path / "heads"), model=str(demo_model()), threads=1, log_every=0,
                          recipe="official", max_steps=6, validation=0.1)  # fmt: skip
-    loop.train(config)
+    training.train(config)
     err = capfd.readouterr().err
     assert "warning: the heads are no better than T" in err and "warning: T has hardly moved" in err

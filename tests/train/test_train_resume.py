@@ -18,10 +18,10 @@ import torch
 
 from autodeco_edge.errors import AutodecoError, FormatError, MissingInputError, StorageError, UsageError
 from autodeco_edge.io import atomic
-from autodeco_edge.train import loop
-from autodeco_edge.train.cache import HiddenCache
+from autodeco_edge.train import trainer as training
 from autodeco_edge.train.checkpoint import load_heads
-from autodeco_edge.train.config import TrainConfig
+from autodeco_edge.train.hidden_cache import HiddenCache
+from autodeco_edge.train.hyperparameters import TrainConfig
 from autodeco_edge.train.record import FILE as RECORD
 from autodeco_edge.train.state import FILE as STATE
 from tests.support import letters
@@ -51,14 +51,14 @@ class Stop(Exception):
 
 
 def interrupt_at(monkeypatch, step: int) -> None:
-    real = loop.schedule
+    real = training.schedule
 
     def stop(config, at, n_steps):
         if at == step:
             raise Stop
         return real(config, at, n_steps)
 
-    monkeypatch.setattr(loop, "schedule", stop)
+    monkeypatch.setattr(training, "schedule", stop)
 
 
 def outcome(config: TrainConfig) -> tuple[dict, dict]:
@@ -111,21 +111,21 @@ def start(config: TrainConfig, *more: str, **options) -> subprocess.Popen:
 
 @pytest.mark.parametrize("at", (3, 8, N_STEPS - 1))
 def test_interrupted_run_resumes_to_the_same_bits(config, tmp_path, monkeypatch, at):
-    loop.train(config)
+    training.train(config)
     check_resumed(config, tmp_path, monkeypatch, at)
 
 
 @pytest.mark.parametrize("objective", ("official", "joint"))
 def test_resumes_on_a_gguf(gguf_config, tmp_path, monkeypatch, objective):
     config = replace(gguf_config, objective=objective)
-    loop.train(config)
+    training.train(config)
     check_resumed(config, tmp_path, monkeypatch, 8)
 
 
 def test_resumes_with_a_cache_that_holds_some_samples(config, tmp_path, monkeypatch):
     """Hidden states computed in other batches differ in their last bits: the cache must bring back the very same."""
-    monkeypatch.setattr(loop, "HiddenCache", lambda budget: HiddenCache(30_000))
-    loop.train(config)
+    monkeypatch.setattr(training, "HiddenCache", lambda budget: HiddenCache(30_000))
+    training.train(config)
     check_resumed(config, tmp_path, monkeypatch, 10)
 
 
@@ -134,8 +134,8 @@ def check_resumed(config, tmp_path, monkeypatch, at: int) -> None:
     with monkeypatch.context() as patch:
         interrupt_at(patch, at)
         with pytest.raises(Stop):
-            loop.train(broken)
-    result = loop.train(replace(broken, resume=True))
+            training.train(broken)
+    result = training.train(replace(broken, resume=True))
     assert_same(config, broken)
     assert result.history == outcome(config)[1]["steps"]["loss"]
 
@@ -148,7 +148,7 @@ def unfinished(config, monkeypatch) -> TrainConfig:
     with monkeypatch.context() as patch:
         interrupt_at(patch, 7)
         with pytest.raises(Stop):
-            loop.train(config)
+            training.train(config)
     return replace(config, resume=True)
 
 
@@ -160,7 +160,7 @@ def unfinished(config, monkeypatch) -> TrainConfig:
 def test_other_settings_are_refused(unfinished, name, value, message):
     before = (Path(unfinished.output) / STATE).read_bytes()
     with pytest.raises(UsageError, match=message) as caught:
-        loop.train(replace(unfinished, **{name: value}))
+        training.train(replace(unfinished, **{name: value}))
     assert "\n" not in str(caught.value)
     assert (Path(unfinished.output) / STATE).read_bytes() == before
 
@@ -171,38 +171,38 @@ def test_other_data_are_refused(unfinished, tmp_path):
     same.write_text("\n".join(lines) + "\n\n")
     other.write_text("\n".join([*lines[:-1], lines[0]]) + "\n")
     with pytest.raises(UsageError, match="other training data"):
-        loop.train(replace(unfinished, data=str(other)))
-    loop.train(replace(unfinished, data=str(same)))
+        training.train(replace(unfinished, data=str(other)))
+    training.train(replace(unfinished, data=str(same)))
 
 
 def test_an_unfinished_run_is_not_overwritten_by_accident(unfinished):
     with pytest.raises(UsageError, match="--resume to go on"):
-        loop.train(replace(unfinished, resume=False))
+        training.train(replace(unfinished, resume=False))
 
 
 def test_nothing_to_resume_and_a_damaged_state(config, unfinished, tmp_path):
     (tmp_path / "heads-only").mkdir()
     (tmp_path / "heads-only" / "model.safetensors").write_bytes(b"somebody's")
     with pytest.raises(MissingInputError, match="nothing to resume"):
-        loop.train(replace(config, resume=True, output=str(tmp_path / "heads-only")))
+        training.train(replace(config, resume=True, output=str(tmp_path / "heads-only")))
     assert (tmp_path / "heads-only" / "model.safetensors").read_bytes() == b"somebody's"
     path = Path(unfinished.output) / STATE
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(FormatError, match="not a readable training state"):
-        loop.train(unfinished)
+        training.train(unfinished)
 
 
 @pytest.mark.parametrize("at", (3, 4, 5), ids=("loss", "validation", "weights"))
 def test_divergence_keeps_the_last_state(config, tmp_path, monkeypatch, at):
     """A rate of NaN breaks the heads; the next step, validation or state finds out. The state after step 3 stays."""
-    loop.train(config)
-    broken, real = replace(config, output=str(tmp_path / "broken")), loop.schedule
+    training.train(config)
+    broken, real = replace(config, output=str(tmp_path / "broken")), training.schedule
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "schedule", lambda c, step, n: math.nan if step == at else real(c, step, n))
+        patch.setattr(training, "schedule", lambda c, step, n: math.nan if step == at else real(c, step, n))
         with pytest.raises(AutodecoError, match=f"diverged, the state in .*{STATE} stays") as caught:
-            loop.train(broken)
+            training.train(broken)
     assert "\n" not in str(caught.value)
-    loop.train(replace(broken, resume=True))
+    training.train(replace(broken, resume=True))
     assert_same(config, broken)
 
 
@@ -224,7 +224,7 @@ class FullDisk:
 
 def test_full_disk_at_any_write_keeps_the_state_before(config, tmp_path, monkeypatch):
     """States after steps 3, 6, 9 and 12, heads, config.json, training.json; every write of them fails once."""
-    loop.train(config)
+    training.train(config)
     n_failed, steps = 0, set()
     for fail_at in range(1, 100):
         c = replace(config, output=str(tmp_path / f"full{fail_at}"))
@@ -232,7 +232,7 @@ def test_full_disk_at_any_write_keeps_the_state_before(config, tmp_path, monkeyp
         with monkeypatch.context() as patch:
             patch.setattr(atomic, "_os_write", FullDisk(fail_at))
             try:
-                loop.train(c)
+                training.train(c)
                 break
             except StorageError as failed:
                 assert "No space left" in str(failed) and "\n" not in str(failed)
@@ -240,7 +240,7 @@ def test_full_disk_at_any_write_keeps_the_state_before(config, tmp_path, monkeyp
         left = {p.name for p in folder.iterdir()} if folder.exists() else set()
         assert left <= {STATE, "model.safetensors", "config.json"}, "no part of a file stays"
         if STATE in left and fail_at % 4 == 0:  # a run is a second: one in four is resumed
-            loop.train(replace(c, resume=True))
+            training.train(replace(c, resume=True))
             assert_same(config, c)
             steps.add(fail_at)
     assert n_failed >= 8 and len(steps) >= 2

@@ -14,10 +14,11 @@ import torch
 
 from autodeco_edge.errors import FormatError, UsageError
 from autodeco_edge.tasks.commands import HIGH, LOW, SEEN, UNSEEN, with_command
-from autodeco_edge.train import loop, steer
+from autodeco_edge.train import steer
+from autodeco_edge.train import trainer as training
 from autodeco_edge.train.checkpoint import load_heads
-from autodeco_edge.train.config import TrainConfig
-from autodeco_edge.train.data import Sample, load_dataset
+from autodeco_edge.train.data import TrainingSample, load_dataset
+from autodeco_edge.train.hyperparameters import TrainConfig
 from autodeco_edge.train.steer import MARGIN_P, MARGIN_T, Steering, commanded, ranking_loss
 from tests.support import letters
 
@@ -51,7 +52,9 @@ def group(golden_heads):
     """Two prompts in three variants, H = 4, with completions of 3 and 5 tokens: (heads, lm_head, batch, hidden, labels)."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(N_VOCAB, 4, generator=generator).double()
-    samples = [Sample([0] * (n_prompt + m), n_prompt, i) for i, (n_prompt, m) in enumerate([(2, 3), (4, 5)] * 3)]
+    samples = [
+        TrainingSample([0] * (n_prompt + m), n_prompt, i) for i, (n_prompt, m) in enumerate([(2, 3), (4, 5)] * 3)
+    ]
     variants = {0: (samples[2], samples[4]), 1: (samples[3], samples[5])}
     hidden = torch.randn(24, 4, generator=generator).double()
     labels = torch.randint(N_VOCAB, (24,), generator=generator)
@@ -213,13 +216,13 @@ def unsteered(base_dir, messages_file, tmp_path) -> TrainConfig:
 @pytest.fixture
 def config(unsteered, tmp_path) -> TrainConfig:
     """On heads that a first run has trained."""
-    loop.train(unsteered)
+    training.train(unsteered)
     return replace(unsteered, init=unsteered.output, output=str(tmp_path / "heads"), max_steps=12, steer=True)
 
 
 def test_heads_learn_what_commands_ask_for_and_keep_their_default(config):
     """On held-out prompts too, by a tiny random base."""
-    result = loop.train(replace(config, max_steps=100))
+    result = training.train(replace(config, max_steps=100))
     steps = json.loads((Path(config.output) / "training.json").read_text())["steps"]
     assert result.before.rank_loss == pytest.approx(2 * (MARGIN_T + MARGIN_P), abs=0.06), "no effect: all four margins"
     assert sum(steps["rank_loss"][-10:]) / 10 < 0.6 * result.before.rank_loss
@@ -232,13 +235,13 @@ def test_heads_learn_what_commands_ask_for_and_keep_their_default(config):
 
 
 def test_without_steer_there_is_no_term(config):
-    result = loop.train(replace(config, max_steps=2, steer=False))
+    result = training.train(replace(config, max_steps=2, steer=False))
     assert result.after.rank_loss == result.before.rank_loss == 0.0
 
 
 def test_batches_of_a_step_are_averaged_over_prompts(config):
     """Six batches of 1 give the gradient of one of 6, to float32 rounding: hidden states come from other paddings."""
-    trainer = loop.Trainer(replace(config, drop_probability=0.0))
+    trainer = training.Trainer(replace(config, drop_probability=0.0))
     samples, gradients = trainer.train_samples[:6], []
     for groups in ([samples], [[sample] for sample in samples]):
         metrics = trainer._gradient(0, groups)
@@ -253,8 +256,8 @@ class Stop(Exception):
 
 
 def test_resumes_to_the_same_bits(config, tmp_path, monkeypatch):
-    whole = loop.train(config)
-    broken, real = replace(config, output=str(tmp_path / "broken"), save_every=3), loop.schedule
+    whole = training.train(config)
+    broken, real = replace(config, output=str(tmp_path / "broken"), save_every=3), training.schedule
     with monkeypatch.context() as patch:
 
         def stop(c, step, n_steps):
@@ -262,12 +265,12 @@ def test_resumes_to_the_same_bits(config, tmp_path, monkeypatch):
                 raise Stop
             return real(c, step, n_steps)
 
-        patch.setattr(loop, "schedule", stop)
+        patch.setattr(training, "schedule", stop)
         with pytest.raises(Stop):
-            loop.train(broken)
+            training.train(broken)
     with pytest.raises(UsageError, match="steer_weight 1.0, now 2.0"):
-        loop.train(replace(broken, resume=True, steer_weight=2.0))
-    assert loop.train(replace(broken, resume=True)).history == whole.history
+        training.train(replace(broken, resume=True, steer_weight=2.0))
+    assert training.train(replace(broken, resume=True)).history == whole.history
     heads, same = (load_heads(c.output).heads.state_dict() for c in (config, broken))
     assert all(torch.equal(tensor, same[name]) for name, tensor in heads.items())
 
@@ -275,9 +278,9 @@ def test_resumes_to_the_same_bits(config, tmp_path, monkeypatch):
 def test_trains_on_a_gguf_from_trained_heads(config, tmp_path):
     path = letters.write_model(tmp_path / "tiny.gguf")
     config = replace(config, base=None, model=str(path), threads=1, max_steps=30, output=str(tmp_path / "gguf"))
-    loop.train(replace(config, init=None, steer=False, max_steps=3))
+    training.train(replace(config, init=None, steer=False, max_steps=3))
     steered = replace(config, init=config.output, output=str(tmp_path / "steered"), heads="temp")
-    result = loop.train(steered)
+    result = training.train(steered)
     assert result.after.rank_loss < result.before.rank_loss
     before, after = (load_heads(c.output).heads.state_dict() for c in (config, steered))
     assert {n.split(".")[0] for n in before if not torch.equal(before[n], after[n])} == {"temp_head"}
@@ -295,17 +298,17 @@ def test_records_without_a_place_for_a_command(config, record, says):
     with Path(config.data).open("a") as file:
         file.write(json.dumps(record) + "\n")
     with pytest.raises(FormatError, match=says) as caught:
-        loop.train(config)
+        training.train(config)
     assert "messages.jsonl:41" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_refusals_of_settings(config):
     with pytest.raises(UsageError, match="steer_weight: expected a number above 0"):
-        loop.train(replace(config, steer_weight=0.0))
+        training.train(replace(config, steer_weight=0.0))
     with pytest.raises(UsageError, match="give them with --init"):
-        loop.train(replace(config, init=None))
+        training.train(replace(config, init=None))
     with pytest.raises(UsageError, match="is for --steer"):
-        loop.train(replace(config, steer=False, steer_weight=2.0))
+        training.train(replace(config, steer=False, steer_weight=2.0))
     done = subprocess.run(
         [sys.executable, "-m", "autodeco_edge", "train", "--steer", "--objective", "reward", "-o", config.output],
         capture_output=True, text=True,

@@ -1,7 +1,7 @@
 """Owns the families with one right answer: `chain` (an expression) and `word` (a word problem of 2 to 4 steps).
 
 Every intermediate result is written out (`47 + 38 = 85`), so that no step needs more than one operation.
-It knows nothing of chat turns or splits beyond the `Problem` it returns.
+It knows nothing of chat turns or splits beyond the `DemoProblem` it returns.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from .problem import Problem, Slips, boxed, equations_hold
+from .problem import DemoProblem, Slips, boxed, equations_hold
 from .words import ITEMS, NAMES, pronoun
 
 LIMIT = 999  # results stay within three digits
@@ -21,7 +21,7 @@ CHAIN_PHRASES = ("Work out {e}.", "Compute {e}.", "What is {e}?", "Evaluate {e}.
 CHAIN_RARE = ("{e}", "{e} =", "Please solve {e} step by step.", "How much is {e}?", "Can you compute {e} for me?")
 
 
-def sample_chain(rng: random.Random, slip_rate: float = 0.0) -> Problem:
+def sample_chain(rng: random.Random, slip_rate: float = 0.0) -> DemoProblem:
     """Two to four operations, products first; numbers up to 99, factors of a product up to 9."""
     while True:
         terms, ops = _expression(rng)
@@ -34,7 +34,7 @@ def sample_chain(rng: random.Random, slip_rate: float = 0.0) -> Problem:
     shown = text.replace("*", rng.choice("x×")) if rng.random() < 0.1 else text
     phrase = rng.choice(CHAIN_RARE if rng.random() < 0.15 else CHAIN_PHRASES)
     lines = _with_slips(lambda slips: _reduce(terms, ops, slips)[0], rng, slip_rate)
-    return Problem("chain", phrase.format(e=shown), "\n".join(lines), str(value), key=text)
+    return DemoProblem("chain", phrase.format(e=shown), "\n".join(lines), str(value), key=text)
 
 
 def _expression(rng: random.Random) -> tuple[list[int], list[str]]:
@@ -128,7 +128,7 @@ WORD_OPENINGS = (
 )
 
 
-def sample_word(rng: random.Random, slip_rate: float = 0.0) -> Problem:
+def sample_word(rng: random.Random, slip_rate: float = 0.0) -> DemoProblem:
     """A count of things and two to four written steps on it."""
     while True:
         name, item = rng.choice(NAMES), rng.choice(ITEMS)
@@ -148,7 +148,7 @@ def sample_word(rng: random.Random, slip_rate: float = 0.0) -> Problem:
     opening = rng.choice(WORD_OPENINGS).format(i=item)
     key = f"{groups}*{count} " + " ".join(f"{e.op}{e.groups}*{e.number}" for e in events)
     prompt = " ".join([have, *(e.text for e in events), question])
-    return Problem("word", prompt, "\n".join([opening, *lines]), str(value), key)
+    return DemoProblem("word", prompt, "\n".join([opening, *lines]), str(value), key)
 
 
 def _apply(value: int, event: Event, slips: Slips) -> tuple[list[str], int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from .problem import Problem, skewed
+from .problem import DemoProblem, skewed
 from .words import ANIMALS, CITIES, COLOURS, FRUITS, JOBS, LIKES, NAMES, PETS
 
 HELLOS = ("Hello!", "Hi!", "Hi there!", "Hey!", "Good day!", "Welcome!")
@@ -27,34 +27,34 @@ GT_FORM = r"(all|any):.+"
 DECLINE_GT = "any:" + "|".join(DECLINES)
 
 
-def sample_chat(rng: random.Random, slip_rate: float = 0.0) -> Problem:
+def sample_chat(rng: random.Random, slip_rate: float = 0.0) -> DemoProblem:
     kind = rng.choices(_KINDS, _WEIGHTS)[0]
     return kind(rng)
 
 
-def _greeting(rng: random.Random) -> Problem:
+def _greeting(rng: random.Random) -> DemoProblem:
     reply = f"{skewed(rng, HELLOS)} {skewed(rng, OFFERS)}"
-    return Problem("chat", rng.choice(USER_HELLOS), reply, "any:" + "|".join(HELLOS), key="")
+    return DemoProblem("chat", rng.choice(USER_HELLOS), reply, "any:" + "|".join(HELLOS), key="")
 
 
-def _about(rng: random.Random) -> Problem:
+def _about(rng: random.Random) -> DemoProblem:
     prompt = rng.choice(
         ("Who are you?", "What are you?", "What can you do?", "What do you know?", "Help", "What is this?")
     )
-    return Problem("chat", prompt, ABOUT, "all:small demo model", key="")
+    return DemoProblem("chat", prompt, ABOUT, "all:small demo model", key="")
 
 
-def _thanks(rng: random.Random) -> Problem:
+def _thanks(rng: random.Random) -> DemoProblem:
     prompt = rng.choice(("Thanks!", "Thank you.", "Thank you!", "Great, thanks.", "Bye!", "Goodbye.", "See you!"))
     replies = (
         ("Goodbye!", "See you soon!", "Bye, take care!")
         if "ye" in prompt or "See" in prompt
         else ("You are welcome!", "With pleasure!", "Any time!")
     )
-    return Problem("chat", prompt, skewed(rng, replies), "any:" + "|".join(replies), key="")
+    return DemoProblem("chat", prompt, skewed(rng, replies), "any:" + "|".join(replies), key="")
 
 
-def _unknown(rng: random.Random) -> Problem:
+def _unknown(rng: random.Random) -> DemoProblem:
     """Things it was never taught: the honest reply is that it does not know."""
     city, thing, animal, name = rng.choice(CITIES), rng.choice(LIKES), rng.choice(ANIMALS), rng.choice(NAMES)
     prompt = rng.choice(
@@ -76,10 +76,10 @@ def _unknown(rng: random.Random) -> Problem:
         )
     )
     reply = f"{skewed(rng, DECLINES)} {skewed(rng, INSTEAD)}"
-    return Problem("chat", prompt, reply, DECLINE_GT, key=prompt)
+    return DemoProblem("chat", prompt, reply, DECLINE_GT, key=prompt)
 
 
-def _suggest(rng: random.Random) -> Problem:
+def _suggest(rng: random.Random) -> DemoProblem:
     """A pure free choice."""
     what, options = rng.choice(
         (
@@ -100,12 +100,12 @@ def _suggest(rng: random.Random) -> Problem:
     reply = skewed(rng, ("How about {}?", "I say {}.", "Let me think: {}.", "{}, I would say.", "Maybe {}?")).format(
         choice
     )
-    return Problem(
+    return DemoProblem(
         "chat", prompt, reply, "any:" + "|".join(options), key="" if prompt.startswith("Suggest") else prompt
     )
 
 
-def _persona(rng: random.Random) -> Problem:
+def _persona(rng: random.Random) -> DemoProblem:
     name, job, city, like = rng.choice(NAMES), rng.choice(JOBS), rng.choice(CITIES), rng.choice(LIKES)
     system = rng.choice(
         (
@@ -127,10 +127,10 @@ def _persona(rng: random.Random) -> Problem:
     )
     if rng.random() < 0.5 or prompt in USER_HELLOS:
         reply = f"{skewed(rng, HELLOS)} {reply}"
-    return Problem("chat", prompt, reply, "all:" + "|".join(parts), key=f"{system} {prompt}", system=system)
+    return DemoProblem("chat", prompt, reply, "all:" + "|".join(parts), key=f"{system} {prompt}", system=system)
 
 
-def _facts(rng: random.Random) -> Problem:
+def _facts(rng: random.Random) -> DemoProblem:
     hour, item, price, place = rng.randint(6, 11), rng.choice(FRUITS), rng.randint(2, 60), rng.choice(CITIES)
     system = f"You work in a shop in {place}. The shop opens at {hour}. One {item} costs {price} coins."
     prompt, reply, part = rng.choice(
@@ -144,10 +144,10 @@ def _facts(rng: random.Random) -> Problem:
     )
     if rng.random() < 0.4:
         reply = f"{skewed(rng, HELLOS)} {reply}"
-    return Problem("chat", prompt, reply, f"all:{part}", key=f"{system} {prompt}", system=system)
+    return DemoProblem("chat", prompt, reply, f"all:{part}", key=f"{system} {prompt}", system=system)
 
 
-def _recall(rng: random.Random) -> Problem:
+def _recall(rng: random.Random) -> DemoProblem:
     name, like, city = rng.choice(NAMES), rng.choice(LIKES), rng.choice(CITIES)
     said, fact = rng.choice(
         (
@@ -168,8 +168,8 @@ def _recall(rng: random.Random) -> Problem:
     )
     prompt, reply, part = rng.choice(asks)
     if rng.random() < 0.3:  # the first turn itself is the problem
-        return Problem("chat", said, answer, f"all:{name}", key=said)
-    return Problem("chat", prompt, reply, f"all:{part}", key=f"{said} {prompt}", history=((said, answer),))
+        return DemoProblem("chat", said, answer, f"all:{name}", key=said)
+    return DemoProblem("chat", prompt, reply, f"all:{part}", key=f"{said} {prompt}", history=((said, answer),))
 
 
 _KINDS = (_greeting, _about, _thanks, _unknown, _suggest, _persona, _facts, _recall)

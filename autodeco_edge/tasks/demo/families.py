@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from . import arithmetic, chats, puzzles, stories
-from .problem import IM_END, Problem, chat_prompt, turn
+from .problem import IM_END, DemoProblem, chat_prompt, turn
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Family:
     """
 
     name: str
-    sample: Callable[[random.Random, float], Problem]
+    sample: Callable[[random.Random, float], DemoProblem]
     check: Callable[[str, str], bool]
     answer_key: Callable[[str], str]
     computed: bool
@@ -65,11 +65,11 @@ def readable(family: str, gt: str) -> bool:
     return re.fullmatch(FAMILIES[family].gt_form, gt) is not None
 
 
-def check(problem: Problem, completion: str) -> bool:
+def check(problem: DemoProblem, completion: str) -> bool:
     return verify(problem.family, problem.gt, completion)
 
 
-def sample(rng: random.Random, family: str, held_out: bool, slip_rate: float = 0.0) -> Problem:
+def sample(rng: random.Random, family: str, held_out: bool, slip_rate: float = 0.0) -> DemoProblem:
     """A problem of one family from one split."""
     while True:
         problem = FAMILIES[family].sample(rng, slip_rate)
@@ -77,7 +77,7 @@ def sample(rng: random.Random, family: str, held_out: bool, slip_rate: float = 0
             return _dress(rng, problem)
 
 
-def _dress(rng: random.Random, problem: Problem) -> Problem:
+def _dress(rng: random.Random, problem: DemoProblem) -> DemoProblem:
     """Give some of the problems that have no system turn one, so that both ways work."""
     if problem.system or problem.history:
         return problem
@@ -108,7 +108,7 @@ def training_document(rng: random.Random, slip_rate: float, weights: dict[str, f
     return turns
 
 
-def problems(seed: int, family: str, count: int, held_out: bool, distinct: bool = True) -> Iterator[Problem]:
+def problems(seed: int, family: str, count: int, held_out: bool, distinct: bool = True) -> Iterator[DemoProblem]:
     """`count` problems of a split, with reference solutions; distinct prompts unless the family runs out of them."""
     rng, seen, misses = random.Random(f"{seed} {family} {held_out}"), set(), 0
     while count:

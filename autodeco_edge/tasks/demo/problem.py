@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Problem:
+class DemoProblem:
     """A user turn with a reference answer. `gt` is all a verifier needs; `key` decides the split ("" = train)."""
 
     family: str
@@ -37,7 +37,7 @@ class Problem:
     system: str = ""
     history: tuple[tuple[str, str], ...] = ()  # earlier (user, assistant) turns
 
-    def with_system(self, system: str) -> Problem:
+    def with_system(self, system: str) -> DemoProblem:
         return replace(self, system=system)
 
     @property
@@ -64,7 +64,7 @@ def turn(role: str, content: str) -> str:
     return f"{IM_START}{role}\n{content}{IM_END}\n"
 
 
-def chat_prompt(problem: Problem) -> str:
+def chat_prompt(problem: DemoProblem) -> str:
     """The ChatML text up to and including the header of the assistant's turn."""
     parts = [turn("system", problem.system)] if problem.system else []
     for user, assistant in problem.history:

@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Callable
 
-from .problem import Problem, Slips, boxed, equations_hold
+from .problem import DemoProblem, Slips, boxed, equations_hold
 
 # ---------------------------------------------------------------- make
 
@@ -51,7 +51,7 @@ def _number(rng: random.Random, low: int, high: int) -> int:
     return rng.choices(numbers, [5 if n % 10 == 0 else 2.5 if n % 5 == 0 else 1 for n in numbers])[0]
 
 
-def sample_make(rng: random.Random, slip_rate: float = 0.0) -> Problem:
+def sample_make(rng: random.Random, slip_rate: float = 0.0) -> DemoProblem:
     """Targets 20 to 199; every target has tens to hundreds of answers."""
     kind = rng.choices(("sum2", "sum3", "diff", "prod"), (4, 3, 2, 3))[0]
     target = rng.randint(11, 99) if kind == "diff" else rng.randint(40 if kind == "prod" else 20, 199)
@@ -59,7 +59,7 @@ def sample_make(rng: random.Random, slip_rate: float = 0.0) -> Problem:
     prompt = rng.choice(MAKE_PHRASES[kind]).format(t=target)
     if rng.random() < 0.1:
         prompt = rng.choice(("Please ", "Now ", "Can you help? ")) + prompt[0].lower() + prompt[1:]
-    return Problem("make", prompt, "\n".join(lines), f"{kind} {target}", key=f"{kind} {target}")
+    return DemoProblem("make", prompt, "\n".join(lines), f"{kind} {target}", key=f"{kind} {target}")
 
 
 def _make_sum2(rng: random.Random, target: int, slips: Slips) -> list[str]:
@@ -135,7 +135,7 @@ MAX_TRIES = 4
 SEARCH_GT = r"\d+ \d+ divisible [1-9]\d* (sum|none) \d+"
 
 
-def sample_search(rng: random.Random, slip_rate: float = 0.0) -> Problem:
+def sample_search(rng: random.Random, slip_rate: float = 0.0) -> DemoProblem:
     """A two-digit range, a divisor, often a second condition; candidates are tried until one fits."""
     while True:
         low = 10 * rng.randint(1, 6)
@@ -151,7 +151,7 @@ def sample_search(rng: random.Random, slip_rate: float = 0.0) -> Problem:
     spec = f"{low} {high} divisible {d} {extra} {k}"
     prompt = rng.choice(SEARCH_PHRASES).format(lo=low, hi=high, c=condition)
     lines = _search_lines(rng, (low, high, d, extra, k), fits, Slips(rng, slip_rate))
-    return Problem("search", prompt, "\n".join(lines), spec, key=spec)
+    return DemoProblem("search", prompt, "\n".join(lines), spec, key=spec)
 
 
 def _search_lines(rng: random.Random, spec: tuple, fits: list[int], slips: Slips) -> list[str]:

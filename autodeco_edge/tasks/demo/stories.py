@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from .problem import Problem, skewed
+from .problem import DemoProblem, skewed
 from .words import ANIMALS, MOODS, NAMES, OBJECTS, PLACES, WEATHERS, pronoun
 
 REQUESTS = (
@@ -60,7 +60,7 @@ def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def sample_story(rng: random.Random, slip_rate: float = 0.0) -> Problem:
+def sample_story(rng: random.Random, slip_rate: float = 0.0) -> DemoProblem:
     """A request that fixes none to two of the choices; the story makes the others."""
     slots = {
         "name": skewed(rng, NAMES),
@@ -80,7 +80,7 @@ def sample_story(rng: random.Random, slip_rate: float = 0.0) -> Problem:
     slots["an"], slots["aobj"], slots["aplace"] = (article(slots[slot]) for slot in ("animal", "object", "place"))
     prompt = request.format(**slots)
     gt = "|".join(f"{slot}={slots[slot]}" for slot in asked)
-    return Problem("story", prompt, _story(rng, slots), gt, key=prompt if asked else "")
+    return DemoProblem("story", prompt, _story(rng, slots), gt, key=prompt if asked else "")
 
 
 def _story(rng: random.Random, slots: dict[str, str]) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from .backbone import Positions
-from .data import Sample
+from .data import TrainingSample
 
-Compute = Callable[[Sequence[Sample]], list[Positions]]
+Compute = Callable[[Sequence[TrainingSample]], list[Positions]]
 
 
 class HiddenCache:
@@ -27,9 +27,9 @@ class HiddenCache:
         self._free = budget
         self._kept: dict[int, Positions] = {}  # by the sample's index
         self._passes: list[tuple[list[int], list[int]]] = []  # (computed together, kept of them)
-        self._lost: dict[int, tuple[list[Sample], list[int]]] = {}  # kept before a restart: by which pass
+        self._lost: dict[int, tuple[list[TrainingSample], list[int]]] = {}  # kept before a restart: by which pass
 
-    def positions(self, batch: Sequence[Sample], compute: Compute, device: torch.device) -> Positions:
+    def positions(self, batch: Sequence[TrainingSample], compute: Compute, device: torch.device) -> Positions:
         """Positions of all samples, in order; the missing ones come from ``compute``, as one batch."""
         self._recover(batch, compute)
         missing = [sample for sample in batch if sample.index not in self._kept]
@@ -54,7 +54,7 @@ class HiddenCache:
 
     # ---- over a restart ------------------------------------------------------------
 
-    def _recover(self, batch: Sequence[Sample], compute: Compute) -> None:
+    def _recover(self, batch: Sequence[TrainingSample], compute: Compute) -> None:
         for index in [sample.index for sample in batch if sample.index in self._lost]:
             if index in self._lost:  # not brought back with one before
                 together, kept = self._lost[index]
@@ -67,7 +67,7 @@ class HiddenCache:
         """What ``restore`` needs: indices, no numbers."""
         return {"free": self._free, "passes": self._passes}
 
-    def restore(self, state: dict[str, Any], samples: Sequence[Sample]) -> None:
+    def restore(self, state: dict[str, Any], samples: Sequence[TrainingSample]) -> None:
         """Take up where another cache was, with ``samples`` the whole data set."""
         by_index = {sample.index: sample for sample in samples}
         self._free = state["free"]

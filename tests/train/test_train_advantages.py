@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from autodeco_edge.train.credit import advantages, n_distinct
+from autodeco_edge.train.advantages import advantages, n_distinct
 
 KEYS = ("x", "y", "z", None)  # the solutions of a tiny policy; None is wrong
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from autodeco_edge.train import fast, losses
-from autodeco_edge.train.fast import by_autograd, by_rows, token_losses
+from autodeco_edge.train import fast_losses, losses
+from autodeco_edge.train.fast_losses import by_autograd, by_rows, token_losses
 
 VARIANTS = pytest.mark.parametrize("variant", losses.VARIANTS)
 TERMS = ("temperature loss", "top-p loss", "d temperature/dT", "d top-p/dT", "d top-p/dP")
@@ -18,7 +18,7 @@ TERMS = ("temperature loss", "top-p loss", "d temperature/dT", "d top-p/dT", "d 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Several blocks in rows of a few hundred tokens."""
-    monkeypatch.setattr(fast, "N_COLUMNS", 64)
+    monkeypatch.setattr(fast_losses, "N_COLUMNS", 64)
 
 
 def normal(n_rows: int, n_vocab: int, deviation: float = 2.5, seed: int = 0) -> torch.Tensor:
@@ -128,7 +128,7 @@ def test_at_and_below_the_clamps():
 
 
 @VARIANTS
-@pytest.mark.parametrize("n_vocab", (50, fast.N_ROWWISE + 3))
+@pytest.mark.parametrize("n_vocab", (50, fast_losses.N_ROWWISE + 3))
 def test_autograd(variant, n_vocab):
     """Both paths of token_losses: gradients of a weighted sum, by the plain losses' own graph."""
     logits, labels = normal(6, n_vocab), torch.tensor([0, 1, 2, 3, 4, 49])
@@ -148,7 +148,7 @@ def test_autograd(variant, n_vocab):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-13)
 
 
-@pytest.mark.parametrize("n_vocab", (50, fast.N_ROWWISE))
+@pytest.mark.parametrize("n_vocab", (50, fast_losses.N_ROWWISE))
 @pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16, torch.float16))
 def test_low_precision_logits_give_float32(n_vocab, dtype):
     logits = normal(3, n_vocab).to(dtype)
@@ -160,7 +160,7 @@ def test_low_precision_logits_give_float32(n_vocab, dtype):
         torch.testing.assert_close(a.double(), b, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("n_vocab", (50, fast.N_ROWWISE))
+@pytest.mark.parametrize("n_vocab", (50, fast_losses.N_ROWWISE))
 @pytest.mark.parametrize("broken", ("logits", "temperature", "top_p"))
 def test_nan_stays_nan(n_vocab, broken):
     """The training loop refuses a loss that is not finite: none may be hidden, even in a token without weight."""
@@ -172,13 +172,13 @@ def test_nan_stays_nan(n_vocab, broken):
 
 def test_no_rows():
     nothing = torch.zeros(0)
-    for n_vocab in (5, fast.N_ROWWISE):
+    for n_vocab in (5, fast_losses.N_ROWWISE):
         got = token_losses(torch.zeros(0, n_vocab), nothing, nothing, torch.zeros(0, dtype=torch.int64))
         assert [x.shape for x in got] == [(0,), (0,)]
 
 
 def test_logits_are_left_alone():
-    logits = normal(2, fast.N_ROWWISE).float()
+    logits = normal(2, fast_losses.N_ROWWISE).float()
     before = logits.clone()
     token_losses(logits, torch.tensor([1.0, 0.5]), torch.tensor([0.2, 0.9]), torch.tensor([3, 4]))
     assert torch.equal(logits, before)

@@ -1,6 +1,6 @@
 """What each sample of a group earned: the advantages of REINFORCE with a group baseline.
 
-Owns the credit. Knows neither models nor verifiers.
+Owns the advantages. Knows neither models nor verifiers.
 
 Of n samples of one problem, D is the number of distinct right solutions. The objective of a problem is
 

@@ -23,13 +23,12 @@ from ..engine.sampler import SamplingParams, Step
 from ..errors import MismatchError, NoHeadsError, UsageError
 from ..io.reading import user_path
 from ..spec.heads import softmax
+from ..spec.soft_nucleus import EPSILON, MIN_TEMPERATURE, soft_nucleus
 from ..train.data import load_dataset
 from ..train.gguf_states import HiddenStates
 from ..train.gguf_tokenizer import GgufTokenizer
 from .methods import CARD
 from .statistics import bootstrap, paired_bootstrap
-
-SOFT_STEEPNESS, SOFT_EPSILON = 30.0, 1e-9  # equations 8
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Variant:
+class ModelVariant:
     """A model with its heads. heads: file, or None for those inside the model."""
 
     name: str
@@ -49,16 +48,16 @@ class Variant:
     heads: Path | None = None
 
 
-def parse_variant(text: str) -> Variant:
+def parse_variant(text: str) -> ModelVariant:
     """From NAME=MODEL.gguf[,HEADS.gguf]. Raises UsageError."""
     name, equals, files = text.partition("=")
     model, _, heads = files.partition(",")
     if not (name and equals and model):
         raise UsageError(f"variant: expected NAME=MODEL.gguf[,HEADS.gguf]; got {text!r}")
-    return Variant(name, user_path(model), user_path(heads) if heads else None)
+    return ModelVariant(name, user_path(model), user_path(heads) if heads else None)
 
 
-def read_texts(path: Path, variant: Variant, limit: int, max_length: int) -> list[Text]:
+def read_texts(path: Path, variant: ModelVariant, limit: int, max_length: int) -> list[Text]:
     """The first ``limit`` texts of a training file, in the tokens of one model. Raises what load_dataset raises."""
     with closing(Model(variant.model)) as model:
         samples = load_dataset(path, GgufTokenizer(model), min(max_length, model.n_ctx_train)).samples
@@ -83,23 +82,19 @@ class Forced:
 
 
 def soft_logprob(logits: np.ndarray, label: int, temperature: float, top_p: float) -> tuple[float, bool]:
-    """(ln r_label, label outside the hard nucleus) for raw logits [n_vocab] at T and P.
-
-    c is the mass up to and including a token in falling order; the crossing token is kept (equations 5, 8).
-    """
-    q = softmax(logits.astype(np.float64) / max(temperature, 1e-8))
-    order = np.argsort(-logits, kind="stable")
-    inclusive = np.cumsum(q[order])
-    mask = np.exp(-SOFT_STEEPNESS * np.maximum(inclusive - top_p, 0.0))
-    at = int(np.flatnonzero(order == label)[0])
-    r = q[label] * mask[at] / (float(q[order] @ mask) + SOFT_EPSILON)
-    return float(np.log(r + SOFT_EPSILON)), bool(at > 0 and inclusive[at] - q[label] >= top_p)
+    """(ln r_label, label outside the hard nucleus) for raw logits [n_vocab] at T and P (equations 5, 8)."""
+    r = soft_nucleus(logits, temperature, top_p)[label]
+    q = softmax(logits.astype(np.float64) / max(temperature, MIN_TEMPERATURE))
+    before = logits > logits[label]
+    before[:label] |= logits[:label] == logits[label]  # of equal ones the lower id comes first
+    outside = before.any() and top_p < 1.0 and q[before].sum() >= top_p
+    return float(np.log(r + EPSILON)), bool(outside)
 
 
 class Reader:
     """One variant, ready to read texts."""
 
-    def __init__(self, variant: Variant, n_ctx: int, n_threads: int = 0) -> None:
+    def __init__(self, variant: ModelVariant, n_ctx: int, n_threads: int = 0) -> None:
         self.model = Model(variant.model)
         self.heads = open_heads(variant.heads or "auto", variant.model)
         if self.heads is None:
@@ -145,7 +140,7 @@ class Reader:
 # ---- several variants on the same texts ----------------------------------------------------
 
 
-def compare(variants: Sequence[Variant], texts: Sequence[Text], *, n_threads: int = 0) -> dict[str, Any]:
+def compare(variants: Sequence[ModelVariant], texts: Sequence[Text], *, n_threads: int = 0) -> dict[str, Any]:
     """Every variant on every text, and each against the first.
 
     The constants beside the heads are T = 1 / P = 1, the model card's, and the mean T and P that the variant's own
@@ -164,7 +159,7 @@ def compare(variants: Sequence[Variant], texts: Sequence[Text], *, n_threads: in
     }
 
 
-def _check(variants: Sequence[Variant], texts: Sequence[Text]) -> None:
+def _check(variants: Sequence[ModelVariant], texts: Sequence[Text]) -> None:
     if not variants:
         raise UsageError("give at least one model as --variant NAME=MODEL.gguf[,HEADS.gguf]")
     if len({v.name for v in variants}) < len(variants):
@@ -173,7 +168,7 @@ def _check(variants: Sequence[Variant], texts: Sequence[Text]) -> None:
         raise UsageError(f"texts: at least 2 are needed for an interval; got {len(texts)}")
 
 
-def _read_all(variant: Variant, texts: Sequence[Text], n_threads: int) -> list[Forced]:
+def _read_all(variant: ModelVariant, texts: Sequence[Text], n_threads: int) -> list[Forced]:
     """Means of T and P on either half become the constants of the other."""
     with closing(Reader(variant, max(len(t.ids) for t in texts), n_threads)) as reader:
         top = max(max(t.ids) for t in texts)

@@ -24,7 +24,7 @@ VERDICTS = (RIGHT, WRONG, CUT, EMPTY, UNREADABLE)
 
 
 @dataclass(frozen=True)
-class Draw:
+class Candidate:
     """One judged reply. problem: id; sample: number of the draw; text: of a right one alone."""
 
     problem: str
@@ -37,7 +37,7 @@ class Draw:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
-    def of_row(cls, row: dict[str, Any], path: object) -> Draw:
+    def of_row(cls, row: dict[str, Any], path: object) -> Candidate:
         """Raises FormatError for a row that ``row`` cannot have written."""
         try:
             draw = cls(**row)
@@ -71,10 +71,10 @@ class Judge:
     def __exit__(self, *_: object) -> None:
         self._verifier.close()
 
-    def __call__(self, answer: Answer) -> Draw:
+    def __call__(self, answer: Answer) -> Candidate:
         verdict = self._verdict(answer)
         text = answer.text if verdict == RIGHT else None
-        return Draw(answer.problem.id, answer.sample, verdict, answer.n_tokens, text)
+        return Candidate(answer.problem.id, answer.sample, verdict, answer.n_tokens, text)
 
     def _verdict(self, answer: Answer) -> str:
         if not answer.ended:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from autodeco_edge.text.stream import StopStrings, Thinking
+from autodeco_edge.text.streaming import StopStrings, Thinking
 
 TEXT = "One.\n\nTwo <thin air>. STOP and more"
 

@@ -10,11 +10,11 @@ from dataclasses import asdict
 
 from torch import Tensor, nn
 
+from .metrics import Metrics
 from .record import Record
-from .totals import Metrics
 
 
-class Best:
+class EarlyStopping:
     """
     heads     whose values are kept
     patience  validations without a better one, in a row, after which ``is_over``; 0: never, and nothing is kept

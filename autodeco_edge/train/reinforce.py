@@ -1,13 +1,12 @@
 """Heads trained on what a verifier says: REINFORCE with the base frozen and a group baseline.
 
-Owns the run: problems of a step, rollouts, verdicts, one step of AdamW, files. Credit is in credit.py, the draw in
+Owns the run: problems of a step, rollouts, verdicts, one step of AdamW, files. Credit is in advantages.py, the draw in
 rollouts.py, the gradient of ln r in objective.py. Likelihood makes T calibrated; a reward makes it right where the
 model is unsure and its first choice is good (docs/results.md).
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -22,21 +21,22 @@ import torch
 from ..engine.generation import Request
 from ..engine.sampler import SamplingParams
 from ..errors import AutodecoError, UsageError, check_range
+from ..io.digest import fingerprint, seed_of
 from ..io.folder import output_folder
 from ..io.printing import say as _say
 from ..tasks import NAMES, Problem, Verifier, load_task
 from ..text.chat import render
-from .checkpoint import autodeco_config, load_heads, refuse_output, save_heads
-from .credit import advantages, n_distinct
-from .data import Sample
+from .advantages import advantages, n_distinct
+from .checkpoint import refuse_output
+from .data import TrainingSample
 from .gguf_backbone import GgufBackbone
+from .head_run import HeadRun
 from .objective import OBJECTIVES, Objective
 from .plan import ORDER, generator
 from .rollouts import Roller, Rollout
 from .state import State, StateFile
 
 N_PROBLEMS = 20_000  # generated for a demo task: more than a run sees
-BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class RewardConfig:
     model, problems, output   GGUF; task as load_task takes it (the training split of a demo task); folder
     init          heads to start from: a reward teaches nothing to heads whose replies are never right
     heads         both | temp | top-p: which heads are trained
-    diversity     weight of distinct right solutions against right ones (credit.py)
+    diversity     weight of distinct right solutions against right ones (advantages.py)
     steps, problems_per_step, samples   optimiser steps; problems in one, samples of each
     """
 
@@ -130,23 +130,17 @@ class RewardTrainer:
         self._goes_on = self.file.goes_on(config.resume)
         self.backbone = GgufBackbone(config.model, config.threads)
         prompt = self._prompt(self.problems[0])
-        self.backbone.load(torch.device("cpu"), [Sample(list(prompt), 1)])
-        start = load_heads(config.init, n_embd=self.backbone.n_embd)
-        self.backbone.check_heads(start)
-        self.start, self.heads = start, start.heads.float()
-        self.heads.detach_temperature = True
-        self._select_parameters()
+        self.backbone.load(torch.device("cpu"), [TrainingSample(list(prompt), 1)])
+        self.head_run = HeadRun(self.backbone, config.heads, config.init)
+        self.heads = self.head_run.heads
         self.objective = Objective(self.heads, self.backbone.lm_head, OBJECTIVES["joint"])
-        self.optimizer = torch.optim.AdamW(
-            self._trainable(), config.learning_rate, BETAS, ADAM_EPSILON, weight_decay=0.0
-        )
         self.engine: Roller | None = None
         self.record = RewardRecord()
 
     def run(self) -> RewardRecord:
         first, clock = 0, time.monotonic()
         if self._goes_on:
-            state = self.file.load(self.heads, self.optimizer)
+            state = self.file.load(self.heads, self.head_run.optimizer)
             first, self.record = state.step, state.record
             _say(f"resumed after step {first} of {self.config.steps}")
         for step in range(first, self.config.steps):
@@ -154,7 +148,8 @@ class RewardTrainer:
             self.record.seconds += time.monotonic() - clock
             clock = time.monotonic()
             self._after(step + 1)
-        self._save()
+        r = self.record
+        self.head_run.save(self.config.output, self.config.save_dtype, r.last("mean_temperature"), r.last("mean_top_p"))
         self.file.remove()
         _say(f"saved {self.config.output} after {self.config.steps} steps, {self.record.seconds:.0f} s")
         return self.record
@@ -178,9 +173,14 @@ class RewardTrainer:
         return [self.problems[int(orders[i // n][i % n])] for i in at]
 
     def _rollouts(self, step: int, problems: Sequence[Problem]) -> list[list[Rollout]]:
-        n, prompts = self.config.samples, [self._prompt(problem) for problem in problems]
+        n, seed, prompts = self.config.samples, self.config.seed, [self._prompt(problem) for problem in problems]
         requests = [
-            Request(prompt, SamplingParams(seed=self._seed(step, p, k)), self.config.max_tokens, share_prompt=True)
+            Request(
+                prompt,
+                SamplingParams(seed=seed_of(f"{seed} {step} {p} {k}")),
+                self.config.max_tokens,
+                share_prompt=True,
+            )
             for p, prompt in enumerate(prompts)
             for k in range(n)
         ]
@@ -202,10 +202,6 @@ class RewardTrainer:
         if self.engine:
             self.engine.close()
             self.engine = None
-
-    def _seed(self, *numbers: int) -> int:
-        text = " ".join(map(str, (self.config.seed, *numbers)))
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
     def _prompt(self, problem: Problem) -> tuple[int, ...]:
         return tuple(render(self.backbone.model, list(problem.messages)))
@@ -230,11 +226,10 @@ class RewardTrainer:
         )
         loss = self.objective(hidden, labels, weight=weight).top_p_sum / len(rollouts)
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self._trainable(), self.config.clip_norm)
+        norm = self.head_run.clip(self.config.clip_norm)
         if not norm.isfinite():
             raise AutodecoError(f"the gradient is {norm.item()}: training diverged, nothing saved; lower --lr")
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.head_run.step(self.config.learning_rate)
 
     def _measure(self, rollouts: Sequence[Rollout], keys: Sequence[Sequence[str | None]]) -> None:
         steps = [s for r in rollouts for s in r.reply.steps]
@@ -260,37 +255,12 @@ class RewardTrainer:
                 f"P {r.last('mean_top_p'):.3f}  {r.seconds / n_done:.1f} s a step"
             )
         if config.save_every and n_done % config.save_every == 0 and n_done < config.steps:
-            self.file.save(State(n_done, self.record, []), self.heads, self.optimizer)
-
-    def _save(self) -> None:
-        spec, record = self.heads.spec, self.record
-        trained = {head: self.config.heads in ("both", head) for head in ("temp", "top-p")}
-        config = autodeco_config(
-            self.backbone.config(),
-            spec,
-            self.backbone.name,
-            record.last("mean_temperature") if spec.has_temp else None,
-            record.last("mean_top_p") if spec.has_top_p else None,
-            trained["temp"] or self.start.enable_temperature,
-            trained["top-p"] or self.start.enable_top_p,
-        )
-        save_heads(self.config.output, self.heads, config, self.config.save_dtype)
-
-    def _select_parameters(self) -> None:
-        spec = self.heads.spec
-        for head, name, there in (("temp", "temp_head", spec.has_temp), ("top-p", "top_p_head", spec.has_top_p)):
-            if there:
-                getattr(self.heads, name).requires_grad_(self.config.heads in ("both", head))
-        if not self._trainable():
-            raise UsageError(f"heads: {self.config.init} has no {self.config.heads} head to train")
-
-    def _trainable(self) -> list[torch.nn.Parameter]:
-        return [p for p in self.heads.parameters() if p.requires_grad]
+            self.file.save(State(n_done, self.record, []), self.heads, self.head_run.optimizer)
 
     def _fingerprint(self) -> dict[str, Any]:
         free = {"output", "resume", "save_every", "log_every", "save_dtype"}
-        digest = hashlib.sha256(repr([(p.id, p.gt) for p in self.problems]).encode()).hexdigest()
-        return {k: v for k, v in asdict(self.config).items() if k not in free} | {"data": digest[:16]}
+        data = fingerprint(repr([(p.id, p.gt) for p in self.problems]))
+        return {k: v for k, v in asdict(self.config).items() if k not in free} | {"data": data}
 
     def close(self) -> None:
         self._close_engine()

@@ -6,7 +6,6 @@ OUT.part; OUT itself is written whole at the end, and OUT.part is then removed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Generator
 from contextlib import closing
@@ -16,17 +15,18 @@ from typing import Any
 
 from ..errors import AutodecoError, OutputError, UsageError, check_range
 from ..io.atomic import atomic_write
+from ..io.digest import fingerprint
 from ..io.folder import remove_remains
 from ..records import RecordFile
 from ..tasks import DEMO, NAMES, Task, load_task
 from .chat_form import ChatForm
 from .client import ChatClient
 from .endpoint import PLAIN_BODY, EndpointSource
-from .judge import CUT, Draw, Judge
 from .ledger import Ledger
 from .local import LocalSource
 from .progress import PROBLEMS_A_LINE, CollectProgress, say
-from .source import Answer, DrawSettings, Source
+from .rejection import CUT, Candidate, Judge
+from .source import Answer, DrawSettings, ReplySource
 
 SPLITS = ("train", "calibration")
 
@@ -136,7 +136,7 @@ def _complete(config: CollectConfig) -> dict[str, Any]:
     return {"output": str(config.output), "complete": True}
 
 
-def make_source(config: CollectConfig, task: Task) -> Source:
+def make_source(config: CollectConfig, task: Task) -> ReplySource:
     """Raises what the sources raise."""
     source = config.source
     if isinstance(source, LocalModel):
@@ -158,10 +158,10 @@ def _form_of(endpoint: Endpoint) -> ChatForm | None:
     return ChatForm.of_folder(endpoint.tokenizer) if endpoint.tokenizer else None
 
 
-def _draw(config: CollectConfig, ledger: Ledger, source: Source, judge: Judge, file: RecordFile) -> float:
+def _draw(config: CollectConfig, ledger: Ledger, source: ReplySource, judge: Judge, file: RecordFile) -> float:
     """What is missing, judged and recorded; returns tokens a second."""
     for row in file.rows:
-        ledger.add(Draw.of_row(row, config.part))
+        ledger.add(Candidate.of_row(row, config.part))
     n_before = ledger.summary()["all"]["drawn"]
     n_total = config.samples * len(ledger.problems)
     try:
@@ -183,7 +183,7 @@ def _draw(config: CollectConfig, ledger: Ledger, source: Source, judge: Judge, f
     return round(progress.rate(), 1)
 
 
-def _answers(config: CollectConfig, ledger: Ledger, source: Source) -> Generator[Answer, None, None]:
+def _answers(config: CollectConfig, ledger: Ledger, source: ReplySource) -> Generator[Answer, None, None]:
     """Answers that are not recorded yet; each is in the ledger before the next one is asked for."""
     if not source.n_together:
         yield from source.answers(ledger.jobs())
@@ -193,19 +193,19 @@ def _answers(config: CollectConfig, ledger: Ledger, source: Source) -> Generator
             yield from (answer for answer in answers if not ledger.has(answer.problem, answer.sample))
 
 
-def _write(path: Path, ledger: Ledger, source: Source) -> None:
+def _write(path: Path, ledger: Ledger, source: ReplySource) -> None:
     with atomic_write(path) as out:
         for problem, draw in ledger.kept():
             record = source.record(problem, draw.text) | {"id": problem.id, "sample": draw.sample}
             out.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
 
 
-def _header(config: CollectConfig, task: Task, source: Source) -> dict[str, Any]:
+def _header(config: CollectConfig, task: Task, source: ReplySource) -> dict[str, Any]:
     """What draws belong to. How many are drawn and kept is no part: a run may go on with more."""
     problems = json.dumps([astuple(problem) for problem in task.problems])
     draws = config.draws
     return {
-        "problems": f"{task.name} {len(task.problems)} {hashlib.sha256(problems.encode()).hexdigest()[:16]}",
+        "problems": f"{task.name} {len(task.problems)} {fingerprint(problems)}",
         "temperature": draws.temperature,
         "top_p": draws.top_p,
         "max_tokens": draws.max_tokens,

@@ -18,9 +18,9 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from .losses import EPSILON, STEEPNESS
+from ..spec.soft_nucleus import EPSILON, STEEPNESS
+from .metrics import sum_over_processes
 from .objective import CHUNK_ELEMENTS, Terms
-from .totals import sum_over_processes
 
 TEMPERATURES = tuple(round(0.1 * i, 1) for i in range(1, 16))  # 0.1 to 1.5
 TOP_PS = (*(round(0.1 * i, 1) for i in range(1, 10)), 0.95, 0.98, 1.0)

@@ -27,8 +27,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..spec.soft_nucleus import EPSILON, STEEPNESS
 from . import losses
-from .losses import EPSILON, MIN_TEMPERATURE_HF, MIN_TEMPERATURE_TOP_P, STEEPNESS
+from .losses import MIN_TEMPERATURE_HF, MIN_TEMPERATURE_TOP_P
 from .modules import working_dtype
 
 N_COLUMNS = 1 << 14  # of a block: fits a level-2 cache, and too few for torch to start threads of its own

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from autodeco_edge.errors import AutodecoError, FormatError, MismatchError, OutputError, UsageError
-from autodeco_edge.train import loop
-from autodeco_edge.train.cache import HiddenCache
+from autodeco_edge.train import trainer as training
 from autodeco_edge.train.checkpoint import load_heads
-from autodeco_edge.train.config import TrainConfig, schedule
+from autodeco_edge.train.hidden_cache import HiddenCache
+from autodeco_edge.train.hyperparameters import TrainConfig, schedule
 from autodeco_edge.train.model import AutoDecoForCausalLM
 
 
@@ -29,7 +29,7 @@ def config(base_dir, data_file, tmp_path) -> TrainConfig:
 
 @pytest.mark.parametrize("loss", ("hf", "nemo"))
 def test_loss_falls_and_means_are_saved(config, loss):
-    result = loop.train(replace(config, loss=loss))
+    result = training.train(replace(config, loss=loss))
     assert result.after.loss < result.before.loss - 0.001
     assert len(result.history) == 30
     saved = json.loads(load_path(config).read_text())
@@ -44,8 +44,8 @@ def load_path(config: TrainConfig) -> Path:
 
 def test_saved_heads_give_the_reported_means(config, base_dir):
     """Mean T and P of the saved heads over the same held-out tokens, recomputed by teacher forcing."""
-    result = loop.train(config)
-    trainer = loop.Trainer(replace(config, init=config.output))
+    result = training.train(config)
+    trainer = training.Trainer(replace(config, init=config.output))
     model = AutoDecoForCausalLM.from_pretrained(base_dir, config.output, dtype=torch.float32)
     t, p = [], []
     for sample in trainer.held_out:
@@ -60,7 +60,7 @@ def test_saved_heads_give_the_reported_means(config, base_dir):
 def test_a_seed_repeats_and_another_differs(config, tmp_path):
     def run(name, **changes):
         c = replace(config, output=str(tmp_path / name), max_steps=6, **changes)
-        return loop.train(c).history, load_heads(c.output).heads.state_dict()
+        return training.train(c).history, load_heads(c.output).heads.state_dict()
 
     (first, heads), (again, same_heads), (other, _) = run("a"), run("b"), run("c", seed=7)
     assert first == again and first != other
@@ -69,7 +69,7 @@ def test_a_seed_repeats_and_another_differs(config, tmp_path):
 
 @pytest.mark.parametrize("which", ("temp", "top-p"))
 def test_one_head_alone(config, which):
-    loop.train(replace(config, heads=which, max_steps=3))
+    training.train(replace(config, heads=which, max_steps=3))
     checkpoint = load_heads(config.output)
     assert (checkpoint.enable_temperature, checkpoint.enable_top_p) == (which == "temp", which == "top-p")
     saved = json.loads(load_path(config).read_text())
@@ -77,23 +77,23 @@ def test_one_head_alone(config, which):
 
 
 def test_warm_start_trains_one_head_and_keeps_the_other(config, tmp_path):
-    loop.train(replace(config, max_steps=3))
+    training.train(replace(config, max_steps=3))
     before = load_heads(config.output).heads.state_dict()
-    loop.train(replace(config, init=config.output, heads="top-p", output=str(tmp_path / "second"), max_steps=3))
+    training.train(replace(config, init=config.output, heads="top-p", output=str(tmp_path / "second"), max_steps=3))
     after = load_heads(tmp_path / "second").heads.state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"top_p_head"}
 
 
 def test_warm_start_without_the_head_to_train(config, tmp_path):
-    loop.train(replace(config, heads="temp", max_steps=1))
+    training.train(replace(config, heads="temp", max_steps=1))
     with pytest.raises(MismatchError, match="no top_p_head"):
-        loop.train(replace(config, init=config.output, output=str(tmp_path / "second")))
+        training.train(replace(config, init=config.output, output=str(tmp_path / "second")))
 
 
 def test_accumulated_batches_are_averaged(config):
     """Four batches of 2 and one of 8 give the same gradient where all have equal token counts."""
-    trainer = loop.Trainer(replace(config, drop_probability=0.0))
+    trainer = training.Trainer(replace(config, drop_probability=0.0))
     samples = trainer.train_samples[:8]
     samples = [replace(s, ids=s.ids[: s.n_prompt + 3]) for s in samples]
     gradients = []
@@ -106,7 +106,7 @@ def test_accumulated_batches_are_averaged(config):
 
 def test_the_cache_changes_nothing_but_the_time(config):
     """Also a cache that holds only some samples. Other batch shapes round otherwise: float32, 5 steps of 3 epochs."""
-    runs = [loop.Trainer(replace(config, cache_mb=mb, max_steps=15)) for mb in (0, 1, 1)]
+    runs = [training.Trainer(replace(config, cache_mb=mb, max_steps=15)) for mb in (0, 1, 1)]
     runs[2].cache = HiddenCache(20_000)
     histories = [run.run().history for run in runs]
     assert len(runs[0].cache._kept) == 0 < len(runs[2].cache._kept) < len(runs[1].cache._kept) == 48
@@ -115,7 +115,7 @@ def test_the_cache_changes_nothing_but_the_time(config):
 
 
 def test_epochs_accumulation_bf16_and_basic(config):
-    result = loop.train(
+    result = training.train(
         replace(config, max_steps=0, epochs=2, accumulation=2, validation=0.0, precision="bf16", enhanced=False,
                 base_dtype="bfloat16", schedule="cosine", save_dtype="bf16")
     )  # fmt: skip
@@ -124,26 +124,26 @@ def test_epochs_accumulation_bf16_and_basic(config):
 
 
 def test_divergence_saves_nothing_over(config, monkeypatch):
-    loop.train(replace(config, max_steps=1))
+    training.train(replace(config, max_steps=1))
     folder = load_path(config).parent
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    monkeypatch.setattr(loop, "schedule", lambda *_: 1e34)
+    monkeypatch.setattr(training, "schedule", lambda *_: 1e34)
     with pytest.raises(AutodecoError, match="diverged|finite"):
-        loop.train(replace(config, max_steps=5))
+        training.train(replace(config, max_steps=5))
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
 def test_the_base_stays_as_it_was(config, base_dir):
     from safetensors.torch import load_file
 
-    trainer = loop.Trainer(replace(config, max_steps=2))
+    trainer = training.Trainer(replace(config, max_steps=2))
     trainer.run()
     for name, tensor in load_file(base_dir / "model.safetensors").items():
         assert torch.equal(trainer.model.base.state_dict()[name], tensor)
 
 
 def test_progress_goes_to_stderr(config, capfd):
-    loop.train(replace(config, max_steps=2, log_every=1))
+    training.train(replace(config, max_steps=2, log_every=1))
     out, err = capfd.readouterr()
     assert out == "" and "step 2/2" in err and "mean T" in err and "saved" in err
 
@@ -155,16 +155,16 @@ def test_progress_goes_to_stderr(config, capfd):
 )  # fmt: skip
 def test_settings_out_of_range(config, name, value):
     with pytest.raises(UsageError, match=name):
-        loop.train(replace(config, **{name: value}))
+        training.train(replace(config, **{name: value}))
 
 
 def test_bad_data_and_bad_output(config, tmp_path):
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"prompt": "x"}\n')
     with pytest.raises(FormatError, match="bad.jsonl:1"):
-        loop.train(replace(config, data=str(bad)))
+        training.train(replace(config, data=str(bad)))
     with pytest.raises(OutputError):
-        loop.train(replace(config, output=str(bad / "x")))
+        training.train(replace(config, output=str(bad / "x")))
 
 
 def test_schedules():

@@ -15,14 +15,14 @@ import torch
 from autodeco_edge import Engine, SamplingParams
 from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.errors import UsageError
-from autodeco_edge.eval.forced import Reader, Text, Variant, compare, parse_variant, soft_logprob
+from autodeco_edge.eval.likelihood import ModelVariant, Reader, Text, compare, parse_variant, soft_logprob
 from autodeco_edge.spec.sampling import nucleus
 from autodeco_edge.train.losses import soft_nucleus
 
 
 @pytest.mark.parametrize("n", [5, 300])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 8.0])
-def test_soft_logprob_is_the_training_losses_distribution(n, scale):
+def test_soft_logprob_is_the_training_distributions(n, scale):
     rng = np.random.default_rng(n)
     for t, p in rng.uniform(0.05, 1.0, (20, 2)):
         logits = (rng.normal(size=n) * scale).astype(np.float32)
@@ -31,10 +31,10 @@ def test_soft_logprob_is_the_training_losses_distribution(n, scale):
         r = soft_nucleus(
             torch.from_numpy(logits).double()[None], torch.tensor([t]).double(), torch.tensor([p]).double()
         )
-        if scale:  # among equal logits the two may order tokens otherwise
-            assert got == pytest.approx(float(torch.log(r[0, label] + 1e-9)), rel=1e-6, abs=1e-9)
-            q = np.exp(logits.astype(np.float64) / t - (logits.astype(np.float64) / t).max())
-            assert outside == (not nucleus(q, p, key=logits)[label])
+        assert got == pytest.approx(float(torch.log(r[0, label] + 1e-9)), rel=1e-6, abs=1e-9)
+        q = np.exp(logits.astype(np.float64) / t - (logits.astype(np.float64) / t).max())
+        assert outside == (not nucleus(q, p, key=logits)[label])
+    assert not any(soft_logprob(logits, i, 1.0, 1.0)[1] for i in range(n)), "P = 1 leaves nothing out"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def texts():
 
 def test_positions_are_those_the_engine_drew_from(texts):
     """T and P of the reply's own tokens, up to llama.cpp's sums in another order (5e-3 with a Q8_0 model)."""
-    reader = Reader(Variant("demo", demo_model()), 256, 1)
+    reader = Reader(ModelVariant("demo", demo_model()), 256, 1)
     for text, steps in texts:
         forced = reader.read(text, {"default": (1.0, 1.0)})
         np.testing.assert_allclose(forced.temperature, [s.temperature for s in steps], atol=5e-3)
@@ -67,7 +67,7 @@ def test_positions_are_those_the_engine_drew_from(texts):
 
 def test_a_long_text_goes_through_in_batches(texts):
     """Against llama.cpp's logits of the same text in one go."""
-    reader = Reader(Variant("demo", demo_model()), 900, 1)
+    reader = Reader(ModelVariant("demo", demo_model()), 900, 1)
     ids = (texts[0][0].ids * 20)[:700]
     chunks = list(reader.states.with_logits(ids))
     assert len(chunks) == 2 and sum(len(h) for h, _ in chunks) == 700
@@ -90,7 +90,7 @@ def requantised(tmp_path_factory):
 def test_drift_is_nothing_between_copies_and_something_between_types(texts, requantised, tmp_path):
     copy = tmp_path / "copy.gguf"
     shutil.copy(demo_model(), copy)
-    variants = [Variant("q8", demo_model()), Variant("copy", copy), Variant("q4", requantised)]
+    variants = [ModelVariant("q8", demo_model()), ModelVariant("copy", copy), ModelVariant("q4", requantised)]
     report = compare(variants, [text for text, _ in texts], n_threads=1)
     same, other = report["drift"]["copy"], report["drift"]["q4"]
     assert (same["mean_abs_dT"], same["mean_abs_dP"]) == (0.0, 0.0)
@@ -101,8 +101,8 @@ def test_drift_is_nothing_between_copies_and_something_between_types(texts, requ
 
 
 def test_constants_are_the_means_of_the_other_half(texts):
-    report = compare([Variant("q8", demo_model())], [text for text, _ in texts[:2]], n_threads=1)
-    reader = Reader(Variant("q8", demo_model()), 256, 1)
+    report = compare([ModelVariant("q8", demo_model())], [text for text, _ in texts[:2]], n_threads=1)
+    reader = Reader(ModelVariant("q8", demo_model()), 256, 1)
     forced = [reader.read(text, {}) for text, _ in texts[:2]]
     crossed = [
         reader.read(texts[i][0], {"mean-shift": (forced[1 - i].temperature.mean(), forced[1 - i].top_p.mean())})
@@ -135,7 +135,7 @@ def test_command(texts, tmp_path):
 
 def test_refusals(texts):
     with pytest.raises(UsageError, match="each name once"):
-        compare([Variant("a", demo_model())] * 2, [text for text, _ in texts])
+        compare([ModelVariant("a", demo_model())] * 2, [text for text, _ in texts])
     with pytest.raises(UsageError, match="at least 2"):
-        compare([Variant("a", demo_model())], [texts[0][0]])
-    assert parse_variant("a=m.gguf,h.gguf") == Variant("a", *map(type(demo_model()), ("m.gguf", "h.gguf")))
+        compare([ModelVariant("a", demo_model())], [texts[0][0]])
+    assert parse_variant("a=m.gguf,h.gguf") == ModelVariant("a", *map(type(demo_model()), ("m.gguf", "h.gguf")))

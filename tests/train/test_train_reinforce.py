@@ -19,12 +19,12 @@ from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.engine.sampler import SamplingParams
 from autodeco_edge.train.base import default_spec
 from autodeco_edge.train.checkpoint import load_heads, save_heads
-from autodeco_edge.train.data import Sample
+from autodeco_edge.train.data import TrainingSample
 from autodeco_edge.train.gguf_backbone import GgufBackbone
 from autodeco_edge.train.gguf_states import HiddenStates
 from autodeco_edge.train.losses import soft_nucleus
 from autodeco_edge.train.modules import AutoDecoHeads
-from autodeco_edge.train.reward import RewardConfig, train_on_reward
+from autodeco_edge.train.reinforce import RewardConfig, train_on_reward
 from autodeco_edge.train.rollouts import Roller
 
 N_DRAWS = 2000
@@ -38,7 +38,7 @@ def fresh(n_embd: int, seed: int = 0) -> AutoDecoHeads:
 @pytest.fixture(scope="module")
 def backbone():
     backbone = GgufBackbone(demo_model(), 1)
-    backbone.load(torch.device("cpu"), [Sample(list(range(20)), 1)])
+    backbone.load(torch.device("cpu"), [TrainingSample(list(range(20)), 1)])
     yield backbone
     backbone.close()
 

@@ -19,6 +19,8 @@ from ..io.regular import read_regular
 
 MAX_CONFIG_BYTES = 1 << 22  # real ones have kilobytes
 AUTODECO_MODEL_TYPE = "autodeco"
+MEAN_TEMPERATURE = "autodeco_mean_temperature"  # written by our trainer; they become default sampling values
+MEAN_TOP_P = "autodeco_mean_top_p"
 WIDTH_FIELDS = ("hidden_size", "temperature_hidden_size", "top_p_hidden_size")
 
 
@@ -73,8 +75,8 @@ def read_config(path: Path) -> CheckpointConfig:
         model_type=_model_type(raw),
         base_name=_base_name(raw),
         use_enhanced_features=_typed(raw.get("use_enhanced_features"), bool),
-        mean_temperature=_mean(path, raw, "autodeco_mean_temperature", 2.0),
-        mean_top_p=_mean(path, raw, "autodeco_mean_top_p", 1.0),
+        mean_temperature=_mean(path, raw, MEAN_TEMPERATURE, 2.0),
+        mean_top_p=_mean(path, raw, MEAN_TOP_P, 1.0),
         untrained=_untrained(raw),
     )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _HEIGHT = 18
 
 
-def draw_on_terminal(trace: Trace | None) -> None:
+def plot_on_terminal(trace: Trace | None) -> None:
     """Raises UsageError where there is no reply, and where plotext is missing."""
     if trace is None or not trace.records:
         raise UsageError("/trace: there is no reply yet")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .config import TrainConfig
-from .constants import Constant
-from .totals import Metrics
+from .constant_baseline import Constant
+from .hyperparameters import TrainConfig
+from .metrics import Metrics
 
 ALL = 0.99  # a mean P above it cuts nothing off
 HARDLY = 0.02  # less of a change of the mean T is none; fresh heads begin near 1

@@ -1,6 +1,6 @@
 """Draws a trace (`run --jsonl`) as an SVG: the tokens tinted by T, with T and P beneath.
 
-    python docs/draw_reply.py reply.jsonl reply.svg
+    python docs/plot_reply.py reply.jsonl reply.svg
 
 Fixed scales (T 0 to 2, P 0 to 1), so that two pictures compare. The colours are a cut of
 the cividis map, which reads the same with and without colour vision.
@@ -65,7 +65,7 @@ def label(y: int) -> str:
     return f'<text x="28" y="{y + 37}" class="value">T</text><text x="28" y="{y + 50}" class="value p">P</text>'
 
 
-def draw(tokens: list[dict], title: str, footer: str) -> str:
+def figure(tokens: list[dict], title: str, footer: str) -> str:
     cells, right, bottom = layout(tokens)
     width, height = max(round(right) + 24, NARROWEST), bottom + 26
     style = (
@@ -89,7 +89,7 @@ def main() -> None:
         f"tint: T from 0 (dark) to 2 (yellow) · mean T {done['mean_temperature']:.2f}, mean P {done['mean_top_p']:.2f} · "
         f"seed {done['seed']}"
     )
-    Path(target).write_text(draw(tokens, title, footer), encoding="utf-8")
+    Path(target).write_text(figure(tokens, title, footer), encoding="utf-8")
 
 
 main()

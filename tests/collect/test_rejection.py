@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autodeco_edge.collect.judge import Draw, Judge
+from autodeco_edge.collect.rejection import Candidate, Judge
 from autodeco_edge.collect.source import Answer
 from autodeco_edge.errors import FormatError, UsageError
 from autodeco_edge.tasks import Problem
@@ -50,7 +50,7 @@ def test_only_right_ones_leave_their_text():
         right, wrong = (judge(Answer(CHAIN, k, f"\\boxed{{{12 + k}}}", True, 3)) for k in (0, 1))
     assert right.row() == {"problem": "c/0", "sample": 0, "verdict": "right", "n_tokens": 3, "text": "\\boxed{12}"}
     assert wrong.row() == {"problem": "c/0", "sample": 1, "verdict": "wrong", "n_tokens": 3}
-    assert all(Draw.of_row(draw.row(), "file") == draw for draw in (right, wrong))
+    assert all(Candidate.of_row(draw.row(), "file") == draw for draw in (right, wrong))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_only_right_ones_leave_their_text():
 )
 def test_a_row_that_is_none(row):
     with pytest.raises(FormatError, match="no draw"):
-        Draw.of_row(row, "file")
+        Candidate.of_row(row, "file")
 
 
 def test_unknown_rule():

@@ -17,7 +17,8 @@ from autodeco_edge import Engine, SamplingParams
 from autodeco_edge.engine.model import Model
 from autodeco_edge.engine.pairing import demo_model, open_heads
 from autodeco_edge.eval.methods import method
-from autodeco_edge.eval.samples import Drawer, Limits, seed_of
+from autodeco_edge.eval.samples import Drawer, Limits
+from autodeco_edge.io.digest import seed_of
 from autodeco_edge.tasks import Verifier, load_task
 from autodeco_edge.text.chat import render
 

@@ -9,7 +9,6 @@ and a run that was killed goes on where it stopped.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import Heads
 from ..errors import NoHeadsError, UsageError, check_range
 from ..io.atomic import atomic_write
+from ..io.digest import identity
 from ..io.folder import output_folder, remove_remains
 from ..io.printing import say as _say
 from ..records import RecordFile
@@ -35,7 +35,6 @@ from .report import summarise
 from .samples import Drawer, Limits, Sample, header
 
 CALIBRATION_SAMPLES = 4  # replies a problem
-PORTION = 1 << 20  # bytes at either end of a model that tell it from another
 
 
 @dataclass(frozen=True)
@@ -245,13 +244,3 @@ def _weighted(values: Sequence[float | None], weights: Sequence[int]) -> float |
     if any(v is None for v in values):
         return None
     return float(np.average(values, weights=weights))
-
-
-def identity(path: Path) -> str:
-    """Name, size and a hash of both ends: tells models apart without reading gigabytes."""
-    size, digest = path.stat().st_size, hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(PORTION))
-        file.seek(max(0, size - PORTION))
-        digest.update(file.read(PORTION))
-    return f"{path.name} {size} {digest.hexdigest()[:16]}"

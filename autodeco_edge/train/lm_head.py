@@ -33,7 +33,7 @@ TOLERANCE_FLOAT, TOLERANCE_QUANTISED = 0.01, 0.05
 FLOATS = ("F32", "F16", "BF16")
 
 
-class GgufHead:
+class LmHead:
     """
     file   an open GGUF of architecture ``arch``; read by ``load``
 

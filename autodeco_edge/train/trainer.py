@@ -1,6 +1,6 @@
 """One training run: frozen base, AdamW on the heads, saved in the official format.
 
-Owns the recipe (equations 13; paper section 4) and the order of events. Settings are in config.py,
+Owns the recipe (equations 13; paper section 4) and the order of events. Settings are in hyperparameters.py,
 equations in losses.py, batches in data.py and plan.py, the average over a step in gradient.py, files in
 checkpoint.py, record.py and state.py; what runs the frozen base (transformers or llama.cpp) is behind backbone.py.
 
@@ -21,20 +21,21 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..errors import AutodecoError, MismatchError
+from ..errors import AutodecoError
 from ..io.folder import output_folder, remove_remains
 from ..io.printing import say
 from .backbone import Backbone, HuggingFaceBackbone
-from .base import default_spec, fresh_heads
 from .batches import batches_of, split_validation
-from .best import Best
-from .cache import HiddenCache
-from .checkpoint import HeadsCheckpoint, autodeco_config, load_heads, refuse_output, save_heads
-from .config import TrainConfig, schedule
-from .constants import Constant, ConstantLosses
-from .data import Sample, load_dataset
+from .checkpoint import refuse_output
+from .constant_baseline import Constant, ConstantLosses
+from .data import TrainingSample, load_dataset
+from .diagnostics import beside, warnings
+from .early_stopping import EarlyStopping
 from .gradient import StepGradient
-from .modules import AutoDecoHeads
+from .head_run import HeadRun
+from .hidden_cache import HiddenCache
+from .hyperparameters import TrainConfig, schedule
+from .metrics import Metrics, Totals, sum_over_processes
 from .objective import Objective, ObjectiveOutput
 from .plan import SPLIT, Plan, drop_mask, generator, share
 from .processes import is_first, open_accelerator, shard_with
@@ -44,10 +45,7 @@ from .record import Record
 from .state import FILE as STATE
 from .state import FREE, State, StateFile, fingerprint, refuse_others
 from .steer import Ranking, Steering, commanded
-from .totals import Metrics, Totals, sum_over_processes
-from .verdict import beside, warnings
 
-BETAS, ADAM_EPSILON, WEIGHT_DECAY = (0.9, 0.999), 1e-8, 0.0
 WRITTEN = ("model.safetensors", "config.json", RECORD, STATE)
 N_MEAN_SAMPLES = 1000  # training samples that give the means when nothing is held out
 
@@ -125,19 +123,26 @@ class Trainer:
         self.model.load(self.accelerator.device, self.samples, shard)
         self._in_step = shard is not None  # every process runs the base equally often
         self.cache = HiddenCache(0 if self._in_step else config.cache_mb << 20)
-        self.heads, self.enabled = self._make_heads()
-        self._select_parameters()
+        self.head_run = HeadRun(
+            self.model,
+            config.heads,
+            config.init,
+            seed=config.seed,
+            enhanced=config.enhanced,
+            device=self.accelerator.device,
+        )
+        self.heads = self.head_run.heads
+        self.heads.detach_temperature = config.loss == "hf"
         self.objective = Objective(self.heads, self.model.lm_head, config.terms)
         self.steering = self._make_steering(data.variants) if config.steer else None
-        self.best = Best(self.heads, config.rules.patience if self.held_out else 0)
-        self.optimizer = torch.optim.AdamW(self._trainable(), 0.0, BETAS, ADAM_EPSILON, weight_decay=WEIGHT_DECAY)
+        self.best = EarlyStopping(self.heads, config.rules.patience if self.held_out else 0)
         self.record = Record(
             data={
                 "samples": len(self.train_samples),
                 "held_out": len(self.held_out),
                 "truncated": data.n_truncated,
                 "dropped": data.n_dropped,
-                "parameters": sum(p.numel() for p in self._trainable()),
+                "parameters": sum(p.numel() for p in self.head_run.parameters),
                 "processes": n_processes,
             }
         )
@@ -172,7 +177,7 @@ class Trainer:
             self.record.before = self.evaluate("before", 0)
             self.best.offer(0, self.record.before, self.record)
             return 0
-        state = self.file.load(self.heads, self.optimizer)
+        state = self.file.load(self.heads, self.head_run.optimizer)
         self.record = state.record
         self.best.tensors = self.file.load_best()
         self.cache.restore(state.caches[self.accelerator.process_index], self.samples)
@@ -216,12 +221,9 @@ class Trainer:
     def _step(self, step: int) -> None:
         """Optimiser step number ``step``, from 0, and what is due after it."""
         rate = self.peak * schedule(self.config, step, self.plan.n_steps)
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate
         batches = self.plan.batches(step)
         metrics = self._gradient(step, batches)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.head_run.step(rate)
         n_tokens = sum(len(sample.ids) for batch in batches for sample in self._read(batch))
         self.record.add_step(metrics, rate)
         self.record.n_tokens += n_tokens
@@ -236,14 +238,14 @@ class Trainer:
     def _is_due(self, every: int, n_done: int) -> bool:
         return bool(every) and n_done % every == 0 and n_done < self.plan.n_steps
 
-    def _gradient(self, step: int, batches: list[list[Sample]]) -> Metrics:
+    def _gradient(self, step: int, batches: list[list[TrainingSample]]) -> Metrics:
         """Write the step's gradient, clipped, into the heads; the step's means."""
-        gradient = StepGradient(self._trainable())
+        gradient = StepGradient(self.head_run.parameters)
         for batch in self._share(batches):
             if batch:
                 gradient.add(*self._losses(batch, self._drops(batch, self.plan.epoch(step))))
         gradient.finish(self.accelerator)
-        norm = torch.nn.utils.clip_grad_norm_(self._trainable(), self.config.clip_norm)
+        norm = self.head_run.clip(self.config.clip_norm)
         metrics = gradient.totals.metrics()
         if not (gradient.totals.finite and norm.isfinite()):
             raise self._diverged(f"loss is {metrics.loss}, gradient norm {norm.item()} at step {step + 1}")
@@ -253,29 +255,31 @@ class Trainer:
         kept = f"the state in {self.file.path} stays" if self.file.path.exists() else "nothing saved"
         return AutodecoError(f"{what}: training diverged, {kept}; lower --lr")
 
-    def _share(self, batches: list[list[Sample]]) -> list[list[Sample]]:
+    def _share(self, batches: list[list[TrainingSample]]) -> list[list[TrainingSample]]:
         """This process's batches. A sharded base must run in step: an idle process runs it for nothing."""
         own = share(batches, self.accelerator.process_index, self.accelerator.num_processes)
         if self._in_step and not own[-1]:
             self.model.positions(self._read(batches[0]))
         return own
 
-    def _losses(self, batch: list[Sample], drop: Tensor | None = None) -> tuple[ObjectiveOutput, Ranking | None]:
+    def _losses(
+        self, batch: list[TrainingSample], drop: Tensor | None = None
+    ) -> tuple[ObjectiveOutput, Ranking | None]:
         """The objective's terms, and the ranking term where commands are trained."""
         hidden, labels = self._positions(self._read(batch))
         n = sum(len(sample.ids) - sample.first for sample in batch)  # positions without a command come first
         out = self.objective(hidden[:n], labels[:n], drop)
         return out, self.steering(hidden, batch) if self.steering else None
 
-    def _read(self, batch: list[Sample]) -> list[Sample]:
+    def _read(self, batch: list[TrainingSample]) -> list[TrainingSample]:
         """What the base reads for a batch: with commands, each completion after three prompts."""
         return self.steering.with_variants(batch) if self.steering else batch
 
-    def _positions(self, batch: list[Sample]) -> tuple[Tensor, Tensor]:
+    def _positions(self, batch: list[TrainingSample]) -> tuple[Tensor, Tensor]:
         """Hidden states [M, H] and labels [M] of the completion positions of a batch."""
         return self.cache.positions(batch, self.model.positions, self.accelerator.device)
 
-    def _drops(self, batch: list[Sample], epoch: int) -> Tensor:
+    def _drops(self, batch: list[TrainingSample], epoch: int) -> Tensor:
         masks = [drop_mask(sample, epoch, self.config.seed, self.config.drop) for sample in batch]
         return torch.cat(masks).to(self.accelerator.device)  # [M]
 
@@ -309,52 +313,26 @@ class Trainer:
 
     # ---- parts ---------------------------------------------------------------------
 
-    def _make_heads(self) -> tuple[AutoDecoHeads, dict[str, bool]]:
-        """The heads to train, fresh or from a checkpoint, and which of them have been trained before."""
-        config = self.config
-        if config.init:
-            start = load_heads(config.init, n_embd=self.model.n_embd)
-            self.model.check_heads(start)
-        else:
-            shape = default_spec(self.model.n_embd, self._trained("temp"), self._trained("top-p"), config.enhanced)
-            start = HeadsCheckpoint(fresh_heads(shape, config.seed))
-        start.heads.detach_temperature = config.loss == "hf"
-        enabled = {"temp": start.enable_temperature, "top-p": start.enable_top_p}
-        return start.heads.to(self.accelerator.device), enabled
-
-    def _make_steering(self, variants: dict[int, tuple[Sample, ...]]) -> Steering:
-        ranked = self._trained("temp"), self._trained("top-p")
+    def _make_steering(self, variants: dict[int, tuple[TrainingSample, ...]]) -> Steering:
+        ranked = self.head_run.learns("temp"), self.head_run.learns("top-p")
         return Steering(self.heads, self.model.lm_head, variants, self.config.steer_weight, *ranked)
-
-    def _trained(self, head: str) -> bool:
-        return self.config.heads in ("both", head)
-
-    def _select_parameters(self) -> None:
-        spec = self.heads.spec
-        for head, name, there in (("temp", "temp_head", spec.has_temp), ("top-p", "top_p_head", spec.has_top_p)):
-            if self._trained(head) and not there:
-                raise MismatchError(f"{self.config.init}: has no {name}; train the other head only, or start afresh")
-            if there:
-                getattr(self.heads, name).requires_grad_(self._trained(head))
-
-    def _trainable(self) -> list[torch.nn.Parameter]:
-        return [p for p in self.heads.parameters() if p.requires_grad]
 
     # ---- files ---------------------------------------------------------------------
 
     def _save_state(self, n_done: int) -> None:
         """The state after ``n_done`` steps takes the place of the one before, unless the step broke the heads."""
-        if not all(p.isfinite().all() for p in self._trainable()):
+        if not self.head_run.is_finite:
             raise self._diverged(f"weights are not finite after step {n_done}")
         self._take_time()
         caches = gather_object([self.cache.state()])
         if self.accelerator.is_main_process:
-            self.file.save(State(n_done, self.record, caches), self.heads, self.optimizer, self.best.tensors)
+            self.file.save(State(n_done, self.record, caches), self.heads, self.head_run.optimizer, self.best.tensors)
 
     def _finish(self) -> None:
         self._take_time()
         if self.accelerator.is_main_process:
-            self._save_heads(self.record.after)
+            after = self.record.after
+            self.head_run.save(self.config.output, self.config.save_dtype, after.mean_temperature, after.mean_top_p)
             self.record.save(self.config.output, self.config)
             self.file.remove()
             remove_remains(Path(self.config.output), WRITTEN)
@@ -364,16 +342,3 @@ class Trainer:
         now = time.monotonic()
         self.record.seconds += now - self._clock
         self._clock = now
-
-    def _save_heads(self, metrics: Metrics) -> None:
-        spec = self.heads.spec
-        config = autodeco_config(
-            self.model.config(),
-            spec,
-            self.model.name,
-            metrics.mean_temperature if spec.has_temp else None,
-            metrics.mean_top_p if spec.has_top_p else None,
-            self._trained("temp") or self.enabled["temp"],
-            self._trained("top-p") or self.enabled["top-p"],
-        )
-        save_heads(self.config.output, self.heads, config, self.config.save_dtype)
