@@ -164,7 +164,9 @@ def fit_context(
 
 
 def _advice(largest: int) -> str:
-    return f"pass -c {largest}" if largest >= SMALLEST_CONTEXT else "use a smaller quantisation or a smaller model"
+    return (
+        f"pass -c {largest} (n_ctx)" if largest >= SMALLEST_CONTEXT else "use a smaller quantisation or a smaller model"
+    )
 
 
 def _size(n: int) -> str:

@@ -41,7 +41,7 @@ class Model(Owner):
     ) -> None:
         self.path = Path(path)
         if not os.path.exists(self.path):
-            raise MissingInputError(f"{self.path}: no such model file; check the path given to -m")
+            raise MissingInputError(f"{self.path}: no such model file; give the path of a GGUF file")
         self._no_text = check_model(self.path)  # raises what llama.cpp would end the process for
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
@@ -101,8 +101,11 @@ class Model(Owner):
 
     @property
     def description(self) -> str:
+        """llama.cpp's own words; where it knows no size of that name, the number of parameters: "qwen2 5.3M Q8_0"."""
         with self.native.call() as model:
-            return _text(lambda buf, n: llama_cpp.llama_model_desc(model, buf, n)) or ""
+            text = _text(lambda buf, n: llama_cpp.llama_model_desc(model, buf, n)) or ""
+            n = llama_cpp.llama_model_n_params(model)
+        return text.replace(" ?B ", f" {_short(n)} ") if n else text
 
     @property
     def chat_template(self) -> str | None:
@@ -184,6 +187,14 @@ def check_iterable(tokens: Iterable[int]) -> Iterable[int]:
     if isinstance(tokens, str | bytes) or not isinstance(tokens, Iterable):
         raise UsageError(f"token ids: allowed a sequence of int; got {type(tokens).__name__}")
     return tokens
+
+
+def _short(n: int) -> str:
+    """ "5.3M" of 5_300_000."""
+    for name, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if n >= size:
+            return f"{n / size:.3g}{name}" if n < 100 * size else f"{n / size:.0f}{name}"
+    return str(n)
 
 
 def metadata(model: int, key: str) -> str | None:
