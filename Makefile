@@ -5,6 +5,9 @@ TORCH  ?= torch==2.13.0
 VENV   := .venv
 BIN    := $(VENV)/bin
 
+# Tests by as many processes as tests/conftest.py finds cores for, a file at a time: WORKERS= runs them one after the other.
+WORKERS := -n auto --dist loadfile --no-loadscope-reorder
+
 # pip says nothing while it works.
 COMPILING := installing autodeco-edge and compiling llama.cpp: about 5 minutes the first time, later ones come from the cache of pip
 
@@ -18,8 +21,8 @@ demo: install ## Install into .venv and let the bundled demo model reply
 	$(BIN)/autodeco-edge run "Find two numbers that make 83."
 
 test: install-dev lint ## Install what the tests need into .venv and run them
-	$(BIN)/pytest
-	$(BIN)/python -P tests/support/trap.py
+	$(BIN)/pytest $(WORKERS)
+	$(BIN)/python -P tests/support/trap.py $(WORKERS)
 
 lint: install-dev ## Check style and types
 	$(BIN)/ruff check .

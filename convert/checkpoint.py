@@ -16,8 +16,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import FormatError, MismatchError, MissingInputError
 from ..gguf.keys import (
     CHECKPOINT_PARAMS,
@@ -30,7 +28,6 @@ from ..gguf.keys import (
     features_of_width,
 )
 from ..gguf.types import MAX_HEADS_BYTES
-from ..spec.heads import Head, HeadWeights
 from .checkpoint_config import CheckpointConfig, read_config
 from .safetensors_reader import SafetensorsFile
 from .sources import CheckpointFiles, index_of_heads, locate
@@ -78,24 +75,6 @@ class Checkpoint:
         """The tensors of ``temp_head`` or ``top_p_head`` by canonical part, None without that head."""
         found = {part: self.tensors.get(f"{head}.{part}") for part in CHECKPOINT_PARAMS}
         return None if found[FC1_WEIGHT] is None else found
-
-    def weights(self) -> HeadWeights:
-        """The heads as float32 arrays."""
-        return HeadWeights(self.spec, self._head(CHECKPOINT_TEMP), self._head(CHECKPOINT_TOP_P))
-
-    def _head(self, name: str) -> Head | None:
-        tensors = self.head_tensors(name)
-        if tensors is None:
-            return None
-        fc1 = tensors[FC1_WEIGHT].f32()  # [n_hidden, n_embd + n_extra]
-        n_embd = self.spec.n_embd
-        return Head(
-            fc1_weight=np.ascontiguousarray(fc1[:, :n_embd]),
-            fc1_bias=tensors[FC1_BIAS].f32(),
-            fc1_extra=np.ascontiguousarray(fc1[:, n_embd:]) if name == CHECKPOINT_TOP_P else None,
-            fc2_weight=tensors[FC2_WEIGHT].f32()[0],
-            fc2_bias=float(tensors[FC2_BIAS].f32()[0]),
-        )
 
 
 def read_checkpoint(heads: str | os.PathLike[str], *, n_embd: int | None = None) -> Checkpoint:

@@ -11,7 +11,8 @@ import os
 from collections import Counter
 
 from ..gguf import types as gt
-from ..gguf.reader import GGUFFile, Tensor
+from ..gguf.reader import GGUFFile
+from ..io.printing import safe_line
 from .base import KEY_TOKENS
 from .verify import HEADS_FILE, GgufHeads, kind_of, load_heads
 
@@ -33,11 +34,7 @@ def describe_file(path: str | os.PathLike[str]) -> list[Row]:
 def format_rows(rows: list[Row]) -> str:
     """The rows as aligned lines; control characters of untrusted text made visible."""
     width = max(len(what) for what, _ in rows)
-    return "\n".join(f"{what:<{width}}  {_printable(value)}" for what, value in rows)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "\n".join(f"{what:<{width}}  {safe_line(value)}" for what, value in rows)
 
 
 def _kind_text(file: GGUFFile, kind: str | None) -> str:
@@ -53,6 +50,7 @@ def _size_text(n: int) -> str:
 def _model_rows(file: GGUFFile) -> list[Row]:
     arch = file.string("general.architecture") or ""
     tokens = file.kv.get(KEY_TOKENS)
+    types = Counter(gt.type_name(tensor.ggml_type) for tensor in file.tensors.values())
     rows = [
         ("name", file.string("general.name")),
         ("architecture", arch),
@@ -62,14 +60,9 @@ def _model_rows(file: GGUFFile) -> list[Row]:
         ("layers", file.integer(f"{arch}.block_count")),
         ("tensors", len(file.tensors)),
         ("parameters", sum(math.prod(t.shape) for t in file.tensors.values())),
-        ("types", _types_text(file.tensors.values())),
+        ("types", ", ".join(f"{name} x{n}" for name, n in types.most_common())),
     ]
     return [(what, str(value)) for what, value in rows if value not in (None, "")]
-
-
-def _types_text(tensors) -> str:
-    counts: Counter[str] = Counter(gt.type_name(tensor.ggml_type) for tensor in tensors if isinstance(tensor, Tensor))
-    return ", ".join(f"{name} x{n}" for name, n in counts.most_common())
 
 
 def _name_rows(file: GGUFFile, kind: str) -> list[Row]:

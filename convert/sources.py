@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import AutodecoError, FormatError, MissingInputError
+from ..io.printing import first_line
 from ..io.regular import read_regular
 from ..paths import hub_endpoint
 from .safetensors_reader import PICKLE_REFUSAL, parse_json_object
@@ -128,8 +129,7 @@ def _snapshot(repo: str, patterns: list[str]) -> Path:
     except AutodecoError:
         raise
     except Exception as error:  # the hub library raises its own, requests' and the system's errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MissingInputError(
-            f"{repo}: no such local path, and it could not be fetched from Hugging Face: {reason}; "
+            f"{repo}: no such local path, and it could not be fetched from Hugging Face: {first_line(error)}; "
             "check the name and the network, or pass a local folder"
         ) from None

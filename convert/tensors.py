@@ -80,14 +80,6 @@ def cast_bound(tensor: RawTensor, dtype: str) -> np.ndarray:
     return np.broadcast_to(bound, blocks.shape).reshape(tensor.shape)
 
 
-def _f32_to_f32(values: np.ndarray) -> bytes:
-    return np.ascontiguousarray(values, dtype="<f4").tobytes()
-
-
-def _f32_to_f16(values: np.ndarray) -> bytes:
-    return values.astype("<f2").tobytes()
-
-
 def _f32_to_bf16(values: np.ndarray) -> bytes:
     """Round to nearest, ties to even; the values are finite."""
     bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
@@ -124,7 +116,12 @@ _TO_F32 = {
     "BF16": _bf16_to_f32,
     "Q8_0": _q8_0_to_f32,
 }
-_FROM_F32 = {"F32": _f32_to_f32, "F16": _f32_to_f16, "BF16": _f32_to_bf16, "Q8_0": _f32_to_q8_0}
+_FROM_F32 = {
+    "F32": lambda values: np.ascontiguousarray(values, dtype="<f4").tobytes(),
+    "F16": lambda values: values.astype("<f2").tobytes(),
+    "BF16": _f32_to_bf16,
+    "Q8_0": _f32_to_q8_0,
+}
 
 
 def require_float(dtype: str, name: str) -> None:

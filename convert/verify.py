@@ -1,6 +1,6 @@
 """Reopening a written file: the Python loader of heads, and the comparison with a checkpoint.
 
-Owns ``read_heads_gguf`` (heads file or single file -> HeadWeights and what the file says of
+Owns ``read_heads_gguf`` (heads file or single file -> tensors and what the file says of
 them), ``verify_file`` and ``check_base``. Reads with the strict reader and checks every key, type and
 shape of docs/format.md. Does not write.
 """
@@ -18,7 +18,6 @@ from ..gguf import keys as fmt
 from ..gguf import types as gt
 from ..gguf.keys import HeadSpec
 from ..gguf.reader import GGUFFile
-from ..spec.heads import Head, HeadWeights
 from .base import BaseInfo, open_base
 from .checkpoint import Checkpoint
 from .layout import Means, split_heads
@@ -44,22 +43,6 @@ class GgufHeads:
     source_sha256: str | None
     tokenizer_sha256: str | None
     norm_sha256: str | None
-
-    def weights(self) -> HeadWeights:
-        """The heads as float32 arrays, dequantised."""
-        return HeadWeights(self.spec, self._head("temp"), self._head("top_p"))
-
-    def _head(self, short: str) -> Head | None:
-        if f"{short}.fc1.weight" not in self.tensors:
-            return None
-        extra = self.tensors.get(f"{short}.{fmt.FC1_EXTRA}")
-        return Head(
-            fc1_weight=self.tensors[f"{short}.fc1.weight"].f32(),
-            fc1_bias=self.tensors[f"{short}.fc1.bias"].f32(),
-            fc1_extra=None if extra is None else extra.f32(),
-            fc2_weight=self.tensors[f"{short}.fc2.weight"].f32(),
-            fc2_bias=float(self.tensors[f"{short}.fc2.bias"].f32()[0]),
-        )
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ found there, while `autodeco_edge` is the installed one, with its native library
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,18 @@ sys.path.append(str(ROOT))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background hands down "ignored"
 os.environ["PYTHONSAFEPATH"] = "1"  # the same for child interpreters: no working directory at the front
 
-from tests.support import checkpoints, families, llama_source  # noqa: E402
+from tests.support import checkpoints, families, llama_source, once  # noqa: E402
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What ``-n auto`` means: the cores that this process may use, as few as a container grants, and 4 at the most, for
+    each worker takes a gigabyte."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, round(int(quota) / int(period)))
+    return max(1, min(cores, 4))
 
 
 @dataclass(frozen=True)
@@ -33,21 +46,15 @@ class TinyModel:
     heads: Path
 
 
-_made: dict[str, TinyModel] = {}
-
-
-def _make(name: str, folder: Path) -> TinyModel:
+def _make(model: TinyModel, tokenizer: Path) -> None:
     from autodeco_edge.convert.base import open_base
     from autodeco_edge.convert.checkpoint import read_checkpoint
     from autodeco_edge.convert.export import write_heads
 
-    family = next(f for f in families.FAMILIES if f.name == name)
-    hf, gguf = families.make(family, folder)
-    checkpoint = checkpoints.random_heads(folder / f"{name}-heads", families.HIDDEN, seed=7)
-    heads = folder / f"{name}-heads.gguf"
-    _, base = open_base(gguf)
-    write_heads(read_checkpoint(checkpoint), heads, base=base)
-    return TinyModel(name, hf, gguf, checkpoint, heads)
+    families.make(model.name, tokenizer, model.hf, model.gguf)
+    checkpoints.random_heads(model.checkpoint, families.HIDDEN, seed=7)
+    _, base = open_base(model.gguf)
+    write_heads(read_checkpoint(model.checkpoint), model.heads, base=base)
 
 
 @pytest.fixture(scope="session")
@@ -55,12 +62,18 @@ def tiny(tmp_path_factory):
     """``tiny(name)`` makes a family's model on first use."""
     if llama_source.llama_source() is None:
         pytest.skip("the llama-cpp-python source distribution can be neither found nor fetched")
-    folder = tmp_path_factory.mktemp("families")
+    folder = once.common(tmp_path_factory) / "families"
 
+    @cache
     def get(name: str) -> TinyModel:
-        if name not in _made:
-            _made[name] = _make(name, folder)
-        return _made[name]
+        vocabulary, out = families.VOCABULARY[name], folder / name
+        parts = (out / "hf", out / f"{name}-f32.gguf", out / f"{name}-heads", out / f"{name}-heads.gguf")
+        model = TinyModel(name, *parts)
+        tokenizer = once.once(
+            folder / "tokenizers" / vocabulary, lambda path: families.make_tokenizer(vocabulary, path)
+        )
+        once.once(out, lambda _: _make(model, tokenizer))
+        return model
 
     return get
 

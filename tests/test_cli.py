@@ -20,6 +20,7 @@ import pytest
 from autodeco_edge.engine.model import Model
 from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.text.chat import render
+from tests.support import warm
 from tests.support.letters import make_letters
 
 PROMPT = "hello there"
@@ -51,8 +52,7 @@ def command(*args) -> list:
 
 
 def cli(*args, stdin: bytes | None = None, **options) -> subprocess.CompletedProcess:
-    source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-    return subprocess.run(command(*args), capture_output=True, timeout=60, **source, **options)
+    return warm.run(*args, input=stdin, **options)
 
 
 def run(model, *args, prompt: str | None = PROMPT, **options) -> subprocess.CompletedProcess:

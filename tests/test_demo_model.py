@@ -13,6 +13,7 @@ import pytest
 from autodeco_edge import Engine, SamplingParams, demo_model
 from autodeco_edge.tasks.demo import families
 from autodeco_edge.tasks.demo.problem import chat_prompt
+from tests.support import warm
 from tests.support.stock import open_stock
 
 N_PROBLEMS = 60
@@ -99,6 +100,6 @@ def test_stock_llama_cpp_loads_the_demo_model():
 
 
 def test_doctor_passes():
-    done = subprocess.run([sys.executable, "-m", "autodeco_edge", "doctor"], capture_output=True, text=True)
+    done = warm.run("doctor", text=True)
     assert done.returncode == 0, done.stdout
     assert "64 tokens at" in done.stdout and "FAILED" not in done.stdout

@@ -68,7 +68,9 @@ def rm(
 
     plan = plan_removal(model)
     if not yes:
-        _confirm(model)
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise UsageError(f"rm {model}: nobody to ask on stdin; give --yes")
+        typer.confirm(f"Delete {safe_line(model)} from this disk?", abort=True, err=True)
     n_bytes = plan.run()
     put(f"removed {model}: {n_bytes} bytes freed ({size_text(n_bytes)})")
 
@@ -93,12 +95,6 @@ def show(
         put(json.dumps(facts, indent=2))
     else:
         put(format_rows(describe_file(path) + inspect.extra_rows(facts)))
-
-
-def _confirm(model: str) -> None:
-    if sys.stdin is None or not sys.stdin.isatty():
-        raise UsageError(f"rm {model}: nobody to ask on stdin; give --yes")
-    typer.confirm(f"Delete {safe_line(model)} from this disk?", abort=True, err=True)
 
 
 def _table(items: list) -> str:

@@ -41,7 +41,9 @@ class Session:
 
         self.engine = engine
         self.interrupts = interrupts
-        self.template = _read_template(options)
+        path = options.chat_template
+        hint = "give a Jinja template to --chat-template-file"
+        self.template = None if path is None else read_text(path, hint, streams=True)
         self.reasoning = Reasoning.of(engine.model, template_of(engine.model, self.template))
         self._remarks: set[str] = set()
         self.last: Trace | None = None
@@ -275,8 +277,3 @@ def _line(record: dict[str, Any]) -> str:
     from ..text.trace import dumps
 
     return dumps(record, ascii_only=not shows_unicode(sys.stdout)) + "\n"
-
-
-def _read_template(options: RunOptions) -> str | None:
-    path = options.chat_template
-    return None if path is None else read_text(path, "give a Jinja template to --chat-template-file", streams=True)

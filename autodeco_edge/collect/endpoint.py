@@ -13,10 +13,11 @@ from typing import Any
 
 from ..errors import AutodecoError
 from ..io.digest import fingerprint, seed_of
+from ..io.reading import is_text
 from ..tasks import Problem
 from .chat_form import ChatForm
 from .client import ChatClient, Completion
-from .source import Answer, DrawSettings, Job, is_text
+from .source import Answer, DrawSettings, Job
 
 THINK, END_THINK = "<think>", "</think>"
 SEEDS = 2**31  # servers keep a seed in 32 bits, some with a sign

@@ -67,12 +67,3 @@ class ReplySource(Protocol):
 
     def close(self) -> None:
         """Free what it holds."""
-
-
-def is_text(text: str) -> bool:
-    """False for half a character, which JSON may spell and no file may hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -82,8 +82,9 @@ def _read(file: GGUFFile, gpu_share: float) -> Forecast | None:
     if max(n_vocab, widest) > MAX_VOCAB:
         return None
     keep = 1.0 - gpu_share
+    n_bytes = sum(path.stat().st_size for path in part_paths(file))  # the first part may hold metadata only
     return Forecast(
-        weights=int(_weight_bytes(file) * keep),
+        weights=int(n_bytes * keep),
         cache_per_token=int(n_layer * n_head_kv * (width + width_v) * _F16 * keep),
         compute=BATCH * (3 * n_embd + 2 * widest) * _F32 + 3 * n_vocab * _F32,
         n_ctx_train=number("context_length"),
@@ -99,11 +100,6 @@ def _mean(file: GGUFFile, key: str) -> float | None:
         return None
     dtype = "<" + gt.SCALARS[value.item_type][0]
     return max(0.0, float(np.frombuffer(file.read(value.offset, value.nbytes), dtype=dtype).mean()))
-
-
-def _weight_bytes(file: GGUFFile) -> int:
-    """Of all parts, where the model is split: the first may be small, or hold metadata only."""
-    return sum(path.stat().st_size for path in part_paths(file))
 
 
 def free_memory() -> int | None:
@@ -155,18 +151,14 @@ def fit_context(
         return n_ctx, None
     largest = estimate.largest_context(usable)
     if n_ctx or largest < min(SMALLEST_CONTEXT, wanted):
+        fits = largest >= SMALLEST_CONTEXT
+        advice = f"pass -c {largest} (n_ctx)" if fits else "use a smaller quantisation or a smaller model"
         raise OutOfMemoryError(
             f"{Path(path).name} needs {_size(estimate.total(wanted))} for a context of {wanted} tokens (weights "
             f"{_size(estimate.weights)}, cache {_size(estimate.cache_per_token * wanted)}, work {_size(estimate.compute)}), "
-            f"{_size(free)} is free; {_advice(largest)}"
+            f"{_size(free)} is free; {advice}"
         )
     return largest, f"context of {largest} tokens instead of {wanted}: {_size(free)} of memory is free"
-
-
-def _advice(largest: int) -> str:
-    return (
-        f"pass -c {largest} (n_ctx)" if largest >= SMALLEST_CONTEXT else "use a smaller quantisation or a smaller model"
-    )
 
 
 def _size(n: int) -> str:

@@ -55,12 +55,9 @@ class Tokenizer:
 
         if len(data) <= _SMALL:
             return call()
-        self._check_number(data)
-        return _on_a_stack(_STACK_BESIDES + _STACK_PER_CHARACTER * self._longest_match(data), call)
-
-    def _check_number(self, data: bytes) -> None:
         if self._number and self._number.search(data.decode("utf-8", "replace")):
             raise UsageError(f"text: this model's tokenizer takes numbers of {LONGEST_NUMBER} digits at most; split it")
+        return _on_a_stack(_STACK_BESIDES + _STACK_PER_CHARACTER * self._longest_match(data), call)
 
     def _longest_match(self, data: bytes) -> int:
         """Characters that one match may span, at most."""

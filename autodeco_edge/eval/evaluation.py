@@ -9,7 +9,6 @@ and a run that was killed goes on where it stopped.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -23,15 +22,14 @@ from ..engine.model import Model
 from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import Heads
 from ..errors import NoHeadsError, UsageError, check_range
-from ..io.atomic import atomic_write
 from ..io.digest import identity
-from ..io.folder import output_folder, remove_remains
 from ..io.printing import say as _say
 from ..records import RecordFile
 from ..tasks import MANY_ANSWERS, NAMES, Problem, Task, Verifier, load_task
 from . import methods as methods_of
 from .methods import Method
 from .report import summarise
+from .results import results_folder, write_report
 from .samples import Drawer, Limits, Sample, header
 
 CALIBRATION_SAMPLES = 4  # replies a problem
@@ -93,22 +91,11 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
     folder, what load_task, Model and Heads raise, and what RecordFile raises.
     """
     config.check()
-    with output_folder(config.output):
-        return _evaluate(config)
-
-
-def _evaluate(config: EvalConfig) -> dict[str, Any]:
-    if not config.resume and (config.output / "samples").exists():
-        raise UsageError(f"{config.output}: holds samples; pass --resume to go on with them, or choose another -o")
-    remove_remains(config.output, ("report.json",))
-    task = load_task(config.task, limit=config.limit, count=config.count, split=config.split)
-    with (
-        Verifier(math_verify=config.math_verify) as verifier,
-        closing(Evaluation(config, task, verifier)) as evaluation,
-    ):
-        report = evaluation.run()
-    with atomic_write(config.output / "report.json") as out:
-        out.write((json.dumps(report, indent=1) + "\n").encode())
+    with results_folder(config.output, config.resume), Verifier(math_verify=config.math_verify) as verifier:
+        task = load_task(config.task, limit=config.limit, count=config.count, split=config.split)
+        with closing(Evaluation(config, task, verifier)) as evaluation:
+            report = evaluation.run()
+        write_report(config.output, report)
     return report
 
 
@@ -129,7 +116,7 @@ class Evaluation:
         self.many = [problem for problem in task.problems if problem.kind in MANY_ANSWERS]
         if config.grid_samples and not self.many:
             raise UsageError(f"frontier: no problem of {task.name} has many right answers; leave --frontier out")
-        self.identity = {"model": identity(config.model)}
+        self.identity = identity(config.model)
 
     def run(self) -> dict[str, Any]:
         n = self.config.samples * self.config.seeds
@@ -182,8 +169,10 @@ class Evaluation:
         return self.config.output / "samples" / f"{method.name.replace('/', '-')}.jsonl"
 
     def _draw(self, method: Method, problems: Sequence[Problem], n: int, path: Path) -> list[Sample]:
-        identity_ = self.identity | self._heads_identity(method)
-        head = header(self.task.name, method, self.config.seed, identity_, self.config.limits)
+        about = {"model": self.identity}
+        if method.uses_heads:
+            about["heads_file"] = identity(self.drawer.heads[method.heads].path)
+        head = header(self.task.name, method, self.config.seed, about, self.config.limits)
         start = time.monotonic()
         with RecordFile(path, head, resume=True) as file:  # evaluate() has refused what another run left
             n_before = len(file.rows)
@@ -195,9 +184,6 @@ class Evaluation:
             f"{method.name}: {len(found)} samples, {n_new} new, {right:.1f} % right, {tokens / max(seconds, 1e-9):.0f} tok/s"
         )
         return found
-
-    def _heads_identity(self, method: Method) -> dict[str, str]:
-        return {"heads_file": identity(self.drawer.heads[method.heads].path)} if method.uses_heads else {}
 
     # ---- constants -------------------------------------------------------------------
 

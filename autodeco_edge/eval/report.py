@@ -5,14 +5,14 @@ Owns the figures of a report (plain JSON) and its table. Draws nothing, reads no
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from .samples import Sample
+from .samples import Sample, by_problem
 from .statistics import bootstrap, distinct_of, frontier, outside, over_seeds, paired_bootstrap, pass_at_k
 
 COVERAGE_OF = 16  # samples among which distinct right solutions are counted
@@ -31,14 +31,12 @@ class Scores:
     """
 
     def __init__(self, samples: Sequence[Sample], problems: Sequence[str], m: int) -> None:
-        of: dict[str, list[Sample]] = defaultdict(list)
-        for sample in samples:
-            of[sample.problem].append(sample)
-        self.by_problem = [sorted(of[p], key=lambda s: s.sample) for p in problems]
+        self.by_problem = [sorted(group, key=lambda s: s.sample) for group in by_problem(samples, problems)]
         self.n = np.array([len(s) for s in self.by_problem])
         self.right = np.array([sum(s.right for s in samples) for samples in self.by_problem])
         self.accuracy = self.right / self.n
-        self.coverage = np.array([_coverage(s, m) for s in self.by_problem])
+        keys = [[s.key if s.right else None for s in group] for group in self.by_problem]
+        self.coverage = np.array([distinct_of(found, min(m, len(found))) for found in keys])
 
     def row(self, n_seeds: int) -> dict[str, Any]:
         """The figures of a method. Accuracy and pass@k are shares; tokens a reply."""
@@ -65,10 +63,6 @@ class Scores:
             return None
         right = np.array([[s.right for s in group[:n]] for group in self.by_problem])  # [problems, n]
         return over_seeds(right.reshape(len(right), n_seeds, -1).mean(axis=(0, 2)).tolist()).std
-
-
-def _coverage(samples: Sequence[Sample], m: int) -> float:
-    return distinct_of([s.key if s.right else None for s in samples], min(m, len(samples)))
 
 
 def _token_mean(samples: Sequence[Sample], name: str) -> float | None:
@@ -113,13 +107,9 @@ def _group(problems: list[str], samples: Samples, grid: Samples, n_seeds: int, m
     report["differences"] = {
         ours: _differences(ours, scores) for ours in scores if ours.partition("@")[0] == "autodeco"
     }
-    if grid and all(_covers(rows, problems) for rows in grid.values()):
+    if grid and all({sample.problem for sample in rows}.issuperset(problems) for rows in grid.values()):
         report["frontier"] = _frontier(scores, {name: Scores(rows, problems, m) for name, rows in grid.items()}, m)
     return report
-
-
-def _covers(rows: Sequence[Sample], problems: Sequence[str]) -> bool:
-    return {sample.problem for sample in rows}.issuperset(problems)
 
 
 def _differences(ours: str, scores: Mapping[str, Scores]) -> dict[str, Any]:

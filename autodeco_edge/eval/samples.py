@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
@@ -203,6 +203,15 @@ class Drawer:
         if self._engine:
             self._engine.close()
             self._engine = None
+
+
+def by_problem(samples: Iterable[Sample], problems: Sequence[str]) -> list[list[Sample]]:
+    """The samples of each problem, [] where there is none."""
+    of: dict[str, list[Sample]] = {problem: [] for problem in problems}
+    for sample in samples:
+        if sample.problem in of:
+            of[sample.problem].append(sample)
+    return list(of.values())
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -8,8 +8,6 @@ and judges with samples.py; a run that was killed goes on where it stopped.
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -21,15 +19,14 @@ import numpy as np
 from ..engine.model import Model
 from ..engine.pairing import check_heads, open_heads
 from ..errors import NoHeadsError, UsageError, check_range
-from ..io.atomic import atomic_write
 from ..io.digest import identity
-from ..io.folder import output_folder
 from ..io.printing import say
 from ..records import RecordFile
 from ..tasks import Problem, Verifier, load_task
 from ..tasks.commands import SETS, with_command
 from .methods import method
-from .samples import Drawer, Limits, Sample, header
+from .results import results_folder, write_report
+from .samples import Drawer, Limits, Sample, by_problem, header
 from .statistics import Floats, bootstrap, paired_bootstrap
 
 NONE, LOW, HIGH = "none", "low", "high"
@@ -71,13 +68,13 @@ def evaluate(config: SteeringConfig) -> dict[str, Any]:
     Raises UsageError, NoHeadsError, BusyError, and what load_task, Model, Heads and RecordFile raise.
     """
     config.check()
-    with output_folder(config.output):
-        return _evaluate(config)
+    with results_folder(config.output, config.resume):
+        report = _evaluate(config)
+        write_report(config.output, report)
+    return report
 
 
 def _evaluate(config: SteeringConfig) -> dict[str, Any]:
-    if not config.resume and (config.output / "samples").exists():
-        raise UsageError(f"{config.output}: holds samples; pass --resume to go on with them, or choose another -o")
     problems = load_task(config.task, limit=config.count, count=config.count).problems
     model = Model(config.model)
     heads = open_heads(config.heads, model.path)
@@ -93,8 +90,6 @@ def _evaluate(config: SteeringConfig) -> dict[str, Any]:
         drawn = {name: _draw(drawer, name, asked[name], config, names) for name in asked}
         report = {"config": _settings(config, model.path, heads.path, len(problems))}
         report |= {"conditions": summarise([p.id for p in problems], drawn), "example": example(drawer, asked)}
-    with atomic_write(config.output / "report.json") as out:
-        out.write((json.dumps(report, indent=1) + "\n").encode())
     return report
 
 
@@ -131,15 +126,8 @@ def _settings(config: SteeringConfig, model: Path, heads: Path, n_problems: int)
 
 def summarise(ids: Sequence[str], drawn: Mapping[str, Sequence[Sample]]) -> dict[str, Any]:
     """Figures of each condition. T and P of a prompt are means over the tokens of all its replies."""
-    by_prompt = {name: _by_prompt(ids, samples) for name, samples in drawn.items()}
+    by_prompt = {name: by_problem(samples, ids) for name, samples in drawn.items()}
     return {name: _row(name, by_prompt) for name in by_prompt}
-
-
-def _by_prompt(ids: Sequence[str], samples: Sequence[Sample]) -> list[list[Sample]]:
-    of: dict[str, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        of[sample.problem].append(sample)
-    return [of[i] for i in ids]
 
 
 def _row(name: str, by_prompt: Mapping[str, list[list[Sample]]]) -> dict[str, Any]:

@@ -64,11 +64,6 @@ class ModelFile(GGUFFile):
         """Every file of the model."""
         return (self.path, *(part.path for part in self.parts))
 
-    @property
-    def total_size(self) -> int:
-        """Bytes of all files."""
-        return self.size + sum(part.size for part in self.parts)
-
     def read_tensor(self, name: str, begin: int, nbytes: int) -> bytes:
         """``nbytes`` of a tensor's data from its byte ``begin``, in whichever part it lies."""
         return GGUFFile.read_tensor(self._home.get(name, self), name, begin, nbytes)

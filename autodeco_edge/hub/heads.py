@@ -34,7 +34,9 @@ def heads_for(repo: str, base: Path, *, means: Means, offline: bool, refresh: bo
     Raises MismatchError for heads of another base, MissingInputError when they are not to be had.
     """
     info = base_info(base)
-    snapshot = None if refresh else _cached_snapshot(repo)
+    snapshot = None
+    if not refresh:
+        snapshot = next((path for path in snapshots(repo) if any(path.glob("*.safetensors"))), None)
     if snapshot is None:
         if offline:
             raise MissingInputError(f"{repo}: these heads are not on this disk; run once without --offline")
@@ -73,10 +75,6 @@ def fingerprint(info: BaseInfo) -> str:
 
 
 # ---- the files ----------------------------------------------------------------------------------
-
-
-def _cached_snapshot(repo: str) -> Path | None:
-    return next((path for path in snapshots(repo) if any(path.glob("*.safetensors"))), None)
 
 
 def _fetch_snapshot(repo: str, progress: bool) -> Path:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from ..convert.base import BaseInfo
 from ..convert.describe import Row
-from ..convert.verify import HEADS_FILE, GgufHeads, check_base, kind_of, load_heads, read_heads_gguf
+from ..convert.verify import HEADS_FILE, SINGLE_FILE, GgufHeads, check_base, kind_of, load_heads, read_heads_gguf
 from ..errors import AutodecoError, FormatError, MismatchError, MissingInputError
 from ..gguf import types as gt
 from ..gguf.reader import GGUFFile
 from .heads import base_info
 
+KIND_NAMES = {HEADS_FILE: "heads", SINGLE_FILE: "model with heads", None: "model"}
 KEY_TEMPLATE = "tokenizer.chat_template"
 MAX_HEADS_BYTES = gt.MAX_HEADS_BYTES + (1 << 20)  # larger files in the folder are models
 
@@ -29,7 +30,7 @@ def inspect(path: Path, heads: Path | None = None) -> dict[str, object]:
     """
     with GGUFFile(path) as file:
         kind = kind_of(file)
-        facts: dict[str, object] = {"file": str(path), "kind": _kind_name(kind), "bytes": file.size}
+        facts: dict[str, object] = {"file": str(path), "kind": KIND_NAMES[kind], "bytes": file.size}
         own = load_heads(file) if kind else None
         if kind != HEADS_FILE:
             facts |= _model_facts(file)
@@ -82,10 +83,6 @@ def _fit_text(facts: dict) -> str:
     if not facts["fits"]:
         return f"no: {facts['mismatch']}"
     return "yes" if facts["fingerprints"] else "in shape (no fingerprints recorded)"
-
-
-def _kind_name(kind: str | None) -> str:
-    return "heads" if kind == HEADS_FILE else "model with heads" if kind else "model"
 
 
 def _model_facts(file: GGUFFile) -> dict[str, object]:
@@ -144,11 +141,7 @@ def _fit_facts(heads: GgufHeads, base: BaseInfo) -> dict[str, object]:
 
 def _heads_beside(path: Path) -> list[Path]:
     """Heads files in the folder of a model."""
-    found = []
-    for other in sorted(path.parent.glob("*.gguf")):
-        if other != path and _is_heads_file(other):
-            found.append(other)
-    return found
+    return [other for other in sorted(path.parent.glob("*.gguf")) if other != path and _is_heads_file(other)]
 
 
 def _is_heads_file(path: Path) -> bool:

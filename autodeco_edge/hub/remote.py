@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..errors import AutodecoError, BusyError, FormatError, MissingInputError, OutputError, StorageError
+from ..io.printing import first_line
 from ..paths import hub_endpoint, is_safe_name
 
 _MAX_PATH = 1000  # characters; systems take 4096 bytes for a whole path
@@ -145,7 +146,6 @@ def _refusal(what: str, response) -> AutodecoError:
 
 
 def _unreachable(what: str, error: Exception) -> MissingInputError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return MissingInputError(
-        f"{what}: the hub cannot be reached ({reason}); check the network and HF_ENDPOINT, or use a model on this disk"
+        f"{what}: the hub cannot be reached ({first_line(error)}); check the network and HF_ENDPOINT, or use a model on this disk"
     )

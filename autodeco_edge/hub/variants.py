@@ -53,24 +53,15 @@ def choose(variants: list[Variant], quant: str | None, where: str) -> Variant:
     if quant is None:
         ranked = [v for wanted in PREFERRED for v in variants if v.quant == wanted]
         return (ranked or variants)[0]
-    for fits in (_same_quant, _same_but_dynamic, _same_file):
-        if found := [v for v in variants if fits(v, quant)]:
+    for said in (
+        lambda v: v.quant == quant.upper(),
+        lambda v: v.quant.removeprefix("UD-") == quant.upper(),  # Q4_K_XL means UD-Q4_K_XL where that is all there is
+        lambda v: quant in (v.files[0], v.files[0].rpartition("/")[2]),
+    ):
+        if found := [v for v in variants if said(v)]:
             return found[0]
     names = ", ".join(dict.fromkeys(v.quant or v.files[0] for v in variants))
     raise UsageError(f"{where}: no quantisation {quant!r} in it; there are {names}")
-
-
-def _same_quant(variant: Variant, quant: str) -> bool:
-    return variant.quant == quant.upper()
-
-
-def _same_but_dynamic(variant: Variant, quant: str) -> bool:
-    """``Q4_K_XL`` means ``UD-Q4_K_XL`` where that is all there is."""
-    return variant.quant.removeprefix("UD-") == quant.upper()
-
-
-def _same_file(variant: Variant, quant: str) -> bool:
-    return quant in (variant.files[0], variant.files[0].rpartition("/")[2])
 
 
 def _is_whole(files: list[str]) -> bool:

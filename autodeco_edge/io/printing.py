@@ -50,6 +50,11 @@ def one_line(error: object) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
+def first_line(error: BaseException) -> str:
+    """Of another library's error, which may have many or none: then its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def say(*lines: str) -> None:
     """Chatter, a line each: to stderr, so that stdout stays the reply."""
     for line in lines:

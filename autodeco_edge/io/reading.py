@@ -64,6 +64,11 @@ def check_text(text: str, what: str) -> str:
         raise UsageError(f"{what}: is not UTF-8 text; convert it first") from None
 
 
+def is_text(text: str) -> bool:
+    """False for half a character, which JSON may spell and no file may hold."""
+    return not _SURROGATE.search(text)
+
+
 # ---- files and pipes --------------------------------------------------------------------------
 
 

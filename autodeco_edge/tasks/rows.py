@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import FormatError
-from ..io.reading import parse_json, read_bytes
+from ..io.reading import is_text, parse_json, read_bytes
 from .demo import families
 from .problem import CHOICE, DEMO, LETTERS, MATH, Problem, choice_prompt, math_prompt, messages_of
 
@@ -115,10 +115,8 @@ def _text(row: dict[str, Any], name: str, where: str, may_be_empty: bool = False
         raise FormatError(f'{where}: "{name}": allowed {allowed}; got {_short(value)}')
     if not (value.strip() or may_be_empty):
         raise FormatError(f'{where}: "{name}" is empty; allowed {allowed} with something in it')
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # JSON may spell half a character
-        raise FormatError(f'{where}: "{name}" is not valid Unicode ({error.reason}); write the text again') from error
+    if not is_text(value):
+        raise FormatError(f'{where}: "{name}" is not valid Unicode (surrogates not allowed); write the text again')
     return value
 
 

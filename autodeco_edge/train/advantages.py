@@ -36,13 +36,9 @@ def advantages(keys: Sequence[str | None], diversity: float) -> np.ndarray:
     alone = sum(count == 1 for count in counts.values())  # samples that nobody else repeats
     credit = right - (right.sum() - right) / (n - 1)
     for i, key in enumerate(keys):
-        credit[i] += diversity * (_marginal(counts, key) - _others(counts, alone, key) / (n - 1))
+        marginal = int(key is not None and counts[key] == 1)  # D - D without this sample
+        credit[i] += diversity * (marginal - _others(counts, alone, key) / (n - 1))
     return credit
-
-
-def _marginal(counts: Counter, key: str | None) -> int:
-    """D - D without this sample."""
-    return int(key is not None and counts[key] == 1)
 
 
 def _others(counts: Counter, alone: int, key: str | None) -> int:

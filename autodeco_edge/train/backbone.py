@@ -107,9 +107,13 @@ class HuggingFaceBackbone(Backbone):
 
     def positions(self, batch: Sequence[TrainingSample]) -> list[Positions]:
         """One padded pass."""
-        tensors = {k: v.to(self._device) for k, v in collate(batch, self._pad_id()).items()}
+        pad_id = self.tokenizer.pad_token_id
+        if pad_id is None:
+            pad_id = self.tokenizer.eos_token_id or 0
+        tensors = {k: v.to(self._device) for k, v in collate(batch, pad_id).items()}
         labels = tensors.pop("labels")  # [B, S]
-        with self._autocast():
+        exact = self._precision == "fp32"
+        with nullcontext() if exact else torch.autocast(self._device.type, torch.bfloat16):
             hidden = hidden_states(self._runs, **tensors)  # [B, S, H]
         valid = labels[:, 1:] != IGNORE  # [B, S - 1]: position s predicts label s + 1
         return [(h[:-1][v], y[1:][v]) for h, y, v in zip(hidden, labels, valid, strict=True)]
@@ -122,12 +126,3 @@ class HuggingFaceBackbone(Backbone):
 
     def check_heads(self, claims: CheckpointConfig) -> None:
         check_base(claims, self.base)
-
-    def _pad_id(self) -> int:
-        pad_id = self.tokenizer.pad_token_id
-        return pad_id if pad_id is not None else self.tokenizer.eos_token_id or 0
-
-    def _autocast(self):
-        if self._precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self._device.type, torch.bfloat16)

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from ..convert.checkpoint_config import CheckpointConfig
 from ..errors import FormatError, MismatchError, MissingInputError
 from ..gguf.keys import FEATURES_BASIC, FEATURES_ENHANCED, HeadSpec
+from ..io.printing import first_line
 from .modules import AutoDecoHeads
 
 
@@ -25,9 +26,9 @@ def load_base(base: str | Path, dtype: str | torch.dtype = "auto") -> nn.Module:
     try:
         return AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype)
     except OSError as error:
-        raise MissingInputError(f"{base}: base model not found or incomplete ({_first_line(error)})") from error
+        raise MissingInputError(f"{base}: base model not found or incomplete ({first_line(error)})") from error
     except (ValueError, KeyError, RuntimeError) as error:
-        raise FormatError(f"{base}: cannot be loaded as a causal LM ({_first_line(error)})") from error
+        raise FormatError(f"{base}: cannot be loaded as a causal LM ({first_line(error)})") from error
 
 
 def load_tokenizer(base: str | Path) -> PreTrainedTokenizerBase:
@@ -35,9 +36,9 @@ def load_tokenizer(base: str | Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(str(base))
     except OSError as error:
-        raise MissingInputError(f"{base}: tokenizer not found ({_first_line(error)})") from error
+        raise MissingInputError(f"{base}: tokenizer not found ({first_line(error)})") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"{base}: tokenizer cannot be loaded ({_first_line(error)})") from error
+        raise FormatError(f"{base}: tokenizer cannot be loaded ({first_line(error)})") from error
 
 
 def base_config_of(base: str | Path, model: nn.Module) -> dict[str, Any]:
@@ -72,7 +73,3 @@ def check_claims(claims: CheckpointConfig, n_vocab: int, model_type: str) -> Non
     for name, claimed, actual in pairs:
         if claimed not in (None, actual):
             raise MismatchError(f"heads are for {name} {claimed}, the base has {actual}; use this base's own heads")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import FormatError, MissingInputError
-from ..io.reading import parse_json
+from ..io.reading import is_text, parse_json
 
 
 class TokenizerLike(Protocol):
@@ -84,7 +84,7 @@ def load_dataset(
     data = Dataset([])
     for number, (where, record) in enumerate(read_records(path)):
         records = [record, *(variants(record, where, number) if variants else ())]
-        group = [_sample_of(*_texts_of(r, where, tokenizer), encode) for r in records]
+        group = [_sample_of(r, where, tokenizer, encode) for r in records]
         data.n_truncated += any(len(sample.ids) > max_length for sample in group)
         group = _cut(group, max_length, first_index=len(data.samples) * len(group))
         if all(sample.first < len(sample.ids) for sample in group):
@@ -100,7 +100,12 @@ def load_dataset(
     return data
 
 
-def _sample_of(prompt: str, completion: str, encode: Encoder) -> TrainingSample:
+def _sample_of(record: dict[str, Any], where: str, tokenizer: TokenizerLike, encode: Encoder) -> TrainingSample:
+    """Without ids where the completion is empty."""
+    if "messages" in record:
+        prompt, completion = _chat_texts(_messages(record["messages"], where), where, tokenizer)
+    else:
+        prompt, completion = _text(record, "prompt", where), _text(record, "completion", where)
     return encode(prompt, completion) if completion else TrainingSample([], 0)
 
 
@@ -133,12 +138,6 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     return record
 
 
-def _texts_of(record: dict[str, Any], where: str, tokenizer: TokenizerLike) -> tuple[str, str]:
-    if "messages" in record:
-        return _chat_texts(_messages(record["messages"], where), where, tokenizer)
-    return _text(record, "prompt", where), _text(record, "completion", where)
-
-
 def _text(record: dict[str, Any], name: str, where: str, may_be_empty: bool = True) -> str:
     if name not in record:
         raise FormatError(f'{where}: field "{name}" missing; expected prompt and completion, or messages')
@@ -147,10 +146,8 @@ def _text(record: dict[str, Any], name: str, where: str, may_be_empty: bool = Tr
         raise FormatError(f'{where}: "{name}" must be a string, got {type(value).__name__}')
     if not (value or may_be_empty):
         raise FormatError(f'{where}: "{name}" is empty; expected a name such as user or assistant')
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:  # JSON may spell half a character
-        raise FormatError(f'{where}: "{name}" is not valid Unicode ({error.reason}); write the text again') from error
+    if not is_text(value):
+        raise FormatError(f'{where}: "{name}" is not valid Unicode (surrogates not allowed); write the text again')
     return value
 
 

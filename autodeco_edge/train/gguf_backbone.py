@@ -89,13 +89,13 @@ class GgufBackbone(Backbone):
 
     def positions(self, batch: Sequence[TrainingSample]) -> list[Positions]:
         """The last token of a sample is a label only: nothing is predicted from it."""
+        found = []
         states = self._states.of([sample.ids[:-1] for sample in batch])
-        return [self._positions_of(sample, hidden) for sample, hidden in zip(batch, states, strict=True)]
-
-    def _positions_of(self, sample: TrainingSample, hidden: np.ndarray) -> Positions:
-        kept = hidden[sample.first - 1 :]  # position s predicts label s + 1
-        _check_finite(kept, self._model)
-        return torch.from_numpy(kept), torch.tensor(sample.ids[sample.first :])
+        for sample, hidden in zip(batch, states, strict=True):
+            kept = hidden[sample.first - 1 :]  # position s predicts label s + 1
+            _check_finite(kept, self._model)
+            found.append((torch.from_numpy(kept), torch.tensor(sample.ids[sample.first :])))
+        return found
 
     @torch.no_grad()
     def lm_head(self, hidden: Tensor) -> Tensor:

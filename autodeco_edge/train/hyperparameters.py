@@ -6,7 +6,9 @@ Owns nothing but numbers: no model, no data, no torch beyond the names of dtypes
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..errors import UsageError
 from .checkpoint import DTYPES
@@ -16,7 +18,7 @@ from .recipe import Recipe, recipe_of
 SCHEDULES = ("linear", "cosine", "constant")
 HEADS = ("both", "temp", "top-p")
 LOWEST = {"epochs": 1, "max_steps": 0, "batch_size": 1, "accumulation": 1, "max_length": 2}
-LOWEST |= {"warmup_steps": 0, "cache_mb": 0, "log_every": 0, "save_every": 0, "eval_every": 0}
+LOWEST |= {"warmup_steps": 0, "cache_mb": 0, "eval_every": 0}
 MAX_THREADS = 512  # GGML_MAX_N_THREADS
 
 
@@ -121,22 +123,11 @@ class TrainConfig:
     def check(self) -> None:
         """Raises UsageError for the first setting out of its range."""
         self._check_backbone()
-        choices = {"heads": HEADS, "objective": tuple(OBJECTIVES), "loss": LOSSES, "schedule": SCHEDULES}
-        choices |= {
-            "precision": ("fp32", "bf16"),
-            "base_dtype": ("auto", "float32", "bfloat16"),
-            "save_dtype": tuple(DTYPES),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise UsageError(f"{name}: expected one of {', '.join(allowed)}; got {getattr(self, name)!r}")
-        for name, low in LOWEST.items():
-            if (value := getattr(self, name)) is not None and value < low:
-                raise UsageError(f"{name}: expected at least {low}, got {value}")
-        if self.learning_rate is not None and not 0.0 < self.learning_rate <= 1.0:
-            raise UsageError(f"learning_rate: expected above 0 and at most 1, got {self.learning_rate}")
-        if not 0.0 < self.clip_norm < math.inf:
-            raise UsageError(f"clip_norm: expected a number above 0, got {self.clip_norm}")
+        check_common(self)
+        choices = {"objective": tuple(OBJECTIVES), "loss": LOSSES, "schedule": SCHEDULES}
+        choices |= {"precision": ("fp32", "bf16"), "base_dtype": ("auto", "float32", "bfloat16")}
+        _check_choices(self, choices)
+        _check_least(self, LOWEST)
         if not 0.0 <= self.validation < 1.0:
             raise UsageError(f"validation: expected a share from 0 to below 1, got {self.validation}")
         if self.loss != "hf" and self.objective != "official":
@@ -156,13 +147,38 @@ class TrainConfig:
             raise UsageError(
                 f"expected exactly one of --base (Hugging Face) and -m (GGUF); got {'neither' if self.base is None else 'both'}"
             )
-        if not 0 <= self.threads <= MAX_THREADS:
-            raise UsageError(f"threads: allowed 1 to {MAX_THREADS}, or 0 for one a physical core; got {self.threads}")
         for name, needed in (("precision", "fp32"), ("base_dtype", "float32")):
             if self.model is not None and getattr(self, name) != needed:
                 raise UsageError(f"{name}: is for --base; the GGUF given to -m runs in its own types; leave it out")
         if self.base is not None and self.threads:
             raise UsageError("threads: is for -m; with --base set OMP_NUM_THREADS")
+
+
+# ---- what both kinds of training ask for --------------------------------------------
+
+
+def check_common(config: Any) -> None:
+    """The settings that TrainConfig and RewardConfig share. Raises UsageError for the first out of its range."""
+    _check_choices(config, {"heads": HEADS, "save_dtype": tuple(DTYPES)})
+    _check_least(config, {"log_every": 0, "save_every": 0})
+    if config.learning_rate is not None and not 0.0 < config.learning_rate <= 1.0:
+        raise UsageError(f"learning_rate: expected above 0 and at most 1, got {config.learning_rate}")
+    if not 0.0 < config.clip_norm < math.inf:
+        raise UsageError(f"clip_norm: expected a number above 0, got {config.clip_norm}")
+    if not 0 <= config.threads <= MAX_THREADS:
+        raise UsageError(f"threads: allowed 1 to {MAX_THREADS}, or 0 for one a physical core; got {config.threads}")
+
+
+def _check_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            raise UsageError(f"{name}: expected one of {', '.join(allowed)}; got {getattr(config, name)!r}")
+
+
+def _check_least(config: Any, least: Mapping[str, int]) -> None:
+    for name, low in least.items():
+        if (value := getattr(config, name)) is not None and value < low:
+            raise UsageError(f"{name}: expected at least {low}, got {value}")
 
 
 def schedule(config: TrainConfig, step: int, n_steps: int) -> float:

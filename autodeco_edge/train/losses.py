@@ -5,8 +5,8 @@ faster one. Knows nothing of heads, models, batching or optimisers.
 
 Of one valid position: l logits [V] (no gradient), y label, pi = softmax(l), T, P. Three variants:
 "hf" and "nemo" are the official codes, "plain" is hf with weight 1 for every token.
-M positions, V logits width, B batch, S sequence. All sums are float32, or float64 for
-float64 input. Randomness is an argument: a drop mask, or a generator to draw it with.
+M positions, V logits width. All sums are float32, or float64 for
+float64 input.
 """
 
 from __future__ import annotations
@@ -80,72 +80,6 @@ def easy_tokens(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.argmax(dim=-1) == labels
 
 
-def draw_drop_mask(shape, generator: torch.Generator, probability: float = DROP_PROBABILITY) -> Tensor:
-    """True where an easy token is to be dropped: U < probability. Bool, on the generator's device."""
-    return torch.rand(shape, generator=generator, device=generator.device) < probability
-
-
-def mean_of_kept(token_loss: Tensor, keep: Tensor) -> Tensor:
-    """Mean over kept positions; 0 (not NaN, gradient 0) when none is kept. [M], [M] bool -> []."""
-    return token_loss[keep].sum() / keep.sum().clamp(min=1)
-
-
-# ---- whole sequences ---------------------------------------------------------------
-# labels are not shifted: position s predicts labels[:, s + 1]; the last position is unused.
-
-
-def temperature_loss(
-    logits: Tensor,
-    temperature: Tensor,
-    labels: Tensor,
-    drop_mask: Tensor | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Temperature loss of the Hugging Face code: mean over the tokens kept. Equations 7.
-
-    logits [B, S, V], temperature [B, S], labels [B, S] int64 with -100 where there is no loss
-    drop_mask [B, S] bool: drop position s if it is easy; or drawn with ``generator``
-    (probability 0.6); with neither, nothing is dropped. Returns a scalar.
-    """
-    rows, positions = valid_rows(labels)
-    flat = logits[rows, positions], temperature[rows, positions], labels[rows, positions + 1]
-    keep = _keep(flat[0], flat[2], _drop_rows(labels, rows, positions, drop_mask, generator))
-    return mean_of_kept(temperature_token_loss(*flat), keep)
-
-
-def top_p_loss(logits: Tensor, temperature: Tensor, top_p: Tensor, labels: Tensor) -> Tensor:
-    """Soft top-p loss of the Hugging Face code: mean over all valid tokens. Equations 8.
-
-    logits [B, S, V], temperature [B, S], top_p [B, S], labels [B, S] int64 -> scalar.
-    """
-    rows, positions = valid_rows(labels)
-    flat = [x[rows, positions] for x in (logits, temperature, top_p)]
-    token_loss = top_p_token_loss(*flat, labels[rows, positions + 1])
-    return mean_of_kept(token_loss, torch.ones_like(token_loss, dtype=torch.bool))
-
-
-def nemo_loss(
-    logits: Tensor,
-    temperature: Tensor,
-    top_p: Tensor,
-    labels: Tensor,
-    drop_mask: Tensor | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Sum of both terms of the NeMo code; dropping holds for both. Equations 10. Arguments as above."""
-    rows, positions = valid_rows(labels)
-    flat, t, p = (x[rows, positions] for x in (logits, temperature, top_p))
-    y = labels[rows, positions + 1]
-    keep = _keep(flat, y, _drop_rows(labels, rows, positions, drop_mask, generator))
-    token_loss = temperature_token_loss(flat, t, y, "nemo") + top_p_token_loss(flat, t, p, y, "nemo")
-    return mean_of_kept(token_loss, keep)
-
-
-def valid_rows(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(batch index [M], position s [M]) of every s whose next label is not -100. labels [B, S]."""
-    return (labels[:, 1:] != IGNORE).nonzero(as_tuple=True)
-
-
 # ---- helpers -----------------------------------------------------------------------
 
 
@@ -156,15 +90,3 @@ def _to_working(*tensors: Tensor) -> list[Tensor]:
 
 def _take(values: Tensor, labels: Tensor) -> Tensor:
     return values.gather(-1, labels[:, None]).squeeze(-1)  # [M, V], [M] -> [M]
-
-
-def _keep(logits: Tensor, labels: Tensor, drop: Tensor | None) -> Tensor:
-    if drop is None:
-        return torch.ones_like(labels, dtype=torch.bool)
-    return ~(easy_tokens(logits, labels) & drop.to(labels.device))
-
-
-def _drop_rows(labels, rows, positions, drop_mask, generator) -> Tensor | None:
-    if drop_mask is None and generator is not None:
-        drop_mask = draw_drop_mask(labels.shape, generator).to(labels.device)
-    return None if drop_mask is None else drop_mask[rows, positions]

@@ -18,10 +18,6 @@ FILE = "training.json"
 COLUMNS = ("loss", "temp_loss", "top_p_loss", "rank_loss", "mean_temperature", "mean_top_p")
 
 
-def _no_steps() -> dict[str, list[float]]:
-    return {name: [] for name in (*COLUMNS, "learning_rate")}
-
-
 @dataclass
 class Record:
     """
@@ -38,7 +34,7 @@ class Record:
     before: Metrics | None = None
     after: Metrics | None = None
     validation: list[dict[str, float]] = field(default_factory=list)
-    steps: dict[str, list[float]] = field(default_factory=_no_steps)
+    steps: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in (*COLUMNS, "learning_rate")})
     best: dict[str, float] | None = None
     n_worse: int = 0
     constant: dict[str, float] | None = None

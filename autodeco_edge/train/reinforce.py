@@ -7,7 +7,6 @@ model is unsure and its first choice is good (docs/results.md).
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -20,7 +19,7 @@ import torch
 
 from ..engine.generation import Request
 from ..engine.sampler import SamplingParams
-from ..errors import AutodecoError, UsageError, check_range
+from ..errors import AutodecoError, check_range
 from ..io.digest import fingerprint, seed_of
 from ..io.folder import output_folder
 from ..io.printing import say as _say
@@ -31,6 +30,7 @@ from .checkpoint import refuse_output
 from .data import TrainingSample
 from .gguf_backbone import GgufBackbone
 from .head_run import HeadRun
+from .hyperparameters import check_common
 from .objective import OBJECTIVES, Objective
 from .plan import ORDER, generator
 from .rollouts import Roller, Rollout
@@ -73,15 +73,10 @@ class RewardConfig:
 
     def check(self) -> None:
         """Raises UsageError for the first setting out of its range."""
-        if self.heads not in ("both", "temp", "top-p"):
-            raise UsageError(f"heads: expected one of both, temp, top-p; got {self.heads!r}")
+        check_common(self)
         check_range("diversity", self.diversity, 0.0, 1000.0, "0 = right answers alone")
         for name, low in {"steps": 1, "problems_per_step": 1, "samples": 2, "max_tokens": 1, "parallel": 1}.items():
             check_range(name.replace("_", " "), getattr(self, name), low, 2**20)
-        if not 0.0 < self.learning_rate <= 1.0:
-            raise UsageError(f"learning_rate: expected above 0 and at most 1, got {self.learning_rate}")
-        if not 0.0 < self.clip_norm < math.inf:
-            raise UsageError(f"clip_norm: expected a number above 0, got {self.clip_norm}")
 
 
 COLUMNS = ("accuracy", "distinct", "mean_temperature", "mean_top_p", "tokens")

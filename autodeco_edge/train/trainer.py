@@ -134,7 +134,10 @@ class Trainer:
         self.heads = self.head_run.heads
         self.heads.detach_temperature = config.loss == "hf"
         self.objective = Objective(self.heads, self.model.lm_head, config.terms)
-        self.steering = self._make_steering(data.variants) if config.steer else None
+        self.steering = None
+        if config.steer:
+            ranked = self.head_run.learns("temp"), self.head_run.learns("top-p")
+            self.steering = Steering(self.heads, self.model.lm_head, data.variants, config.steer_weight, *ranked)
         self.best = EarlyStopping(self.heads, config.rules.patience if self.held_out else 0)
         self.record = Record(
             data={
@@ -243,7 +246,8 @@ class Trainer:
         gradient = StepGradient(self.head_run.parameters)
         for batch in self._share(batches):
             if batch:
-                gradient.add(*self._losses(batch, self._drops(batch, self.plan.epoch(step))))
+                drop = [drop_mask(s, self.plan.epoch(step), self.config.seed, self.config.drop) for s in batch]
+                gradient.add(*self._losses(batch, torch.cat(drop).to(self.accelerator.device)))
         gradient.finish(self.accelerator)
         norm = self.head_run.clip(self.config.clip_norm)
         metrics = gradient.totals.metrics()
@@ -279,10 +283,6 @@ class Trainer:
         """Hidden states [M, H] and labels [M] of the completion positions of a batch."""
         return self.cache.positions(batch, self.model.positions, self.accelerator.device)
 
-    def _drops(self, batch: list[TrainingSample], epoch: int) -> Tensor:
-        masks = [drop_mask(sample, epoch, self.config.seed, self.config.drop) for sample in batch]
-        return torch.cat(masks).to(self.accelerator.device)  # [M]
-
     # ---- measures ------------------------------------------------------------------
 
     @torch.no_grad()
@@ -310,12 +310,6 @@ class Trainer:
                 losses.add(*self._positions(batch), self.model.lm_head)
         losses.gather(self.accelerator)
         return losses.best()
-
-    # ---- parts ---------------------------------------------------------------------
-
-    def _make_steering(self, variants: dict[int, tuple[TrainingSample, ...]]) -> Steering:
-        ranked = self.head_run.learns("temp"), self.head_run.learns("top-p")
-        return Steering(self.heads, self.model.lm_head, variants, self.config.steer_weight, *ranked)
 
     # ---- files ---------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.support import warm
 from tests.support.letters import make_letters
 
 SMALL = ["--n-vocab", "2000", "--n-embd", "64", "--rounds", "6"]
@@ -20,8 +21,7 @@ def letters(tmp_path_factory):
 
 
 def bench(*args) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "autodeco_edge", "bench", *map(str, args)]
-    return subprocess.run(command, capture_output=True, timeout=120, stdin=subprocess.DEVNULL, text=True)
+    return warm.run("bench", *args, timeout=120, text=True)
 
 
 @pytest.mark.parametrize("type_", ["f32", "f16", "bf16", "q8_0"])

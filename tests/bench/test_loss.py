@@ -14,15 +14,14 @@ pytest.importorskip("torch")
 from autodeco_edge.bench import loss
 from autodeco_edge.bench.loss import CASES, LossSetup, make_inputs, relative_errors, run_loss
 from autodeco_edge.errors import UsageError
+from tests.support import warm
 
 SMALL = LossSetup(n_vocab=5000, n_tokens=6, n_rounds=1)
 FIELDS = {"speedup", "mem_ratio", "max_rel_err_loss", "max_rel_err_grad"}
 
 
 def cli(*args: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "autodeco_edge", "bench", "loss", *args], capture_output=True, text=True
-    )
+    return warm.run("bench", "loss", *args, modules=warm.TORCH, text=True)
 
 
 def test_report(monkeypatch):

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT))
 
 from autodeco_edge.cli.settings import PATHS  # noqa: E402
-from tests.support import hostile  # noqa: E402
+from tests.support import hostile, warm  # noqa: E402
 
 CODES = {0, 2, 65, 66, 71, 73, 74, 75, 130}
 MAX_CPU_S, MAX_WALL_S = 5.0, 60.0
@@ -327,12 +327,8 @@ def campaign(count: int, seed: int, scratch: Path, with_torch: bool, show: bool 
 
 def preload(with_torch: bool) -> None:
     """What every child would import again. None of it starts a thread."""
-    import autodeco_edge.convert.export
-    import autodeco_edge.dropin.llama
-    import autodeco_edge.eval.evaluation
-    import autodeco_edge.hub.inspect
-    import autodeco_edge.text.plot  # noqa: F401
-
+    for name in warm.COMMANDS:
+        warm.load(name)
     with contextlib.suppress(ImportError):
         import matplotlib.figure  # noqa: F401
     if with_torch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from autodeco_edge.cli.config_file import example_path, read_config
+from tests.support import warm
 
 FILE = """
 temp = 0.5
@@ -21,8 +23,7 @@ top-p = 0.75
 
 
 def cli(*args, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "autodeco_edge", *map(str, args)]
-    return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=60, **options)
+    return warm.run(*args, text=True, **options)
 
 
 @pytest.fixture
@@ -106,7 +107,10 @@ def test_example_is_sound(home):
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shell_completion_can_be_shown(shell, home):
+def test_completion_is_shown_for_the_shell_that_asks(shell, home, tmp_path):
+    """Found by its name among the ancestors, so one of that name is put there, whichever started the tests."""
+    (tmp_path / shell).symlink_to(shutil.which("sh"))
     program = Path(sys.executable).with_name("autodeco-edge")
-    done = subprocess.run([program, "--show-completion", shell], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "_AUTODECO_EDGE_COMPLETE" in done.stdout
+    line = [tmp_path / shell, "-c", '"$0" --show-completion; exit $?', program]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and f"_AUTODECO_EDGE_COMPLETE=complete_{shell}" in done.stdout, done

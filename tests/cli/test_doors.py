@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from autodeco_edge.cli import app
 from autodeco_edge.cli.settings import PATHS
+from tests.support import warm
 from tests.support.changed import changed_copy
 from tests.support.letters import write_model
 
@@ -23,8 +24,7 @@ EVIL = "esc\x1b[2J\u202ec1\x9bx"
 
 
 def cli(*args, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "autodeco_edge", *map(str, args)]
-    return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, **options)
+    return warm.run(*args, **options)
 
 
 def refused(done: subprocess.CompletedProcess, code: int, says: str) -> None:
@@ -87,18 +87,7 @@ def test_home_in_every_place_where_a_path_is_written(home, letters, monkeypatch,
 )
 def test_argument_that_is_not_utf8(home, letters, option):
     words = [option, b"caf\xe9"] if option != "hi" else [b"caf\xe9"]
-    command = [
-        sys.executable,
-        "-m",
-        "autodeco_edge",
-        "run",
-        "-m",
-        str(letters.gguf),
-        *words,
-        *(["hi"] if option != "hi" else []),
-    ]
-    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
-    refused(done, 2, "is not UTF-8 text")
+    refused(cli("run", "-m", letters.gguf, *words, *(["hi"] if option != "hi" else [])), 2, "is not UTF-8 text")
 
 
 def test_right_text_in_a_locale_of_ascii(home, letters):

@@ -6,20 +6,17 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 from autodeco_edge import errors
+from tests.support import warm
 
 REFERENCE = (Path(__file__).resolve().parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 
 
 def cli(*args, **variables) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "autodeco_edge", *map(str, args)]
-    environment = {**os.environ, **variables}
-    return subprocess.run(
-        command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=60, env=environment
-    )
+    options = {"capture_output": True, "stdin": subprocess.DEVNULL, "text": True, "timeout": 60}
+    return warm.run(*args, env={**os.environ, **variables}, **options)
 
 
 def test_every_code_is_in_the_reference():

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.support import warm
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="who shares a pipe is known on Linux alone")
 
@@ -99,6 +101,6 @@ def test_pipe_that_stays_open_and_says_nothing(shell):
 )
 def test_stdin_that_is_no_prompt(letters, home, data, says):
     words = ["run", "-m", str(letters.gguf), "--no-heads", "-t", "1", "-n", "1"]
-    done = subprocess.run([sys.executable, "-m", "autodeco_edge", *words], input=data, capture_output=True, timeout=60)
+    done = warm.run(*words, input=data)
     assert done.returncode == 2 and done.stdout == b"" and done.stderr.count(b"\n") == 1
     assert says in done.stderr.decode()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 from gguf import GGUFReader, GGUFValueType, GGUFWriter
 
 from autodeco_edge.engine.model import Model
 from autodeco_edge.engine.plain import DEFAULTS, recommended
+from tests.support import warm
 
 
 def with_keys(source, path, **keys):
@@ -38,10 +37,8 @@ def with_keys(source, path, **keys):
 def run(home, letters):
     def call(*args, model=None) -> tuple[list[dict], str]:
         """Steps and the line under the reply."""
-        command = [sys.executable, "-m", "autodeco_edge", "run", "hi", "-m", model or letters.gguf, "-t", "1"]
-        command += ["--seed", "1", "-n", "12", *args]
-        out = [subprocess.run([str(c) for c in [*command, *more]], capture_output=True, text=True, timeout=60,
-                              stdin=subprocess.DEVNULL) for more in ((), ("--jsonl",))]  # fmt: skip
+        words = ["run", "hi", "-m", model or letters.gguf, "-t", "1", "--seed", "1", "-n", "12", *args]
+        out = [warm.run(*words, *more, text=True) for more in ((), ("--jsonl",))]
         assert [done.returncode for done in out] == [0, 0], out[0].stderr
         return [json.loads(line) for line in out[1].stdout.splitlines()[:-1]], out[0].stderr
 

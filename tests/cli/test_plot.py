@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import warnings
 from xml.etree import ElementTree
 
@@ -12,6 +10,7 @@ import pytest
 
 from autodeco_edge.errors import FormatError, MissingInputError, UsageError
 from autodeco_edge.text.plot import page, read_trace, save_figure
+from tests.support import warm
 
 pytest.importorskip("matplotlib")
 
@@ -43,8 +42,7 @@ def test_what_is_read(traces):
 @pytest.mark.parametrize("form", ["png", "svg", "html"])
 def test_every_format_through_the_command(traces, tmp_path, form):
     target = tmp_path / f"figure.{form}"
-    command = [sys.executable, "-m", "autodeco_edge", "plot", *map(str, traces), "-o", str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = warm.run("plot", *traces, "-o", target, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0].startswith("hot: 6 tokens")
     data = target.read_bytes()

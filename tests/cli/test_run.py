@@ -12,6 +12,7 @@ from autodeco_edge.cli.arguments import is_model, split_words
 from autodeco_edge.cli.options import RunOptions, run_command
 from autodeco_edge.cli.settings import parameters
 from autodeco_edge.errors import UsageError
+from tests.support import warm
 
 
 @pytest.fixture
@@ -19,9 +20,7 @@ def run(home, letters):
     """``run(arguments...)`` on the small model; must succeed. ``code`` says otherwise."""
 
     def call(*args, code: int = 0, prompt: str = "hi", shell: str = "") -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "autodeco_edge", "run", prompt, "-m", letters.gguf, "--heads", letters.heads]
-        command = [str(c) for c in [*command, "-t", "1", "--seed", "1", *args]]
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+        done = warm.run("run", prompt, "-m", letters.gguf, "--heads", letters.heads, "-t", "1", "--seed", "1", *args)
         assert done.returncode == code, done.stderr
         return done
 
@@ -147,20 +146,7 @@ def test_thinking_is_hidden_when_the_template_opens_it(run, tmp_path):
 
 
 def test_without_heads(run, letters):
-    command = [
-        sys.executable,
-        "-m",
-        "autodeco_edge",
-        "run",
-        "hi",
-        "-m",
-        letters.gguf,
-        "--no-heads",
-        "-n",
-        "2",
-        "--jsonl",
-    ]
-    done = subprocess.run(list(map(str, command)), capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    done = warm.run("run", "hi", "-m", letters.gguf, "--no-heads", "-n", "2", "--jsonl")
     assert done.stderr == b"" and steps(done)[0]["temperature"] is None
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import pytest
 
+from tests.support import warm
 from tests.support.chain import write_chain
 from tests.text.test_reasoning import CHANNELS, FORMATS
 from tests.text.test_shapes import GEMMA, PARTS
@@ -16,8 +16,7 @@ GREEDY = ("--no-heads", "--temp", "0")
 
 
 def run(*args: object, code: int = 0) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "autodeco_edge", "run", "-t", "1", *map(str, args)]
-    done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    done = warm.run("run", "-t", "1", *args)
     assert done.returncode == code and b"Traceback" not in done.stderr, done.stderr
     return done
 

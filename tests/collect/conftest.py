@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from autodeco_edge.engine.pairing import demo_model
+from tests.support import warm
 
 COMMAND = [sys.executable, "-m", "autodeco_edge", "collect"]
 ENVIRONMENT = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
@@ -18,8 +19,7 @@ LOCAL = ("-m", demo_model(), "-t", "1", "--max-tokens", "120")
 
 
 def run(*args: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**ENVIRONMENT, **variables})
+    return warm.run("collect", *args, text=True, timeout=120, env={**ENVIRONMENT, **variables})
 
 
 def start(*args: object) -> subprocess.Popen[str]:

@@ -17,6 +17,7 @@ from autodeco_edge.errors import MismatchError, OutputError, UsageError
 from autodeco_edge.gguf import keys as fmt
 from autodeco_edge.gguf.reader import GGUFFile
 from convert_makers import N_EMBD, N_HIDDEN, N_VOCAB, make_base, make_config, make_folder, make_heads, values_of
+from tests.support.weights import weights_of
 
 
 def base_info(path):
@@ -93,7 +94,7 @@ def test_every_type_verifies(tmp_path, source, outtype, heads):
     assert {r.stored_type for r in rows if r.name.endswith(".fc1.weight")} == {wide}
     exact = wide in (source, "F32")
     assert all(r.max_error == 0 for r in rows) or not exact
-    ours, loaded = checkpoint.weights(), read_heads_gguf(tmp_path / "out.gguf").weights()
+    ours, loaded = weights_of(checkpoint), weights_of(read_heads_gguf(tmp_path / "out.gguf"))
     assert ours.spec == loaded.spec
     for a, b in ((ours.temp, loaded.temp), (ours.top_p, loaded.top_p)):
         assert (a is None) == (b is None)

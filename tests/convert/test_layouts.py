@@ -10,6 +10,7 @@ from autodeco_edge.convert.checkpoint import read_checkpoint
 from autodeco_edge.errors import AutodecoError, FormatError, MismatchError, MissingInputError
 from autodeco_edge.gguf.keys import FEATURES_BASIC, FEATURES_ENHANCED
 from convert_makers import N_EMBD, N_HIDDEN, make_config, make_folder, make_heads, save_safetensors, values_of
+from tests.support.weights import weights_of
 
 
 def base_tensors(prefix=""):
@@ -95,7 +96,7 @@ def test_every_layout_gives_the_same_bits(tmp_path, layout, dtype, n_extra):
     assert {n: (t.dtype, t.shape, t.data) for n, t in checkpoint.tensors.items()} == tensors
     assert checkpoint.spec.n_embd == N_EMBD and checkpoint.spec.n_hidden == N_HIDDEN
     assert checkpoint.spec.features == (FEATURES_ENHANCED if n_extra == 5 else FEATURES_BASIC)
-    weights = checkpoint.weights()
+    weights = weights_of(checkpoint)
     fc1 = values_of(tensors["top_p_head.mlp.0.weight"])
     assert np.array_equal(weights.top_p.fc1_weight, fc1[:, :N_EMBD])
     assert np.array_equal(weights.top_p.fc1_extra, fc1[:, N_EMBD:])
@@ -114,7 +115,7 @@ def test_one_head_alone(tmp_path, present, n_extra, config):
     assert checkpoint.spec.n_embd == N_EMBD
     assert (checkpoint.spec.has_temp, checkpoint.spec.has_top_p) == (present == "temp_head", present == "top_p_head")
     assert len(checkpoint.spec.features) == (n_extra if present == "top_p_head" else 0)
-    weights = checkpoint.weights()
+    weights = weights_of(checkpoint)
     assert (weights.temp is None, weights.top_p is None) == (present != "temp_head", present != "top_p_head")
 
 

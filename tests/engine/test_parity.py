@@ -7,14 +7,13 @@ arithmetic and its F16 key-value cache; 5e-3 in T and P is what that leaves room
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from autodeco_edge.spec import sampling
-from tests.support.families import FAMILIES, HIDDEN
+from tests.support import warm
+from tests.support.families import HIDDEN, VOCABULARY
 
 pytest.importorskip("torch")
 
@@ -27,21 +26,7 @@ PROMPT = "Once upon a time there was a fox who wanted to count all the stars."
 
 
 def run_jsonl(*args: str) -> list[dict]:
-    command = [
-        sys.executable,
-        "-m",
-        "autodeco_edge",
-        "run",
-        PROMPT,
-        "--raw",
-        "--jsonl",
-        "-n",
-        str(N_TOKENS),
-        "-t",
-        "1",
-        *args,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = warm.run("run", PROMPT, "--raw", "--jsonl", "-n", N_TOKENS, "-t", "1", *args, text=True)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -67,7 +52,7 @@ def reference(hf, checkpoint, ids: list[int]):
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
-@pytest.mark.parametrize("name", [f.name for f in FAMILIES])
+@pytest.mark.parametrize("name", VOCABULARY)
 def test_temperature_and_top_p_agree_with_pytorch(tiny, tmp_path, name, dtype):
     model = tiny(name)
     checkpoint, heads = model.checkpoint, model.heads
@@ -76,21 +61,7 @@ def test_temperature_and_top_p_agree_with_pytorch(tiny, tmp_path, name, dtype):
 
         checkpoint = random_heads(tmp_path / "bf16", HIDDEN, seed=8, bf16=True)
         heads = tmp_path / "bf16.gguf"
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "autodeco_edge",
-                "convert",
-                str(checkpoint),
-                "--base",
-                str(model.gguf),
-                "-o",
-                str(heads),
-            ],
-            check=True,
-            capture_output=True,
-        )
+        warm.run("convert", checkpoint, "--base", model.gguf, "-o", heads, check=True)
     *steps, done = run_jsonl("-m", str(model.gguf), "--heads", str(heads), "--seed", SEED.get(name, "11"))
     assert len(steps) == N_TOKENS or done["finish_reason"] == "stop"
 

@@ -21,6 +21,7 @@ from autodeco_edge.eval.samples import Drawer, Limits
 from autodeco_edge.io.digest import seed_of
 from autodeco_edge.tasks import Verifier, load_task
 from autodeco_edge.text.chat import render
+from tests.support import warm
 
 METHODS = ("greedy", "mean-shift", "dynatemp", "autodeco")
 SMALL = ("--task", "demo:make", "--count", "6", "--samples", "2", "--seeds", "2", "-t", "1", "-c", "256", "-n", "120")
@@ -28,7 +29,7 @@ COMMAND = [sys.executable, "-m", "autodeco_edge", "eval"]
 
 
 def run(*args) -> subprocess.CompletedProcess:
-    return subprocess.run([*COMMAND, *map(str, args)], capture_output=True, text=True, timeout=300)
+    return warm.run("eval", *args, text=True, timeout=300)
 
 
 def rows(path: Path) -> list[dict]:

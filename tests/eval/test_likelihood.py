@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 
 import llama_cpp
 import numpy as np
@@ -18,6 +16,7 @@ from autodeco_edge.errors import UsageError
 from autodeco_edge.eval.likelihood import ModelVariant, Reader, Text, compare, parse_variant, soft_logprob
 from autodeco_edge.spec.sampling import nucleus
 from autodeco_edge.train.losses import soft_nucleus
+from tests.support import warm
 
 
 @pytest.mark.parametrize("n", [5, 300])
@@ -124,12 +123,12 @@ def test_command(texts, tmp_path):
         ]
     data = tmp_path / "texts.jsonl"
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    line = [sys.executable, "-m", "autodeco_edge", "eval", "drift", "--data", str(data), "-t", "1"]
-    done = subprocess.run([*line, "--variant", f"q8={demo_model()}", "--json"], capture_output=True, text=True)
+    line = ["eval", "drift", "--data", data, "-t", "1"]
+    done = warm.run(*line, "--variant", f"q8={demo_model()}", "--json", text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["n_texts"] == 3
     for wrong, says in (("q8", "expected NAME="), ("q8=", "expected NAME="), ("q8=nothing.gguf", "nothing.gguf")):
-        done = subprocess.run([*line, "--variant", wrong], capture_output=True, text=True)
+        done = warm.run(*line, "--variant", wrong, text=True)
         assert done.returncode in (2, 66) and says in done.stderr and done.stderr.count("\n") == 1
 
 

@@ -16,6 +16,7 @@ from autodeco_edge.eval.samples import Sample
 from autodeco_edge.eval.steering import HIGH, LOW, NONE, summarise
 from autodeco_edge.tasks import load_task
 from autodeco_edge.tasks.commands import SEEN, UNSEEN
+from tests.support import warm
 
 COMMAND = [sys.executable, "-m", "autodeco_edge", "eval", "steering"]
 SMALL = ["--task", "demo", "--count", "6", "--samples", "2", "-t", "1", "-c", "256", "-n", "60"]
@@ -23,7 +24,7 @@ CONDITIONS = (NONE, LOW, HIGH)
 
 
 def run(*args) -> subprocess.CompletedProcess:
-    return subprocess.run([*COMMAND, *map(str, args)], capture_output=True, text=True, timeout=300)
+    return warm.run("eval", "steering", *args, text=True, timeout=300)
 
 
 def lines(path: Path) -> list[dict]:

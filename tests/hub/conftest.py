@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import warm
 from tests.support.hub import Hub
 from tests.support.letters import Letters, make_letters
 
@@ -79,6 +79,4 @@ def command(*args: object) -> list[str]:
 
 def cli(*args: object, **options) -> subprocess.CompletedProcess:
     """The command as a process of its own."""
-    return subprocess.run(
-        command(*args), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=os.environ, **options
-    )
+    return warm.run(*args, text=True, **options)

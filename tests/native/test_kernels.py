@@ -16,6 +16,7 @@ from autodeco_edge.engine.native import Stats, lib
 from autodeco_edge.engine.sampler import kernels
 from autodeco_edge.spec import heads, sampling
 from tests.native.test_oracle import EDGE, N_EMBD, c_forward, f32, make_pair, pointer, step_once
+from tests.support.weights import weights_of
 
 N_CASES = 10_000
 FUSED = ("avx512", "avx2")  # sets with FMA compute the same bits
@@ -144,7 +145,7 @@ def test_hidden_sizes_that_fill_no_vector(tmp_path, outtype, n_embd):
     hidden, logits = f32(rng.normal(size=n_embd)), f32(rng.normal(size=700))
     from autodeco_edge.convert.verify import read_heads_gguf
 
-    want_temp, want_top_p, _ = heads.forward(read_heads_gguf(p.native.path).weights(), hidden, logits)
+    want_temp, want_top_p, _ = heads.forward(weights_of(read_heads_gguf(p.native.path)), hidden, logits)
     for name in KERNELS:
         _, step = step_once(p.native, hidden, logits, kernels=name.encode())
         assert abs(step.temp - want_temp) <= 1e-5 and abs(step.top_p - want_top_p) <= 1e-5
@@ -155,7 +156,7 @@ def test_a_wide_head_in_float_is_as_good_as_in_double(tmp_path):
     p = make_pair(tmp_path, n_embd=7168, outtype="f16")
     from autodeco_edge.convert.verify import read_heads_gguf
 
-    weights = read_heads_gguf(p.native.path).weights()
+    weights = weights_of(read_heads_gguf(p.native.path))
     rng = np.random.default_rng(1)
     for _ in range(10):
         hidden, logits = f32(rng.normal(size=7168) * 3), f32(rng.normal(size=300))

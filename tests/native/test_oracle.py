@@ -21,6 +21,7 @@ from autodeco_edge.engine.native import HeadsMode, lib
 from autodeco_edge.engine.sampler import Heads
 from autodeco_edge.spec import heads, sampling
 from tests.support import checkpoints
+from tests.support.weights import weights_of
 
 N_EMBD = 96
 EDGE = 1e-6  # a kept set may differ only where the cumulative mass is this close to P
@@ -101,7 +102,7 @@ def make_pair(folder, n_embd=N_EMBD, *, n_extra=5, drop_temp=False, outtype="f32
     (folder / "config.json").write_text(json.dumps({"base_model_type": "llama", "hidden_size": n_embd}))
     checkpoint = read_checkpoint(folder)
     write_heads(checkpoint, folder / "heads.gguf", outtype=outtype)
-    return Pair(checkpoint.weights(), Heads(folder / "heads.gguf"))
+    return Pair(weights_of(checkpoint), Heads(folder / "heads.gguf"))
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +220,7 @@ def test_storage_types(tmp_path, outtype, bound):
     from autodeco_edge.convert.verify import read_heads_gguf
 
     p = make_pair(tmp_path, outtype=outtype)
-    stored = read_heads_gguf(p.native.path).weights()
+    stored = weights_of(read_heads_gguf(p.native.path))
     rng = np.random.default_rng(4)
     hidden, logits = f32(rng.normal(size=N_EMBD)), f32(rng.normal(size=300))
     want_temp, want_top_p, _ = heads.forward(stored, hidden, logits)

@@ -19,6 +19,7 @@ from autodeco_edge.spec import heads
 from tests.native.test_kernels import KERNELS
 from tests.native.test_oracle import N_EMBD, Pair, c_forward, f32, make_pair, step_once
 from tests.support import checkpoints
+from tests.support.weights import weights_of
 
 HUGE = 3e38
 SIGNS = np.where(np.random.default_rng(1).random(N_EMBD) < 0.5, -1.0, 1.0)
@@ -40,7 +41,7 @@ HIDDEN = {
 @pytest.fixture(scope="module", params=["f32", "f16", "bf16", "q8_0"])
 def pair(request, tmp_path_factory) -> Pair:
     made = make_pair(tmp_path_factory.mktemp(request.param), outtype=request.param)
-    return Pair(read_heads_gguf(made.native.path).weights(), made.native)
+    return Pair(weights_of(read_heads_gguf(made.native.path)), made.native)
 
 
 def expected(weights, hidden, logits) -> tuple[float, float]:
@@ -103,7 +104,7 @@ def test_huge_weights(tmp_path, scale, layer):
     (tmp_path / "config.json").write_text(json.dumps({"base_model_type": "llama", "hidden_size": N_EMBD}))
     checkpoint = read_checkpoint(tmp_path)
     write_heads(checkpoint, tmp_path / "heads.gguf", outtype="f32")
-    native, weights = Heads(tmp_path / "heads.gguf"), checkpoint.weights()
+    native, weights = Heads(tmp_path / "heads.gguf"), weights_of(checkpoint)
     rng = np.random.default_rng(6)
     for size in (1.0, 1e5, 1e30):
         hidden = f32(rng.normal(size=N_EMBD) * size)

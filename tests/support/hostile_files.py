@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 BIG = (1 << 64) - 1
+ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 20  # a command is killed then
 
 
@@ -235,9 +236,11 @@ def _other_formats() -> Iterator[tuple[str, bytes]]:
 
 DRIVER = """
 import json, os, signal, sys, tempfile, time
+sys.path.append(sys.argv[2])
 import autodeco_edge.cli as cli
-import autodeco_edge.cli.run, autodeco_edge.convert.merge, autodeco_edge.convert.verify, autodeco_edge.hub.inspect
-import autodeco_edge.engine.engine
+from tests.support import warm
+for name in warm.COMMANDS:
+    warm.load(name)
 limit = int(sys.argv[1])
 for line in sys.stdin:
     args = json.loads(line)
@@ -272,7 +275,7 @@ def try_commands(commands: list[list[str]], **environment: str) -> list[Ended]:
     """Each command line in a fork of one process that has imported everything: a tenth of a second less each."""
     lines = "".join(json.dumps(list(map(str, command))) + "\n" for command in commands)
     done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(LIMIT_S)], input=lines, capture_output=True, text=True,
+        [sys.executable, "-c", DRIVER, str(LIMIT_S), str(ROOT)], input=lines, capture_output=True, text=True,
         env=os.environ | {"GGML_NO_BACKTRACE": "1", "OMP_WAIT_POLICY": "passive"} | environment,
     )  # fmt: skip
     answers = [json.loads(line) for line in done.stdout.splitlines()]

@@ -119,6 +119,16 @@ def up(graph: Graph, layers: dict[str, int]) -> list[str]:
     )
 
 
+def shared_class_names(files: dict[str, Path], apart: tuple[str, ...] = ()) -> dict[str, list[str]]:
+    """Public classes of one name in several modules, those ``apart`` left out."""
+    homes: dict[str, list[str]] = {}
+    for module in files.keys() - set(apart):
+        for node in ast.parse(files[module].read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, []).append(module)
+    return {name: sorted(modules) for name, modules in homes.items() if len(modules) > 1}
+
+
 def functions(path: Path) -> Iterator[tuple[str, int]]:
     """(name, lines with the docstring, without decorators) of every def."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -139,6 +149,8 @@ def main() -> None:
     print(f"loose modules on the top level  {len(loose)}  {', '.join(loose)}")
     print(f"arrows up between rooms         {len(arrows)}  {', '.join(arrows)}")
     print(f"import cycles inside rooms      {len(circles)}  {'; '.join(', '.join(c) for c in circles)}")
+    shared = shared_class_names(files, apart=("autodeco_edge.engine.native",))
+    print(f"class names of two modules      {len(shared)}  {', '.join(shared)}")
     print(f"lines of a function             median {statistics.median(lengths):g}, p90 {p90}, of {len(lengths)}")
     print(f"functions of cli/ over 60 lines {len(long)}  {', '.join(long)}")
     print(f"modules                         {len(files)}")

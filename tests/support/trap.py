@@ -1,7 +1,7 @@
 """A machine on which AMX is advertised and traps, on any Linux: the variable that makes the probe fail, and the
 preloaded guard (amx_trap.c) that ends whoever forgets to ask it.
 
-``python -P tests/support/trap.py`` runs the tests that open models there, and ends as they end.
+``python -P tests/support/trap.py`` runs the tests that open models there, and ends as they end. Arguments go to pytest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> int:
         print("the simulated AMX trap needs Linux and cc: left out")
         return 0
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pytest", "-q", *TESTS]
+        command = [sys.executable, "-m", "pytest", "-q", *sys.argv[1:], *TESTS]
         return subprocess.run(command, cwd=ROOT, env=environment(Path(folder)), stdin=subprocess.DEVNULL).returncode
 
 

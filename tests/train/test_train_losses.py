@@ -12,13 +12,14 @@ from autodeco_edge.spec.soft_nucleus import soft_nucleus
 from autodeco_edge.train import losses, objective
 from autodeco_edge.train.modules import AutoDecoHeads
 from autodeco_edge.train.objective import OBJECTIVES, Objective, terms_of
+from tests.support import sequence_losses
 
 CASES = {
-    "hf_temperature_none_dropped": lambda x, drop: losses.temperature_loss(x.l, x.t, x.y),
-    "hf_temperature_easy_dropped": lambda x, drop: losses.temperature_loss(x.l, x.t, x.y, drop_mask=drop),
-    "hf_top_p": lambda x, drop: losses.top_p_loss(x.l, x.t, x.p, x.y),
-    "nemo_none_dropped": lambda x, drop: losses.nemo_loss(x.l, x.t, x.p, x.y),
-    "nemo_easy_dropped": lambda x, drop: losses.nemo_loss(x.l, x.t, x.p, x.y, drop_mask=drop),
+    "hf_temperature_none_dropped": lambda x, drop: sequence_losses.temperature_loss(x.l, x.t, x.y),
+    "hf_temperature_easy_dropped": lambda x, drop: sequence_losses.temperature_loss(x.l, x.t, x.y, drop_mask=drop),
+    "hf_top_p": lambda x, drop: sequence_losses.top_p_loss(x.l, x.t, x.p, x.y),
+    "nemo_none_dropped": lambda x, drop: sequence_losses.nemo_loss(x.l, x.t, x.p, x.y),
+    "nemo_easy_dropped": lambda x, drop: sequence_losses.nemo_loss(x.l, x.t, x.p, x.y, drop_mask=drop),
 }
 
 
@@ -58,7 +59,7 @@ def test_golden_float32(golden, name):
 
 def test_easy_positions(golden):
     x = Inputs(golden)
-    rows, positions = losses.valid_rows(x.y)
+    rows, positions = sequence_losses.valid_rows(x.y)
     assert positions.tolist() == golden["positions"]
     easy = losses.easy_tokens(x.l[rows, positions], x.y[rows, positions + 1])
     assert easy.tolist() == golden["easy"]
@@ -156,24 +157,9 @@ def test_all_easy_all_dropped_is_zero():
     logits = torch.eye(4)[None] * 5.0
     labels = torch.tensor([[losses.IGNORE, 0, 1, 2]])
     t = torch.ones(1, 4, requires_grad=True)
-    loss = losses.temperature_loss(logits, t, labels, drop_mask=torch.ones(1, 4, dtype=torch.bool))
+    loss = sequence_losses.temperature_loss(logits, t, labels, drop_mask=torch.ones(1, 4, dtype=torch.bool))
     loss.backward()
     assert loss.item() == 0.0 and (t.grad == 0).all()
-
-
-def test_drop_mask_comes_from_the_generator():
-    masks = [losses.draw_drop_mask((20000,), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
-    assert torch.equal(masks[0], masks[1]) and not torch.equal(masks[0], masks[2])
-    # standard deviation of the share: 0.0035; 5 of them: false alarm below 1e-6
-    assert abs(masks[0].float().mean() - 0.6) < 0.0175
-
-
-def test_generator_and_mask_agree(golden):
-    x = Inputs(golden)
-    mask = losses.draw_drop_mask(x.y.shape, torch.Generator().manual_seed(9))
-    by_mask = losses.nemo_loss(x.l, x.t, x.p, x.y, drop_mask=mask)
-    by_generator = losses.nemo_loss(x.l, x.t, x.p, x.y, generator=torch.Generator().manual_seed(9))
-    assert torch.equal(by_mask, by_generator)
 
 
 # ---- the chunked objective equals the plain losses (the fast form: test_train_fast_losses.py) ----------------------
@@ -196,7 +182,7 @@ def test_objective_equals_plain_losses(monkeypatch, setting, chunk):
 
     def mean(term, variant, kept):
         arguments = (logits, t, p, batch.labels) if term is losses.top_p_token_loss else (logits, t, batch.labels)
-        return losses.mean_of_kept(term(*arguments, variant), kept)
+        return sequence_losses.mean_of_kept(term(*arguments, variant), kept)
 
     temp = mean(losses.temperature_token_loss, "hf" if name == "official" else "plain", keep)
     top_p = mean(losses.top_p_token_loss, "hf" if name == "official" else "plain", everything)

@@ -142,6 +142,14 @@ REFUSED = {
     "data": (["-m", "m", "--problems", "demo", "--init", "h", "--data", "d"], "neither --data nor --base"),
     "one sample": (["-m", str(demo_model()), "--problems", "demo", "--init", "h", "--samples", "1"], "samples"),
     "unknown task": (["-m", str(demo_model()), "--problems", "demo:none", "--init", "h"], "demo:make"),
+    "save dtype": (
+        ["-m", str(demo_model()), "--problems", "demo", "--init", "h", "--save-dtype", "q8_0"],
+        "save_dtype: expected one of bf16, f16, f32",
+    ),
+    "threads": (
+        ["-m", str(demo_model()), "--problems", "demo", "--init", "h", "--threads", "9999"],
+        "threads: allowed",
+    ),
 }
 
 
