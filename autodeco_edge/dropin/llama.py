@@ -202,6 +202,11 @@ class Llama(llama_cpp.Llama):
             llama._in_callback = True
             try:
                 return function(*args)
+            except BaseException as error:
+                if llama.autodeco is not None:
+                    raise  # the chain of ours keeps it
+                llama._failures.append(error)  # ctypes would print it, and the reply go on as if nothing had been asked
+                return args[-1]
             finally:
                 llama._in_callback = False
 

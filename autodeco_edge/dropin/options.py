@@ -21,6 +21,7 @@ def check_options(kwargs: dict[str, Any]) -> None:
     for name in ("n_threads", "n_threads_batch"):
         check_range(name, kwargs.get(name) or 0, 0, MAX_THREADS, "0 = chosen by llama-cpp-python")
     check_range("n_ctx", kwargs.get("n_ctx", 512), 0, MAX_CONTEXT, "0 = the model's own")
+    check_range("pooling_type", kwargs.get("pooling_type", -1), -1, 4, "-1 = the model's own")
     for name in ("type_k", "type_v"):
         if kwargs.get(name) not in (None, *_CACHE_TYPES):
             raise UsageError(f"{name}: allowed {', '.join(map(str, _CACHE_TYPES))}; got {kwargs[name]}")

@@ -257,6 +257,18 @@ def test_logit_bias(llm, first_values):
     assert ids_of(llm, temperature=0.0, logit_bias={str(likely): -1000.0})[0] != likely
 
 
+def test_what_a_callback_raises_is_raised_without_heads_too(letters):
+    def broken(_ids, _scores):
+        raise RuntimeError("broken processor")
+
+    with open_llama(letters, heads=None) as llm:
+        with pytest.raises(RuntimeError, match="broken processor"):
+            llm("hello", max_tokens=2, logits_processor=llama_cpp.LogitsProcessorList([broken]))
+        with pytest.raises(IndexError):
+            llm("hello", max_tokens=2, logit_bias={10**9: 1.0})
+        assert text_of(llm)
+
+
 def test_logits_processor_that_fails_is_not_silent(llm):
     def broken(_ids, _scores):
         raise RuntimeError("broken processor")
@@ -536,10 +548,19 @@ def test_options_beyond_a_range(letters, option):
 
 
 @pytest.mark.parametrize(
-    "option", [{"n_threads": 10**6}, {"n_threads_batch": 10**6}, {"n_ctx": 2**32}, {"n_threads": -1}], ids=str
+    "option",
+    [
+        {"n_threads": 10**6},
+        {"n_threads_batch": 10**6},
+        {"n_ctx": 2**32},
+        {"n_threads": -1},
+        {"pooling_type": 99},
+        {"pooling_type": -2},
+    ],
+    ids=str,
 )
 def test_options_that_llama_cpp_would_die_on(letters, option):
-    with pytest.raises(UsageError, match="allowed 0 to"):
+    with pytest.raises(UsageError, match="allowed (0|-1) to"):
         open_llama(letters, **option)
 
 
