@@ -74,11 +74,15 @@ def run_busy(model: str | os.PathLike[str], heads: str = "auto", setup: BusySetu
             load.append(os.getloadavg()[0] if hasattr(os, "getloadavg") else None)
             for condition in CONDITIONS:
                 with busy_loops(setup.n_loops if condition == "busy" else 0):
-                    first = turn % len(setup.waits)  # each goes first in turn
-        for wait in setup.waits[first:] + setup.waits[:first]:
-            rates[condition][wait].append(contenders[wait].turn())
+                    for wait in _rotated(setup.waits, turn):
+                        rates[condition][wait].append(contenders[wait].turn())
         facts = contenders[STOCK].facts
     return _report(facts, setup, rates, load)
+
+
+def _rotated(names: tuple[str, ...], turn: int) -> tuple[str, ...]:
+    first = turn % len(names)
+    return names[first:] + names[:first]
 
 
 @contextmanager

@@ -139,10 +139,7 @@ def _check_tokens(file: ModelFile, keys: _Keys) -> str | None:
     texts = set(_split(file.read(tokens.offset, tokens.nbytes), tokens.count))
     if len(texts) < tokens.count:
         raise FormatError(f"{file.path}: key '{KEY_TOKENS}' holds {tokens.count - len(texts)} tokens more than once")
-    if (
-        model == "llama"
-        and (byte := next((i for i in range(256) if not {b"<0x%02X>" % i, bytes([i])} & texts), None)) is not None
-    ):
+    if model == "llama" and (byte := _missing_byte(texts)) is not None:
         return f"{file.path}: the vocabulary has no token <0x{byte:02X}>, so texts of other characters cannot be read"
     return None
 
@@ -157,3 +154,7 @@ def _split(raw: bytes, count: int) -> Iterable[bytes]:
             text = text[: text.index(0)]
         yield text or b"[EMPTY_%d]" % i
         at = end
+
+
+def _missing_byte(texts: set[bytes]) -> int | None:
+    return next((i for i in range(256) if b"<0x%02X>" % i not in texts and bytes([i]) not in texts), None)

@@ -14,7 +14,7 @@ from typing import Any
 from ..engine.sampler import SamplingParams, Step
 from ..text.trace import record_of
 from .prompts import ReplyPlan, ReplyPlanner
-from .replies import Delta, ReplyReader, Token
+from .replies import Delta, DrawnToken, ReplyReader
 from .service import Job
 from .settings import HEADS_MODES
 
@@ -52,13 +52,13 @@ class ChatObjects:
             message["tool_calls"] = [{"index": n_called + i, **call} for i, call in enumerate(delta.calls)]
         return {"delta": message, "logprobs": self._logprobs(delta.tokens)}
 
-    def _logprobs(self, tokens: Iterable[Token]) -> dict[str, Any] | None:
+    def _logprobs(self, tokens: Iterable[DrawnToken]) -> dict[str, Any] | None:
         n_top = self._plan.n_top
         if n_top is None:
             return None
         return {"content": [self._entry(t, n_top) for t in tokens if not t.is_end], "refusal": None}
 
-    def _entry(self, token: Token, n_top: int) -> dict[str, Any]:
+    def _entry(self, token: DrawnToken, n_top: int) -> dict[str, Any]:
         step = token.step
         top = [{"id": i, **_spelled(self._planner.token_bytes(i)), "logprob": p} for i, p in step.top[:n_top]]
         entry = {
@@ -89,7 +89,7 @@ class TextObjects:
     def piece(self, delta: Delta, n_called: int) -> dict[str, Any]:
         return self.whole(delta)
 
-    def _logprobs(self, tokens: Iterable[Token]) -> dict[str, Any] | None:
+    def _logprobs(self, tokens: Iterable[DrawnToken]) -> dict[str, Any] | None:
         n_top = self._plan.n_top
         if n_top is None:
             return None

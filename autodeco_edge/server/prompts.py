@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..dropin.formats import grammar_of_format
 from ..engine.engine import Engine
 from ..engine.filters import Filter
 from ..engine.generation import Request
 from ..engine.grammar import Grammar
-from ..engine.llama import grammar_of_format
 from ..engine.model import check_id
 from ..engine.sampler import SamplingParams
 from ..errors import AutodecoError
@@ -32,7 +32,7 @@ _TAKEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token"
 
 
 @dataclass(frozen=True)
-class Choice:
+class PlannedChoice:
     """One reply to draw. prompt_end: the last characters of a chat's prompt, None for plain text."""
 
     request: Request
@@ -54,7 +54,7 @@ class ReplyPlan:
     remark     what the user should know
     """
 
-    choices: tuple[Choice, ...]
+    choices: tuple[PlannedChoice, ...]
     params: SamplingParams
     prompts: tuple[int, ...]
     stops: tuple[str, ...]
@@ -195,7 +195,7 @@ class ReplyPlanner:
         limit: int,
         grammar: Grammar | None,
         n_top: int | None,
-    ) -> tuple[Choice, ...]:
+    ) -> tuple[PlannedChoice, ...]:
         has_heads = self.engine.heads is not None
         n_ctx = self.engine.n_ctx
         for ids in prompts:
@@ -213,7 +213,7 @@ class ReplyPlanner:
         except AutodecoError as error:
             raise refused(error, "response_format" if grammar else None) from None
         return tuple(
-            Choice(
+            PlannedChoice(
                 Request(
                     tuple(ids),
                     replace(params, seed=(params.seed + i) % 2**64),

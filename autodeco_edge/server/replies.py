@@ -13,11 +13,11 @@ from typing import Any
 
 from ..engine.sampler import Step
 from ..text.reply import ReplyText
-from .prompts import Choice, ReplyPlan, ReplyPlanner
+from .prompts import PlannedChoice, ReplyPlan, ReplyPlanner
 
 
 @dataclass(eq=False)
-class Token:
+class DrawnToken:
     """One drawn token: its bytes as they are written, the text that became readable with it, where that went, and after
     how many characters of the reply."""
 
@@ -54,7 +54,7 @@ class Delta:
     content: str = ""
     reasoning: str = ""
     calls: list[dict[str, Any]] = field(default_factory=list)
-    tokens: list[Token] = field(default_factory=list)
+    tokens: list[DrawnToken] = field(default_factory=list)
 
     @property
     def is_empty(self) -> bool:
@@ -70,15 +70,15 @@ class Delta:
 class ReplyReader:
     """Reads the Steps of one choice, in order."""
 
-    def __init__(self, planner: ReplyPlanner, plan: ReplyPlan, choice: Choice) -> None:
+    def __init__(self, planner: ReplyPlanner, plan: ReplyPlan, choice: PlannedChoice) -> None:
         self._planner = planner
         self._text = ReplyText(plan.stops)
         end, raw = choice.prompt_end or "", choice.prompt_end is None
         self._thinking = planner.reasoning.stream(end, raw, marks=False) if plan.divided else None
         self._tools = plan.toolbox.stream() if plan.toolbox else None
         self.n_called = 0
-        self._tokens: deque[Token] = deque()  # whose text is still held back, in part or as a whole
-        self._shown: Token | None = None  # the last one whose text has been given out, in part at least
+        self._tokens: deque[DrawnToken] = deque()  # whose text is still held back, in part or as a whole
+        self._shown: DrawnToken | None = None  # the last one whose text has been given out, in part at least
         self._trimmer = Trimmer()
         self.n_drawn = self.n_thought = self._n_characters = 0
         self.stopped = False
@@ -91,7 +91,7 @@ class ReplyReader:
             if self.stopped:
                 break
             self.n_drawn += 1
-            token = Token(step, self._planner.token_bytes(step.id), is_end=self._planner.model.is_end(step.id))
+            token = DrawnToken(step, self._planner.token_bytes(step.id), is_end=self._planner.model.is_end(step.id))
             self._tokens.append(token)
             self.signals.add(step)
             self._show(self._text.feed(token.data, token), delta)
@@ -119,13 +119,13 @@ class ReplyReader:
 
     # ---- pieces ------------------------------------------------------------------------
 
-    def _show(self, pieces: Iterable[tuple[str, Token]], delta: Delta) -> None:
+    def _show(self, pieces: Iterable[tuple[str, DrawnToken]], delta: Delta) -> None:
         for text, token in pieces:
             if token is not None:
                 token.text += text
             self._sort(self._thinking.feed(text, token) if self._thinking else [(text, token, False)], delta)
 
-    def _sort(self, thoughts: Iterable[tuple[str, Token | None, bool]], delta: Delta) -> None:
+    def _sort(self, thoughts: Iterable[tuple[str, DrawnToken | None, bool]], delta: Delta) -> None:
         for text, token, is_thought in thoughts:
             if token is not None:
                 token.is_thought, self._shown = is_thought, token
@@ -144,12 +144,12 @@ class ReplyReader:
         delta.calls += self._tools.calls[self.n_called :]
         self.n_called = len(self._tools.calls)
 
-    def _release_before(self, token: Token, delta: Delta) -> None:
+    def _release_before(self, token: DrawnToken, delta: Delta) -> None:
         """Nothing of an earlier token is held back."""
         while token in self._tokens and self._tokens[0] is not token:
             self._give(delta)
 
-    def _release(self, token: Token | None, delta: Delta) -> None:
+    def _release(self, token: DrawnToken | None, delta: Delta) -> None:
         if token in self._tokens:
             self._release_before(token, delta)
             self._give(delta)
