@@ -81,7 +81,7 @@ class ServeOptions:
     queue: Annotated[int, option("--queue", help="Replies that may wait; more are turned away with 429.")] = 64
     max_tokens: Annotated[int, option("--max-tokens", help="Longest reply; -1 = to the end of the context.")] = -1
     max_seconds: Annotated[float, option("--max-seconds", help="Longest time that a reply may take.")] = 600.0
-    drain_seconds: Annotated[float, option("--drain-seconds", help="Time for what runs, when told to end.")] = 10.0
+    drain_seconds: Annotated[float, option("--drain-seconds", help="Time for what runs, when told to end.")] = 8.0
     deterministic: Annotated[
         bool, option("--deterministic", help="Neighbours change no bit of a reply; slower with several.")
     ] = False

@@ -30,7 +30,7 @@ class ServerLimits:
     queue: int = 64
     max_tokens: int = -1
     seconds: float = 600.0
-    drain: float = 10.0
+    drain: float = 8.0
 
     def __post_init__(self) -> None:
         check_range("--parallel", self.parallel, 1, 255)

@@ -24,7 +24,7 @@ from ..io.printing import say
 from .app import House
 from .connection import Connection
 
-_LAST_SECONDS = 1.5  # for answers to be written after their replies were ended
+_LAST_SECONDS = 1.0  # for answers to be written after their replies were ended
 _LOAD_SECONDS = 1.0  # that the end waits for a model that is still being loaded
 
 
