@@ -53,6 +53,7 @@ bench: install build/bench/heads.gguf ## Time AutoDeco against stock llama.cpp; 
 	$(BIN)/autodeco-edge bench step --json > build/bench/step.json
 	$(BIN)/autodeco-edge bench decode -m build/bench/model-q4_k_m.gguf --heads build/bench/heads.gguf --rounds 20 --json > build/bench/decode.json
 	$(BIN)/python -P bench/scaling.py --out build/bench/step-scaling.json
+	$(BIN)/python -P bench/rows.py --json build/bench/rows.json
 	mkdir -p bench/results && cp build/bench/*.json bench/results/
 
 build/bench/heads.gguf: | install

@@ -25,6 +25,15 @@ DOCUMENT = {
     "address": {"street": "12 St James Square", "city": "London"}, "note": 'wrote a note, longer than the paper; "on machines".',
 }  # fmt: skip
 TEXT = {"type": "string"}
+JSON = r"""
+root   ::= object
+value  ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::= "{" ws (string ":" ws value ("," ws string ":" ws value)*)? "}" ws
+array  ::= "[" ws (value ("," ws value)*)? "]" ws
+string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* "\"" ws
+number ::= "-"? ([0-9] | [1-9] [0-9]{0,15}) ("." [0-9]+)? ([eE] [-+]? [0-9]{1,15})? ws
+ws     ::= | " " | "\n" [ \t]{0,20}
+"""
 GRAMMARS = {
     "any object": Grammar.from_schema({"type": "object"}),
     "schema": Grammar.from_schema({"type": "object", "properties": {
@@ -33,6 +42,8 @@ GRAMMARS = {
         "note": {"type": "string", "maxLength": 200}}}),
     "regex": Grammar.from_regex(r"(.|\n)*"),
     "GBNF of strings": Grammar.from_text('root ::= "{" [^}]* ("}" [^}]*)*'),
+    "GBNF of JSON": Grammar.from_text(JSON),
+    "GBNF of nodes": Grammar.from_text('root ::= (text | node)+\nnode ::= "[" (text | node)* "]"\ntext ::= [^\\[\\]]+'),
 }  # fmt: skip
 
 

@@ -168,6 +168,20 @@ def step_table(results: dict) -> str:
     return table(header, rows)
 
 
+def batch_table(results: dict) -> str:
+    """Least times of bench/rows.py: one row and many with each number of threads."""
+    rows = results["rows"]["rows"]
+    counts = sorted({row["rows"] for row in rows})
+    found = {(row["n_vocab"], row["case"], row["threads"], row["rows"]): row for row in rows}
+    header = ["vocabulary", "logits", "threads", "1 row, µs", *[f"{n} / 1" for n in counts[1:]]]
+    lines = [
+        [f"{n_vocab:,}", case, str(threads), us(found[n_vocab, case, threads, 1]["us"])]
+        + [f"{found[n_vocab, case, threads, n]['over_one_row']:.1f}" for n in counts[1:]]
+        for n_vocab, case, threads in dict.fromkeys(key[:3] for key in found)
+    ]
+    return f"{table(header, lines)}\n\nLeast times, measured with a load of {results['rows']['load'][0]:.1f}."
+
+
 RATIOS = (
     ("ratio_vs_greedy", "a token: AutoDeco / greedy"), ("ratio_vs_default", "a token: AutoDeco / default chain"),
     ("ratio_vs_temp_top_p", "a token: AutoDeco / temp + top-p + dist"), ("prompt_ratio", "the prompt: AutoDeco / greedy"),
@@ -210,6 +224,7 @@ TABLES = {
     "vocabulary": ("step-scaling", scaling_table("vocabulary", "n_vocab", "vocabulary")),
     "hidden": ("step-scaling", scaling_table("hidden", "n_embd", "hidden size")),
     "rows": ("step-scaling", scaling_table("rows", "n_rows", "sequences")),
+    "batch": ("rows", batch_table),
     "decode": ("decode", decode_table),
 }
 

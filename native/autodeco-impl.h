@@ -16,6 +16,7 @@
 #define AUTODECO_MIN_TEMP 1e-5f // T* below this is argmax
 #define AUTODECO_MAX_TEMP 1e30f // T* is held below: the cut's lowest logit must stay above -INFINITY
 #define AUTODECO_N_TOP    5
+#define AUTODECO_N_ROWS   16 // rows whose first layer is computed together
 
 // The wide weights of a head in the type of the file, rows padded with zeros to whole vectors.
 struct autodeco_matrix {
@@ -92,7 +93,7 @@ void  autodeco_combine_params(const struct autodeco_sampler_params * params, str
 // autodeco-row.c
 bool autodeco_row_init(struct autodeco_row * row, const struct autodeco_heads * heads, int32_t n_vocab);
 void autodeco_row_free(struct autodeco_row * row);
-void autodeco_row_first_layer(struct autodeco_row * row, const float * hidden, int32_t ith, int32_t nth);
+void autodeco_rows_first_layer(struct autodeco_row * const * rows, const float * const * hidden, int32_t n_rows, int32_t ith, int32_t nth); // of the same heads
 void autodeco_row_scale      (struct autodeco_row * row, const float * logits, int32_t ith, int32_t nth);
 void autodeco_row_guard      (struct autodeco_row * row, const float * logits, int32_t ith, int32_t nth);
 void autodeco_row_finish     (struct autodeco_row * row, const float * logits);

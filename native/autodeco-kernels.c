@@ -222,6 +222,121 @@ static void dot_q8_0(const void * weights, size_t stride, int32_t n_rows, int32_
     }
 }
 
+// ---- units of a head for many hidden states --------------------------------------------------
+
+// N_UNITS units times N_ROWS hidden states at once, each sum in registers of its own: a weight is read and converted once for
+// all of them, and a block's weights stay in the first-level cache until the last hidden state has had them. The terms of a
+// sum and their order are those of dot_*, so its bits are too, whatever stands beside it in the block. As many sums as the
+// registers hold: with 16 of them, two or four to a sum, 12 stay for sums.
+#if NF_LANES == VF_LANES
+#    define N_UNITS 4
+#    define N_ROWS  4
+#elif 2 * NF_LANES == VF_LANES
+#    define N_UNITS 3
+#    define N_ROWS  2
+#else
+#    define N_UNITS 1
+#    define N_ROWS  2
+#endif
+
+// Of n_units <= N_UNITS units; those that are not there are the first one again, and dropped. n_r, a constant: of x and out.
+// Register by register, not vector by vector: the loads of x are then shared without more registers than there are.
+#define DEFINE_BLOCK(name, element, convert, from)                                                                        \
+VF_INLINE void name(const char * weights, size_t stride, int32_t n_units, int32_t n, const float * const * x,             \
+        float * const * out, int32_t unit, const int n_r) {                                                               \
+    const element * w[N_UNITS];                                                                                           \
+    vf sum[N_UNITS][N_ROWS];                                                                                              \
+    for (int u = 0; u < N_UNITS; u++) {                                                                                   \
+        w[u] = (const element *) (weights + (size_t) (u < n_units ? u : 0) * stride);                                     \
+        for (int r = 0; r < n_r; r++) {                                                                                   \
+            sum[u][r] = vf_set(0.0f);                                                                                     \
+        }                                                                                                                 \
+    }                                                                                                                     \
+    int32_t i = 0;                                                                                                        \
+    for (; i + VF_LANES <= n; i += VF_LANES) {                                                                            \
+        for (int k = 0; k < VF_PARTS; k++) {                                                                              \
+            nf h[N_ROWS];                                                                                                 \
+            for (int r = 0; r < n_r; r++) {                                                                               \
+                h[r] = nf_load(x[r] + i + k * NF_LANES);                                                                  \
+            }                                                                                                             \
+            for (int u = 0; u < N_UNITS; u++) {                                                                           \
+                const nf a = convert(w[u] + i + k * NF_LANES);                                                            \
+                for (int r = 0; r < n_r; r++) {                                                                           \
+                    sum[u][r].part[k] = nf_fma(a, h[r], sum[u][r].part[k]);                                               \
+                }                                                                                                         \
+            }                                                                                                             \
+        }                                                                                                                 \
+        for (int u = 0; u < N_UNITS; u++) {                                                                               \
+            prefetch((const char *) (w[u] + i) + N_AHEAD);                                                                \
+        }                                                                                                                 \
+    }                                                                                                                     \
+    for (int r = 0; r < n_r && i < n; r++) {                                                                              \
+        const vf h = load_tail(x[r] + i, n - i);                                                                          \
+        for (int u = 0; u < N_UNITS; u++) {                                                                               \
+            sum[u][r] = vf_fma(from(w[u] + i), h, sum[u][r]);                                                             \
+        }                                                                                                                 \
+    }                                                                                                                     \
+    for (int u = 0; u < n_units; u++) {                                                                                   \
+        for (int r = 0; r < n_r; r++) {                                                                                   \
+            out[r][unit + u] = vf_sum(sum[u][r]);                                                                         \
+        }                                                                                                                 \
+    }                                                                                                                     \
+}
+
+DEFINE_BLOCK(block_f32,  float,    nf_load,      vf_load)
+DEFINE_BLOCK(block_f16,  uint16_t, nf_from_f16,  vf_from_f16)
+DEFINE_BLOCK(block_bf16, uint16_t, nf_from_bf16, vf_from_bf16)
+
+VF_INLINE void block_q8_0(const char * weights, size_t stride, int32_t n_units, int32_t n, const float * const * x,
+        float * const * out, int32_t unit, const int n_r) {
+    for (int u = 0; u < n_units; u++) {
+        const char * block = weights + (size_t) u * stride;
+        vf sum[N_ROWS];
+        for (int r = 0; r < n_r; r++) {
+            sum[r] = vf_set(0.0f);
+        }
+        for (int32_t i = 0; i < n; i += AUTODECO_Q8_BLOCK, block += AUTODECO_Q8_BYTES) {
+            const int8_t * q = (const int8_t *) block + 2;
+            prefetch(block + N_AHEAD);
+            const vf low  = vf_from_i8(q);
+            const vf high = vf_from_i8(q + VF_LANES);
+            const vf d    = vf_set(half_to_float(block));
+            for (int r = 0; r < n_r; r++) {
+                const vf part = vf_fma(high, vf_load(x[r] + i + VF_LANES), vf_mul(low, vf_load(x[r] + i)));
+                sum[r] = vf_fma(part, d, sum[r]);
+            }
+        }
+        for (int r = 0; r < n_r; r++) {
+            out[r][unit + u] = vf_sum(sum[r]);
+        }
+    }
+}
+
+#define DEFINE_DOTS(name, block)                                                                                          \
+static void name(const void * weights, size_t stride, int32_t n_units, int32_t n, const float * const * x,                \
+        float * const * out, int32_t n_rows) {                                                                            \
+    for (int32_t unit = 0; unit < n_units; unit += N_UNITS) {                                                             \
+        const char *  w       = (const char *) weights + (size_t) unit * stride;                                          \
+        const int32_t n_group = n_units - unit < N_UNITS ? n_units - unit : N_UNITS;                                      \
+        int32_t r = 0;                                                                                                    \
+        for (; r + N_ROWS <= n_rows; r += N_ROWS) {                                                                       \
+            block(w, stride, n_group, n, x + r, out + r, unit, N_ROWS);                                                   \
+        }                                                                                                                 \
+        if (r + 2 <= n_rows) {                                                                                            \
+            block(w, stride, n_group, n, x + r, out + r, unit, 2);                                                        \
+            r += 2;                                                                                                       \
+        }                                                                                                                 \
+        if (r < n_rows) {                                                                                                 \
+            block(w, stride, n_group, n, x + r, out + r, unit, 1);                                                        \
+        }                                                                                                                 \
+    }                                                                                                                     \
+}
+
+DEFINE_DOTS(dots_f32,  block_f32)
+DEFINE_DOTS(dots_f16,  block_f16)
+DEFINE_DOTS(dots_bf16, block_bf16)
+DEFINE_DOTS(dots_q8_0, block_q8_0)
+
 // ---- the table --------------------------------------------------------------------------------
 
 #define JOIN_(a, b)   a##b
@@ -232,6 +347,7 @@ static void dot_q8_0(const void * weights, size_t stride, int32_t n_rows, int32_
 const struct autodeco_kernels JOIN(autodeco_kernels_, AUTODECO_KERNELS_NAME) = {
     .name  = QUOTE(AUTODECO_KERNELS_NAME),
     .dot   = { dot_f32, dot_f16, dot_bf16, dot_q8_0 },
+    .dots  = { dots_f32, dots_f16, dots_bf16, dots_q8_0 },
     .scale = scale,
     .guard = guard,
     .split = split,

@@ -46,8 +46,11 @@ struct autodeco_split {
 struct autodeco_kernels {
     const char * name;
 
-    // out[r] = weights[r] . x for n_rows rows, `stride` bytes apart, padded with zeros to whole vectors; x [n]
-    void (*dot[AUTODECO_TYPE_COUNT])(const void * weights, size_t stride, int32_t n_rows, int32_t n, const float * x, float * out);
+    // out[u] = weights[u] . x for n_units rows of weights, `stride` bytes apart, padded with zeros to whole vectors; x [n]
+    void (*dot[AUTODECO_TYPE_COUNT])(const void * weights, size_t stride, int32_t n_units, int32_t n, const float * x, float * out);
+
+    // out[r][u] = weights[u] . x[r] for n_rows of x, the same bits; the weights come from memory once for all of them
+    void (*dots[AUTODECO_TYPE_COUNT])(const void * weights, size_t stride, int32_t n_units, int32_t n, const float * const * x, float * const * out, int32_t n_rows);
 
     // The four below read one tile.
     void  (*scale)(const float * logits, float c, bool one, struct autodeco_tile * out);

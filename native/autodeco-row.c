@@ -1,4 +1,4 @@
-// One output row at work, in stages whose slices can run on several threads.
+// Output rows at work, in stages whose slices can run on several threads.
 //
 // Owns the fast form of the step: heads, statistics, cut and draw over one row of logits. Knows
 // neither ggml nor llama: autodeco-graph.c calls the stages as graph nodes, the CPU path and the
@@ -7,7 +7,7 @@
 // Sums are taken tile by tile and the tiles are added in order, so that T, P and the token do not
 // depend on how many threads there are, to the last bit.
 //
-//     first_layer   a = W0 . h + b0 of both heads
+//     first_layer   a = W0 . h + b0 of both heads, of all rows of a batch at once
 //     scale         T; each tile's maximum and sums of w, w^2, z w, with w = 2^z = exp((l - max) / (T + 1e-8))
 //     guard         Z; what the 1e-8 inside the logarithm adds to each tile's entropy
 //     finish        the four statistics; P; T* and P*
@@ -85,34 +85,55 @@ static void slice(int32_t n, int32_t ith, int32_t nth, int32_t * begin, int32_t 
 // ---- stage 1 ----------------------------------------------------------------------------
 
 // A float that overflows stays so, as infinity or NaN: such a unit is summed again in double.
-static void first_layer_of(struct autodeco_row * row, const struct autodeco_head * head, const float * hidden, int32_t first, int32_t begin, int32_t end) {
-    const struct autodeco_matrix * m = &head->fc1;
-    const int32_t n_embd = row->heads->n_embd;
-    const char *  rows   = (const char *) m->data + (size_t) begin * m->stride;
+static void add_bias(struct autodeco_row * row, const struct autodeco_head * head, const float * hidden, int32_t first, int32_t begin, int32_t end) {
     float * act = row->act + first;
-    row->kernels->dot[m->type](rows, m->stride, end - begin, n_embd, hidden, act + begin);
     for (int32_t i = begin; i < end; i++) {
         act[i] += head->fc1_bias[i];
         if (!isfinite(act[i])) {
-            row->huge[first + i] = autodeco_head_unit(head, n_embd, i, hidden);
+            row->huge[first + i] = autodeco_head_unit(head, row->heads->n_embd, i, hidden);
         }
     }
 }
 
-// hidden[n_embd] may be NULL where no head is evaluated
-void autodeco_row_first_layer(struct autodeco_row * row, const float * hidden, int32_t ith, int32_t nth) {
-    if (!needs_temp(row) && !needs_top_p(row)) {
+// Of the rows that need the head; its units stand in row->act from `first` on.
+static void first_layer_of(
+        struct autodeco_row * const * rows, const float * const * hidden, int32_t n_rows, const struct autodeco_head * head,
+        bool (*needed)(const struct autodeco_row * row), int32_t first, int32_t begin, int32_t end) {
+    const float * x[AUTODECO_N_ROWS];
+    float *       out[AUTODECO_N_ROWS];
+    int32_t n = 0;
+    for (int32_t r = 0; r < n_rows; r++) {
+        if (needed(rows[r])) {
+            x[n]     = hidden[r];
+            out[n++] = rows[r]->act + first + begin;
+        }
+    }
+    const struct autodeco_kernels * kernels = rows[0]->kernels;
+    const struct autodeco_matrix *  m       = &head->fc1;
+    const char * units = (const char *) m->data + (size_t) begin * m->stride;
+    if (n == 1) { // as below, faster
+        kernels->dot[m->type](units, m->stride, end - begin, rows[0]->heads->n_embd, x[0], out[0]);
+    } else if (n > 1) {
+        kernels->dots[m->type](units, m->stride, end - begin, rows[0]->heads->n_embd, x, out, n);
+    }
+    for (int32_t r = 0; r < n_rows; r++) {
+        if (needed(rows[r])) {
+            add_bias(rows[r], head, hidden[r], first, begin, end);
+        }
+    }
+}
+
+// n_rows from 1 to AUTODECO_N_ROWS, each with its hidden[n_embd]; that may be NULL where no head is evaluated
+void autodeco_rows_first_layer(struct autodeco_row * const * rows, const float * const * hidden, int32_t n_rows, int32_t ith, int32_t nth) {
+    const struct autodeco_heads * heads = rows[0]->heads;
+    if (!heads) {
         return;
     }
     int32_t begin;
     int32_t end;
-    slice(row->heads->n_hidden, ith, nth, &begin, &end);
-    if (needs_temp(row)) {
-        first_layer_of(row, &row->heads->temp, hidden, 0, begin, end);
-    }
-    if (needs_top_p(row)) {
-        first_layer_of(row, &row->heads->top_p, hidden, row->heads->n_hidden, begin, end);
-    }
+    slice(heads->n_hidden, ith, nth, &begin, &end);
+    first_layer_of(rows, hidden, n_rows, &heads->temp, needs_temp, 0, begin, end);
+    first_layer_of(rows, hidden, n_rows, &heads->top_p, needs_top_p, heads->n_hidden, begin, end);
 }
 
 // ---- stage 2 ----------------------------------------------------------------------------
@@ -378,6 +399,8 @@ void autodeco_row_finish(struct autodeco_row * row, const float * logits) {
     if (needs_top_p(row)) {
         step->top_p = predict_top_p(row, logits, &total, c);
     }
+    // Of a certain token the 1e-8 makes it -1e-8. The head was fed that, as officially; what is reported is no less than 0.
+    step->entropy = step->entropy > 0.0f ? step->entropy : 0.0f;
     autodeco_combine_params(&row->params, step);
 }
 
@@ -471,7 +494,8 @@ enum autodeco_status autodeco_step_once(
     }
     row.params  = params;
     row.kernels = autodeco_kernels_find(kernels);
-    for (int32_t i = 0; i < n_threads; i++) autodeco_row_first_layer(&row, hidden, i, n_threads);
+    struct autodeco_row * rows = &row;
+    for (int32_t i = 0; i < n_threads; i++) autodeco_rows_first_layer(&rows, &hidden, 1, i, n_threads);
     for (int32_t i = 0; i < n_threads; i++) autodeco_row_scale(&row, logits, i, n_threads);
     for (int32_t i = 0; i < n_threads; i++) autodeco_row_guard(&row, logits, i, n_threads);
     autodeco_row_finish(&row, logits);

@@ -1,7 +1,7 @@
 // AutoDeco as a llama_sampler: the vtable, the state behind it, the pairing with the CPU draw.
 //
-// The only file that knows llama.h. Owns which row of which decode belongs to which step, the
-// random number's position, and the refusals. The maths is in autodeco-row.c.
+// Owns which row of which decode belongs to which step, the random number's position, and the refusals.
+// The maths is in autodeco-row.c.
 //
 // Two stanzas share one state:
 //   autodeco       first in the chain; its nodes run in the model's graph. Draws there, unless made
@@ -36,7 +36,7 @@ struct state {
 
     // the last decode
     int32_t              n_steps;
-    int32_t              n_applied; // rows the CPU draw has consumed
+    int32_t              n_taken; // rows drawn on the CPU, or fetched
     struct autodeco_step * steps;   // [n_nodes]
     enum autodeco_status status;
 
@@ -81,14 +81,24 @@ static struct state * new_state(const struct autodeco_heads * heads, struct auto
     return s;
 }
 
+// The first that went wrong: kept from earlier decodes, or of a row of the last one.
+static enum autodeco_status status_of(const struct state * s) {
+    enum autodeco_status status = s->status;
+    for (int32_t i = 0; status == AUTODECO_STATUS_OK && i < s->n_steps; i++) {
+        status = s->nodes[i].row.status;
+    }
+    return status;
+}
+
 static void copy_mutable(const struct state * src, struct state * dst) {
     dst->params     = src->params;
     dst->n_accepted = src->n_accepted;
-    dst->status     = src->status;
-    dst->n_applied  = src->n_applied;
+    dst->status     = status_of(src);
+    dst->n_taken  = src->n_taken;
     dst->n_steps    = src->n_steps < dst->n_nodes ? src->n_steps : dst->n_nodes;
     for (int32_t i = 0; i < dst->n_steps; i++) {
         dst->steps[i] = src->steps[i];
+        dst->nodes[i].row.status = AUTODECO_STATUS_OK;
     }
 }
 
@@ -97,15 +107,6 @@ static void copy_mutable(const struct state * src, struct state * dst) {
 static double node_uniform(void * owner, int32_t index) {
     const struct state * s = owner;
     return autodeco_ref_uniform(s->params.seed, s->n_accepted + (uint64_t) index);
-}
-
-static void node_done(void * owner, int32_t index) {
-    struct state * s = owner;
-    s->steps[index] = s->nodes[index].row.step;
-    s->n_steps      = index + 1; // nodes run in order
-    if (s->nodes[index].row.status != AUTODECO_STATUS_OK) {
-        s->status = s->nodes[index].row.status;
-    }
 }
 
 static bool sampler_backend_init(struct llama_sampler * smpl, ggml_backend_buffer_type_t buft, uint32_t n_outputs_max_per_seq) {
@@ -136,10 +137,11 @@ static struct autodeco_node * prepare_node(struct state * s, int64_t n_vocab, bo
             return NULL;
         }
     }
-    node->index   = index;
-    node->owner   = s;
-    node->uniform = node_uniform;
-    node->done    = node_done;
+    node->row.heads = s->heads;
+    node->step      = &s->steps[index];
+    node->index     = index;
+    node->owner     = s;
+    node->uniform   = node_uniform;
     return node;
 }
 
@@ -148,16 +150,9 @@ static bool is_probe(const struct llama_sampler_data * data) {
     return data->logits->view_src == NULL;
 }
 
-// Row of result_norm that made these logits, [n_embd]. NULL where the graph has none to read.
-//
-// The logits are a view of the output matrix, so its offset says which row. A sequence without an
-// output in this batch gets nodes too (never computed), on row 0, which result_norm may not have:
-// they are built on a placeholder.
-static struct ggml_tensor * find_hidden(struct state * s, struct ggml_context * ctx, struct ggml_cgraph * gf, const struct llama_sampler_data * data) {
-    if (is_probe(data)) {
-        return ggml_new_tensor_1d(ctx, GGML_TYPE_F32, 1);
-    }
-    if (!s->heads) {
+// The hidden states, [n_embd, n_outputs]. NULL where the graph has none to read.
+static struct ggml_tensor * find_hidden(struct state * s, struct ggml_cgraph * gf, const struct llama_sampler_data * data) {
+    if (is_probe(data) || !s->heads) {
         return data->logits; // nothing reads it
     }
     struct ggml_tensor * norm = ggml_graph_get_tensor(gf, "result_norm");
@@ -170,53 +165,46 @@ static struct ggml_tensor * find_hidden(struct state * s, struct ggml_context * 
         s->n_logits = data->logits->ne[0];
         return NULL;
     }
-    const int64_t row = (int64_t) (data->logits->view_offs / data->logits->view_src->nb[1]);
-    if (row >= norm->ne[1]) {
-        return ggml_new_tensor_1d(ctx, GGML_TYPE_F32, s->heads->n_embd);
-    }
-    return ggml_view_1d(ctx, norm, norm->ne[0], (size_t) row * norm->nb[1]);
+    return norm;
 }
 
-// llama.cpp pads the logits by a row with ggml_pad, a scalar loop over every element (0.65 ms for 151,936). A view of
-// what it pads leaves that node out of the graph.
-static struct ggml_tensor * find_logits(struct ggml_context * ctx, const struct llama_sampler_data * data) {
-    struct ggml_tensor * padded = data->logits->view_src;
-    if (!padded || padded->op != GGML_OP_PAD) {
-        return data->logits;
-    }
-    struct ggml_tensor * logits = padded->src[0];
-    const int64_t row = (int64_t) (data->logits->view_offs / padded->nb[1]);
-    if (row >= logits->ne[1]) {
-        return data->logits;
-    }
-    return ggml_view_1d(ctx, logits, logits->ne[0], (size_t) row * logits->nb[1]);
+// The matrix that these logits are a row of, [n_vocab, n_outputs]. llama.cpp pads it by a row with ggml_pad, a scalar loop over
+// every element (0.65 ms for 151,936); reading what it pads leaves that node out of the graph.
+static struct ggml_tensor * find_logits(const struct llama_sampler_data * data) {
+    struct ggml_tensor * matrix = is_probe(data) ? data->logits : data->logits->view_src;
+    return matrix->op == GGML_OP_PAD ? matrix->src[0] : matrix;
 }
 
 // Called for the probe graph, for reserved worst-case graphs and for real ones; no sampling state may
-// change here. The first call sets the node budget, so all build the same nodes.
+// change here. The first call sets the node budget; no later one builds more nodes.
 static void sampler_backend_apply(struct llama_sampler * smpl, struct ggml_context * ctx, struct ggml_cgraph * gf, struct llama_sampler_data * data) {
     struct state * s = smpl->ctx;
-    struct ggml_tensor *   hidden = find_hidden(s, ctx, gf, data);
+    struct ggml_tensor *   hidden = find_hidden(s, gf, data);
     struct autodeco_node * node   = hidden ? prepare_node(s, data->logits->ne[0], is_probe(data)) : NULL;
     if (!node) {
         return; // reported by autodeco_sampler_status
     }
-    struct ggml_tensor * logits = find_logits(ctx, data);
+    // The offset says which row. A sequence without an output in this batch gets the first one; it is not computed.
+    const int64_t output = is_probe(data) ? 0 : (int64_t) (data->logits->view_offs / data->logits->view_src->nb[1]);
+    struct ggml_tensor * logits = find_logits(data);
     if (s->params.cpu_draw) {
-        data->logits = autodeco_graph_predict(ctx, hidden, logits, node);
+        data->logits = autodeco_graph_predict(ctx, gf, hidden, logits, output, node);
         return;
     }
-    data->sampled = autodeco_graph_sample(ctx, hidden, logits, node);
+    data->sampled = autodeco_graph_sample(ctx, gf, hidden, logits, output, node);
     data->logits  = NULL; // nobody needs a copy of them
 }
 
 // Only for sequences with an output in this batch, before the graph runs.
 static void sampler_backend_set_input(struct llama_sampler * smpl) {
     struct state * s = smpl->ctx;
-    s->n_steps   = 0;
-    s->n_applied = 0;
-    for (int32_t i = 0; i < s->n_nodes; i++) {
+    s->status    = status_of(s);
+    s->n_steps   = s->n_built;
+    s->n_taken = 0;
+    for (int32_t i = 0; i < s->n_steps; i++) {
         s->nodes[i].row.params = s->params;
+        s->nodes[i].row.status = AUTODECO_STATUS_OK;
+        s->steps[i].token      = -1; // should the graph not come to its end
     }
 }
 
@@ -264,7 +252,7 @@ static void sampler_reset(struct llama_sampler * smpl) {
     struct state * s = smpl->ctx;
     s->n_accepted = 0;
     s->n_steps    = 0;
-    s->n_applied  = 0;
+    s->n_taken  = 0;
     s->status     = AUTODECO_STATUS_OK;
 }
 
@@ -374,13 +362,13 @@ static void select_token(llama_token_data_array * cur_p, int32_t token) {
 static void draw_apply(struct llama_sampler * smpl, llama_token_data_array * cur_p) {
     struct state * s = smpl->ctx;
     cur_p->selected  = 0;
-    if (s->n_applied >= s->n_steps) {
+    if (s->n_taken >= s->n_steps) {
         if (s->status == AUTODECO_STATUS_OK) {
             s->status = AUTODECO_STATUS_NOT_ATTACHED;
         }
         return;
     }
-    const int32_t         index = s->n_applied++;
+    const int32_t         index = s->n_taken++;
     struct autodeco_row * row   = &s->nodes[index].row;
     if (!fill_scratch(s, cur_p, row->n_vocab)) {
         s->status = AUTODECO_STATUS_MEMORY;
@@ -388,7 +376,6 @@ static void draw_apply(struct llama_sampler * smpl, llama_token_data_array * cur
     }
     autodeco_row_draw(row, s->scratch, false, node_uniform(s, 0));
     if (row->status != AUTODECO_STATUS_OK) {
-        s->status = row->status;
         return;
     }
     if (row->raw) {
@@ -435,43 +422,6 @@ static struct state * state_of(const struct llama_sampler * smpl) {
 const char * autodeco_kernels_name(int32_t i) {
     const struct autodeco_kernels * kernels = autodeco_kernels_get(i);
     return kernels ? kernels->name : NULL;
-}
-
-const char * autodeco_llama_version(void) {
-    return AUTODECO_LLAMA_VERSION;
-}
-
-enum autodeco_status autodeco_check_llama(char * err, size_t n_err) {
-    const char * loaded = llama_version();
-    if (strcmp(loaded, AUTODECO_LLAMA_VERSION) != 0 || strcmp(ggml_version(), AUTODECO_GGML_VERSION) != 0) { // GCOV_EXCL_BR_LINE tests/native/test_refusals.py changes a copy of the library
-        return autodeco_fail(AUTODECO_STATUS_VERSION, err, n_err,
-                "libautodeco was compiled against llama.cpp %s (ggml %s), loaded is %s (ggml %s); reinstall autodeco-edge",
-                AUTODECO_LLAMA_VERSION, AUTODECO_GGML_VERSION, loaded, ggml_version());
-    }
-    return AUTODECO_STATUS_OK;
-}
-
-enum autodeco_status autodeco_heads_check_model(const struct autodeco_heads * heads, const struct llama_model * model, char * err, size_t n_err) {
-    char arch[64] = "";
-    if (!heads || !model) {
-        return autodeco_fail(AUTODECO_STATUS_ARGUMENT, err, n_err, "autodeco_heads_check_model: heads and model must not be NULL");
-    }
-    llama_model_meta_val_str(model, "general.architecture", arch, sizeof arch);
-    if (strcmp(arch, heads->arch) != 0) {
-        return autodeco_fail(AUTODECO_STATUS_ARCH, err, n_err,
-                "the heads were made for architecture %s, the model is %s; use the heads of this model", heads->arch, arch);
-    }
-    const int32_t n_embd = llama_model_n_embd(model);
-    if (n_embd != heads->n_embd) {
-        return autodeco_fail(AUTODECO_STATUS_N_EMBD, err, n_err,
-                "the heads read a hidden state of %d, the model's has %d; use the heads of this model", heads->n_embd, n_embd);
-    }
-    const int32_t n_vocab = llama_vocab_n_tokens(llama_model_get_vocab(model));
-    if (heads->n_vocab != 0 && n_vocab != heads->n_vocab) {
-        return autodeco_fail(AUTODECO_STATUS_N_VOCAB, err, n_err,
-                "the heads were made for a vocabulary of %d, the model's has %d; use the heads of this model", heads->n_vocab, n_vocab);
-    }
-    return AUTODECO_STATUS_OK;
 }
 
 struct autodeco_sampler_params autodeco_sampler_default_params(void) {
@@ -530,15 +480,16 @@ enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, 
     if (s->graph != AUTODECO_STATUS_OK) {
         return graph_status(s, err, n_err);
     }
-    switch (s->status) {
+    const enum autodeco_status status = status_of(s);
+    switch (status) {
         case AUTODECO_STATUS_OK:
             return AUTODECO_STATUS_OK;
         case AUTODECO_STATUS_NO_LOGIT:
-            return autodeco_fail(s->status, err, n_err, "no finite logit: the model gave NaN, or every token is masked");
+            return autodeco_fail(status, err, n_err, "no finite logit: the model gave NaN, or every token is masked");
         case AUTODECO_STATUS_NOT_ATTACHED:
-            return autodeco_fail(s->status, err, n_err, "the sampler has not run in a graph; pass its chain in llama_context_params.samplers");
+            return autodeco_fail(status, err, n_err, "the sampler has not run in a graph; pass its chain in llama_context_params.samplers");
         default:
-            return autodeco_fail(s->status, err, n_err, "no memory for the sampler");
+            return autodeco_fail(status, err, n_err, "no memory for the sampler");
     }
 }
 
@@ -560,13 +511,15 @@ enum autodeco_status autodeco_sampler_sample(
     if (!has_output(ctx, i_batch)) {
         return autodeco_fail(AUTODECO_STATUS_NOT_ATTACHED, err, n_err, "the last batch has no output to sample; set its logits flag");
     }
+    struct state * s     = state_of(smpl);
+    const int32_t  index = s->n_taken < s->n_steps ? s->n_taken : s->n_steps - 1;
     const llama_token token = llama_sampler_sample(chain, ctx, i_batch);
+    s->n_taken = index + 1;
     status = autodeco_sampler_status(smpl, err, n_err);
     if (status != AUTODECO_STATUS_OK) {
         return status;
     }
-    out->token = -1;
-    autodeco_sampler_get_steps(smpl, out, 1);
+    *out = index >= 0 ? s->steps[index] : (struct autodeco_step) { .token = -1 };
     if (out->token != token) {
         return autodeco_fail(AUTODECO_STATUS_BYPASSED, err, n_err,
                 "llama.cpp returned token %d, AutoDeco drew %d: the chain was bypassed", token, out->token);

@@ -112,7 +112,7 @@ struct autodeco_step {
     float   temp_eff;  // T* = T x user's, within the user's limits
     float   top_p_eff; // P* = P x user's, likewise
     int32_t n_kept;    // size of the nucleus
-    float   entropy;   // nats, of softmax(l / T)
+    float   entropy;   // nats, of softmax(l / T), at least 0
     float   max_prob;  // of softmax(l / T)
     float   logprob;   // ln softmax(l)[token], temperature 1, before any cut; NAN unless asked for
 };
@@ -191,7 +191,8 @@ AUTODECO_API enum autodeco_status autodeco_sampler_status(const struct llama_sam
 
 // llama_sampler_sample on the chain that holds smpl, with the status before and after and the step: what a decode
 // loop calls after llama_decode for each sequence with an output. i_batch: index of the output's token in the
-// batch, -1 = the last output; it must belong to the sequence that the chain is attached to.
+// batch, -1 = the last output; it must belong to the sequence that the chain is attached to. Several outputs of one
+// sequence (n_outputs_max_per_seq) are taken in their order, as far as they are wanted.
 AUTODECO_API enum autodeco_status autodeco_sampler_sample(
         const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx, int32_t i_batch,
         struct autodeco_step * out, char * err, size_t n_err);
@@ -219,6 +220,14 @@ AUTODECO_API void     autodeco_sampler_set_position(struct llama_sampler * smpl,
 // until the sampler is freed or given others. NULL, as after init, lets everything through. NULL from init: as above.
 AUTODECO_API struct llama_sampler * autodeco_mask_init(void);
 AUTODECO_API void                   autodeco_mask_set(struct llama_sampler * smpl, const uint32_t * words, int32_t n_words);
+
+// ---- filters ----------------------------------------------------------------------------
+
+// A sampler between autodeco and autodeco-draw that passes everything on to another one, a chain of filters say, which can be
+// replaced while the chain is attached: no new graph. It owns what it is given; NULL, as after init, is none. Between two
+// tokens only. ARGUMENT where smpl is not of autodeco_filters_init, or is `inner`, which is then still the caller's.
+AUTODECO_API struct llama_sampler * autodeco_filters_init(void);
+AUTODECO_API enum autodeco_status   autodeco_filters_set(struct llama_sampler * smpl, struct llama_sampler * inner);
 
 // ---- reference maths (scalar, double accumulation; the oracle of every faster path) ---
 

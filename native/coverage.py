@@ -3,6 +3,7 @@
 Builds the library with gcov into build/coverage, runs tests/native on it, and adds up what every object saw (the kernels are
 compiled once an instruction set; a line counts when one of them ran it). A line with GCOV_EXCL_LINE, or between GCOV_EXCL_START
 and GCOV_EXCL_STOP, is left out, and the reason stands there; GCOV_EXCL_BR_LINE leaves out its branches alone.
+Fails where a test does, a line is missing, or a file has less than 95 % of its branches and is not in BELOW.
 
     python native/coverage.py [--missing] [TESTS ...]
 """
@@ -19,6 +20,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "coverage"
+# Files with less than 95 % of their branches, and the least that they may have: why.
+BELOW = {
+    "autodeco-kernels.c": (92.0, "blocks are inlined for 1, 2 and 4 rows each: a loop of one turn never goes back"),
+    "autodeco-simd.h": (93.0, "inlined into every kernel: a loop over registers ends where the compiler already knows"),
+    "autodeco-nucleus.c": (
+        94.5,
+        "a token is found before the loops over tiles end; guards against rounding that no input meets",
+    ),
+}
 # What reaches the sources and is quick at -O0: of the 10,000 distributions of test_kernels.py one part in ten.
 _FILES = [
     "corpus",
@@ -29,6 +39,8 @@ _FILES = [
     "refusals",
     "oracle",
     "batches",
+    "rows",
+    "filters",
     "sampler",
     "mask",
     "edges",
@@ -47,10 +59,11 @@ TESTS = [
 
 
 def build() -> Path:
-    flags = "--coverage -O0 -fprofile-update=prefer-atomic"
+    # Without -fno-inline each copy of a small function would need its branches taken in it (-O3 comes from CMakeLists.txt).
+    flags = "--coverage -fno-inline -fprofile-update=prefer-atomic"
     configure = ["cmake", "-S", ROOT, "-B", BUILD, f"-DPython3_EXECUTABLE={sys.executable}", "-DCMAKE_BUILD_TYPE=Debug"]
     subprocess.run([*configure, f"-DCMAKE_C_FLAGS={flags}"], check=True, capture_output=True)
-    subprocess.run(["cmake", "--build", BUILD, "--target", "autodeco"], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", BUILD, "--target", "autodeco-bench"], check=True, capture_output=True)
     for old in BUILD.rglob("*.gcda"):
         old.unlink()
     return next(BUILD.rglob("libautodeco.*"))
@@ -102,8 +115,10 @@ def add(lines: dict[int, tuple[int, list[int]]], line: dict) -> None:
     lines[number] = (max(times, line["count"]), branches)
 
 
-def report(seen: dict, show_missing: bool) -> tuple[float, float]:
+def report(seen: dict, show_missing: bool) -> bool:
+    """Prints the table. Whether every line is reached, and enough branches of each file."""
     total = [0, 0, 0, 0]
+    enough = True
     print(f"{'':24}{'lines':>8}{'':>8}{'branches':>10}")
     for name in sorted(seen):
         no_lines, no_branches = excluded(ROOT / "native" / name)
@@ -112,11 +127,15 @@ def report(seen: dict, show_missing: bool) -> tuple[float, float]:
         counts = [sum(t > 0 for t, _ in lines.values()), len(lines), sum(b > 0 for _, b in branches), len(branches)]
         total = [a + b for a, b in zip(total, counts, strict=True)]
         print(f"{name:24}{percent(*counts[:2]):7.1f}%{counts[1]:8}{percent(*counts[2:]):9.1f}%{counts[3]:8}")
+        least, why = BELOW.get(name, (95.0, ""))
+        enough = enough and percent(*counts[2:]) >= least
+        if why:
+            print(f"    branches from {least:g} %: {why}")
         if show_missing:
             print("    lines", sorted(n for n, (t, _) in lines.items() if t == 0))
             print("    branches", sorted({n for n, b in branches if b == 0}))
     print(f"{'all':24}{percent(*total[:2]):7.1f}%{total[1]:8}{percent(*total[2:]):9.1f}%{total[3]:8}")
-    return percent(*total[:2]), percent(*total[2:])
+    return enough and total[0] == total[1] and percent(*total[2:]) >= 95.0
 
 
 def percent(part: int, whole: int) -> float:
@@ -127,8 +146,7 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--missing"]
     tests = arguments or TESTS
     failed = run_tests(build(), tests)
-    lines, branches = report(collect(), "--missing" in sys.argv)
-    sys.exit(1 if failed or lines < 100.0 or branches < 95.0 else 0)
+    sys.exit(0 if report(collect(), "--missing" in sys.argv) and not failed else 1)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ LAYERS = {
     "tasks": 6,
     "text": 7,
     "hub": 7,
+    "dropin": 8,
     "train": 8,
     "bench": 9,
     "eval": 9,
@@ -47,15 +48,18 @@ INSIDE = {
         describe export < merge
     """,
     "engine": """
-        cpu gbnf handle json_references library memory waiting < json_schema native tokenizer < grammar
-        model sampler < context mask pairing plain < filters < generation llama < slots strategies < engine
+        cpu expressions handle json_references library memory waiting < ecma gbnf native tokenizer <
+        json_schema lexemes < grammar model sampler < context mask pairing plain < filters < generation < slots strategies < engine
     """,
     "tasks": """
-        answers commands demo demo.problem demo.words math_pool math_worker problem < demo.arithmetic
-        demo.chats demo.puzzles demo.stories < demo.families < rows verifier < task
+        answers commands demo demo.problem demo.words everyday.family everyday.lists everyday.reading gym_worker
+        math_pool math_worker problem splits writing.wellformed < demo.arithmetic demo.chats demo.puzzles
+        demo.stories everyday.names everyday.numbers gym writing.forms < demo.families everyday.families writing <
+        everyday < sources < rows verifier < task
     """,
     "text": "plot shapes streaming template template_child trace < chat reasoning",
     "hub": "registry remote variants < cache < download < heads < inspect resolve < inventory",
+    "dropin": "chain checked formats options trial < chat < llama < trial_child",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint
         losses < batches fast_losses model < backbone compare objective < gguf_backbone head_run
@@ -63,7 +67,7 @@ INSIDE = {
         progress record < diagnostics early_stopping state < reinforce trainer
     """,
     "bench": "_native heads stats < machine < busy decode step < loss",
-    "eval": "methods results schedule statistics < likelihood samples < report steering < evaluation figures",
+    "eval": "diversity methods results schedule statistics < likelihood samples < report steering < evaluation figures",
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
     "cli": """
         bench colour config_file convert interrupts models piped plot terminal < doctor screen settings

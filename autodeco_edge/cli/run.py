@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from ..errors import FormatError
 from ..io.printing import say
 from .arguments import STDIN, Files, find_files, read_prompt, split_words
 from .config_file import config_path
@@ -44,6 +45,8 @@ def run(ctx: Any, **values: Any) -> None:
             return
         with interrupts.working():
             session.reply(session.prompt_ids(text, options.system))
+        if session.shortfall:
+            raise FormatError(session.shortfall)  # the next program in a pipe must not take it for what was asked for
 
 
 def _spare_inputs(files: Files, options: RunOptions) -> None:

@@ -49,6 +49,7 @@ class Session:
         self.last: Trace | None = None
         self.generation: Generation | None = None
         self.last_summary: dict[str, Any] | None = None
+        self.shortfall: str | None = None  # of the last reply
         self.options: RunOptions | None = None
         self.set_options(options)
         self._trace_file = TraceFile(options.trace) if options.trace else None
@@ -209,16 +210,31 @@ class Session:
             say(
                 "warning: a head gave a value that is not finite; T = 1 or P = 1 was used instead (are the heads damaged?)"
             )
-        if summary["finish_reason"] == "length" and self.grammar:
-            say("note: the reply ended before its grammar did; allow more tokens (-n, -c)")
-        elif self.grammar and self.grammar.schema and (complaint := self.grammar.schema.complaint(trace.text)):
-            say(f"note: the reply does not satisfy --json-schema: {complaint}")
-        elif summary["finish_reason"] != "length":
+        self.shortfall = self._shortfall(trace, summary["finish_reason"] == "length")
+        if self.shortfall or summary["finish_reason"] != "length":
             return
-        elif len(trace.prompt_ids) + len(trace.records) >= self.engine.n_ctx:
+        if len(trace.prompt_ids) + len(trace.records) >= self.engine.n_ctx:
             say(
                 f"note: the context of {self.engine.n_ctx} tokens is full; pass a larger -c, or /clear in a conversation"
             )
+
+    def _shortfall(self, trace: Trace, is_cut: bool) -> str | None:
+        """What a reply lacks of what --json-schema, --grammar or --regex asks for."""
+        from ..engine.json_schema import Unchecked
+        from ..engine.mask import GrammarMask
+
+        more = "; it was cut: allow more tokens (-n, -c)" if is_cut else ""
+        if self.grammar is None:
+            return None
+        if self.grammar.schema is None:
+            is_whole = all(guide.is_complete for guide in self.filters if isinstance(guide, GrammarMask))
+            return f"the reply ended before its grammar did{more}" if is_cut and not is_whole else None
+        try:
+            complaint = self.grammar.schema.complaint(trace.text)
+        except Unchecked as why:
+            say(f"note: whether the reply satisfies --json-schema was not checked: {why}")
+            return None
+        return f"the reply does not satisfy --json-schema: {complaint}{more}" if complaint else None
 
     # ---- in words ----------------------------------------------------------------------------
 

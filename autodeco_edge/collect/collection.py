@@ -18,7 +18,7 @@ from ..io.atomic import atomic_write
 from ..io.digest import fingerprint
 from ..io.folder import remove_remains
 from ..records import RecordFile
-from ..tasks import DEMO, NAMES, Task, load_task
+from ..tasks import DEMO, Task, is_generated, load_task
 from .chat_form import ChatForm
 from .client import ChatClient
 from .endpoint import PLAIN_BODY, EndpointSource
@@ -220,7 +220,7 @@ def _header(config: CollectConfig, task: Task, source: ReplySource) -> dict[str,
 
 def _refuse_unknown_split(name: str, task: Task) -> None:
     """A file does not say which split a demo problem is of: it may be one that the demo model is tested on."""
-    if name in NAMES:
+    if is_generated(name):
         return
     found = next((problem for problem in task.problems if problem.kind.startswith(DEMO)), None)
     if found:

@@ -1,17 +1,37 @@
-"""llama.cpp's GBNF to the Lark of llguidance, with the same sentences.
+"""llama.cpp's GBNF, read; and written as Lark of llguidance in the obvious way, with the same sentences.
 
-Owns the reading of GBNF and its bounds. llguidance comes with a converter too: it makes a token of every rule that
-is a regular expression, and since tokens are greedy, `root ::= word "b"`, `word ::= [a-z]+` then has no sentence at
-all; it loses `\\u` escapes, and takes `&&` and `~~` in a class for operators. Here every token is one character, so
-that greed has nothing to choose from. Differences from llama.cpp: left recursion is allowed, and `!<token>` is not.
+Owns the syntax and its bounds. llguidance comes with a converter too: it makes a token of every rule that is a regular
+expression, and since tokens are greedy, `root ::= word "b"`, `word ::= [a-z]+` then has no sentence at all; it loses
+`\\u` escapes, and takes `&&` and `~~` in a class for operators. ``characters`` makes every character a token, so that
+greed has nothing to choose from: right, and slow (lexemes.py is the quick one). Differences from llama.cpp: left
+recursion is allowed, and `!<token>` is not.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..errors import FormatError
+from .expressions import (
+    ANY,
+    EMPTY,
+    Chars,
+    Choice,
+    Expression,
+    Repeat,
+    chars,
+    choice,
+    one,
+    parts_of,
+    regex,
+    repeat,
+    sequence,
+    text,
+    times,
+)
 
 MAX_TEXT = 2**18  # characters
 MAX_DEPTH = 100  # of parentheses
@@ -19,28 +39,78 @@ MAX_RULES = 5000
 MAX_SYMBOLS = 20000  # characters, classes, references and groups
 MAX_REPEAT = 2000  # llama.cpp's own limit
 
-_ANY = r"/[\u{0}-\u{10FFFF}]/"
 _SPACE, _SPACES = re.compile(r"(?:[ \t]|#[^\r\n]*)*"), re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _NAME = re.compile(r"[a-zA-Z0-9-]+")
 _TOKEN = re.compile(r"<\[\d{1,9}\]>|<[^<>\[\]\s]+>")
 _TIMES = re.compile(r"\{\s*(\d{1,9})\s*(,?)\s*(\d{1,9})?\s*\}")
+_TIMES_OF: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _HEX = {"x": 2, "u": 4, "U": 8}
 _ESCAPES = {"t": "\t", "r": "\r", "n": "\n", **{c: c for c in '\\"[]-'}}
 
 
-def gbnf_to_lark(text: str, root: str = "root") -> str:
-    """Lark with the rule start for ``root``. Raises FormatError for what is no GBNF, or too large."""
-    if len(text) > MAX_TEXT:
-        raise FormatError(f"the grammar has {len(text)} characters; allowed {MAX_TEXT}")
-    reader = _Reader(text)
+@dataclass(frozen=True, eq=False)
+class Rule(Expression):
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Token(Expression):
+    """A token by its number or its text, as Lark has it too."""
+
+    written: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """bodies: each rule's; names: each rule's name in Lark."""
+
+    root: str
+    bodies: Mapping[str, Expression]
+    names: Mapping[str, str]
+
+
+def read_gbnf(source: str, root: str = "root") -> Rules:
+    """Raises FormatError for what is no GBNF, or too large."""
+    if len(source) > MAX_TEXT:
+        raise FormatError(f"the grammar has {len(source)} characters; allowed {MAX_TEXT}")
+    reader = _Reader(source)
     rules = reader.rules()
     if root not in rules:
         raise FormatError(f"the grammar has no rule named {root}; it needs GBNF with one (name ::= ...)")
     missing = [name for name in reader.names if name not in rules]
     if missing:
         raise FormatError(f"the grammar names a rule that it does not have: {missing[0]}")
-    lines = [f"start: {reader.names[root]}", *(f"{reader.names[name]}: {body}" for name, body in rules.items())]
+    return Rules(root, rules, reader.names)
+
+
+def characters(rules: Rules) -> str:
+    """Lark in which every token is one character: the oracle, and what stands in where pieces are too complex."""
+
+    def lark(node: Expression) -> str:
+        if isinstance(node, Chars):
+            return literal(node)
+        if isinstance(node, Rule):
+            return rules.names[node.name]
+        if isinstance(node, Token):
+            return node.written
+        if isinstance(node, Choice):
+            return f"({' | '.join(map(lark, node.parts))})"
+        if isinstance(node, Repeat):
+            return f"({lark(node.part)}){times(node.low, node.high)}"
+        return f"({' '.join(map(lark, parts_of(node)))})" if node is not EMPTY else '""'
+
+    lines = [
+        f"start: {rules.names[rules.root]}",
+        *(f"{rules.names[n]}: {lark(body)}" for n, body in rules.bodies.items()),
+    ]
     return "\n".join(lines) + "\n"
+
+
+def literal(node: Chars) -> str:
+    """A token of one character, in Lark."""
+    low, high = node.ranges[0]
+    c = chr(low)
+    return json.dumps(c) if node.ranges == ((low, low),) and c.isascii() and c.isprintable() else f"/{regex(node)}/"
 
 
 class _Reader:
@@ -50,8 +120,8 @@ class _Reader:
         self._text, self._at, self._depth, self._symbols = text, 0, 0, 0
         self.names: dict[str, str] = {}
 
-    def rules(self) -> dict[str, str]:
-        found: dict[str, str] = {}
+    def rules(self) -> dict[str, Expression]:
+        found: dict[str, Expression] = {}
         self._skip(_SPACES)
         while self._at < len(self._text):
             name = self._match(_NAME, "the name of a rule")[0]
@@ -65,44 +135,45 @@ class _Reader:
             self._skip(_SPACES)
         return found
 
-    def _alternatives(self) -> str:
+    def _alternatives(self) -> Expression:
         parts = [self._sequence()]
         while self._peek() == "|":
             self._at += 1
             self._skip(_SPACES)
             parts.append(self._sequence())
-        return " | ".join(parts)
+        return choice(*parts)
 
-    def _sequence(self) -> str:
-        items: list[str] = []
+    def _sequence(self) -> Expression:
+        items: list[Expression] = []
         while (item := self._item()) is not None:
             self._skip(_SPACES if self._depth else _SPACE)
-            while times := self._repetition():
-                item = f"({item}){times}"
+            while found := self._repetition():
+                item = repeat(item, *found)
+                self._check_depth(item.depth // 4)
                 self._skip(_SPACES if self._depth else _SPACE)
             items.append(item)
-        return " ".join(items) or '""'
+        return sequence(*items)
 
-    def _item(self) -> str | None:
+    def _item(self) -> Expression | None:
         c = self._peek()
         read = {'"': self._literal, "[": self._class, "(": self._group, ".": self._any, "<": self._token}.get(c)
         if read is None and not _NAME.match(c):
             return None
         self._count(1)
-        return read() if read else self._lark_name(self._match(_NAME, "a name")[0])
+        return read() if read else self._rule(self._match(_NAME, "a name")[0])
 
     # ---- items -------------------------------------------------------------------------------
 
-    def _literal(self) -> str:
+    def _literal(self) -> Expression:
         self._at += 1
-        chars = []
+        found = []
         while self._peek() != '"':
-            chars.append(self._char())
+            found.append(self._char())
         self._at += 1
-        self._count(len(chars))
-        return f"({' '.join(_literal(c) for c in chars)})" if chars else '""'
+        self._count(len(found))
+        return text("".join(found))
 
-    def _class(self) -> str:
+    def _class(self) -> Expression:
         self._at += 1
         negated = self._take("^")
         members = []
@@ -113,45 +184,47 @@ class _Reader:
                 high = self._char()
             if low > high:
                 raise self._error(f"a range upwards; it goes from U+{ord(low):04X} to U+{ord(high):04X}")
-            members.append(f"{_point(low)}-{_point(high)}")
+            members.append((ord(low), ord(high)))
         self._at += 1
         self._count(len(members))
-        if not members:
-            if negated:
-                return _ANY
+        found = chars(members, negated)
+        if not found.ranges:
             raise self._error("characters between [ and ]")
-        return f"/[{'^' * negated}{''.join(members)}]/"
+        return found
 
-    def _group(self) -> str:
+    def _group(self) -> Expression:
         self._at += 1
         self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise FormatError(f"the grammar nests parentheses deeper than {MAX_DEPTH}")
+        self._check_depth(self._depth)
         self._skip(_SPACES)
         inside = self._alternatives()
         self._expect(")")
         self._depth -= 1
-        return f"({inside})"
+        return inside
 
-    def _any(self) -> str:
+    def _any(self) -> Expression:
         self._at += 1
-        return _ANY
+        return ANY
 
-    def _token(self) -> str:
-        return self._match(_TOKEN, "a token, <[id]> or <text>")[0]
+    def _token(self) -> Expression:
+        return one(Token, self._match(_TOKEN, "a token, <[id]> or <text>")[0])
 
-    def _repetition(self) -> str:
+    def _rule(self, name: str) -> Expression:
+        self._lark_name(name)
+        return one(Rule, name)
+
+    def _repetition(self) -> tuple[int, int | None] | None:
         c = self._peek()
-        if c in ("*", "+", "?"):
+        if c in _TIMES_OF:
             self._at += 1
-            return c
+            return _TIMES_OF[c]
         if c != "{":
-            return ""
+            return None
         low, comma, high = self._match(_TIMES, "{m}, {m,} or {m,n}").groups()
         low, high = int(low), int(high) if high else None if comma else int(low)
         if max(low, high or 0) > MAX_REPEAT or (high is not None and high < low):
             raise self._error(f"a number of repetitions up to {MAX_REPEAT}, the smaller one first, before this")
-        return f"{{{low},{'' if high is None else high}}}"
+        return low, high
 
     def _char(self) -> str:
         c = self._peek()
@@ -181,6 +254,10 @@ class _Reader:
                 raise FormatError(f"the grammar has more than {MAX_RULES} rules")
             self.names[name] = f"r{len(self.names)}_{name.lower().replace('-', '_')}"
         return self.names[name]
+
+    def _check_depth(self, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise FormatError(f"the grammar nests parentheses deeper than {MAX_DEPTH}")
 
     def _count(self, n: int) -> None:
         self._symbols += n
@@ -217,14 +294,6 @@ class _Reader:
         found = self._text[self._at : self._at + 20].split("\n")[0]
         got = json.dumps(found, ensure_ascii=False) if found else "the end"
         return FormatError(f"the grammar was refused: line {line}: expected {wanted}; got {got}")
-
-
-def _literal(c: str) -> str:
-    return json.dumps(c) if c.isascii() and c.isprintable() else f"/{_point(c)}/"
-
-
-def _point(c: str) -> str:
-    return f"\\u{{{ord(c):X}}}"
 
 
 def _is_character(code: int) -> bool:

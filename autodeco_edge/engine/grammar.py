@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
-from .gbnf import MAX_DEPTH, MAX_TEXT, gbnf_to_lark
+from .gbnf import MAX_DEPTH, MAX_TEXT, characters, read_gbnf
 from .json_references import deepest
 from .json_schema import KEYWORDS, Schema, refuse
+from .lexemes import fold
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -31,8 +32,9 @@ _DIRECTIVE = re.compile(r"%(llguidance|json)\s*(?=\{)")
 _LITERALS = re.compile(r'"(?:\\.|[^"\\\n])*"|/(?:\\.|[^/\\\n])*/')
 _SYMBOL, _NAME = re.compile(r"\w+|[^\w\s]"), re.compile(r"[A-Za-z_]\w*")
 _RULE = re.compile(r"(?m)^[ \t]*[?!]*([A-Za-z_]\w*)[^:\n|\"]*:")
-# As llama.cpp's own schemas have it: blanks without end are where a small model gets lost.
-_WHITESPACE = {"whitespace_pattern": r" |\n{1,2}[ \t]{0,20}"}
+# A blank, or a line break and its indentation: llama.cpp's schemas allow about that. More is where a small model gets lost.
+_WHITESPACE = {"whitespace_pattern": r" |\n {0,16}|\n\t{0,8}"}
+_COMPACT = {"whitespace_flexible": False}
 _LIMITS: dict[str, Any] = {
     "max_items_in_row": 10_000,
     "initial_lexer_fuel": 1_000_000,
@@ -44,17 +46,23 @@ _LIMITS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Grammar:
-    """lark: for llguidance; kind: as in "the <kind> was refused"; schema: of a JSON schema, for the check of a reply."""
+    """lark: for llguidance; kind: as in "the <kind> was refused"; schema: of a JSON schema, for the check of a reply.
+    slow: the same sentences in Lark that llguidance needs less memory for, to follow where ``lark`` gets too complex."""
 
     lark: str
     kind: str = "grammar"
     schema: Schema | None = None
+    slow: str | None = None
 
     @classmethod
     def from_text(cls, text: str, root: str = "root") -> Grammar:
         """GBNF with a rule ``root``, or Lark with a rule start (name: ... in place of name ::= ...). Raises FormatError."""
         _check_text(text, "the grammar")
-        return cls.from_lark(text) if is_lark(text) else cls(_bounded(gbnf_to_lark(text, root)))
+        if is_lark(text):
+            return cls.from_lark(text)
+        rules = read_gbnf(text, root)
+        slow, quick = _bounded(characters(rules)), fold(rules)
+        return cls(slow) if quick is None else cls(_OPTIONS + quick, slow=slow)
 
     @classmethod
     def from_lark(cls, text: str) -> Grammar:
@@ -83,7 +91,10 @@ class Grammar:
         prepared = schema.prepared
         if prepared is False:
             raise refuse("false allows no value")
-        document = {**({} if prepared is True else prepared), "x-guidance": _WHITESPACE}
+        document = {
+            **({} if prepared is True else prepared),
+            "x-guidance": _COMPACT if _is_compact(schema.document) else _WHITESPACE,
+        }
         return cls(f"{_OPTIONS}start: %json {json.dumps(document)}\n", "JSON schema", schema)
 
     def matcher(self, tokenizer: LLTokenizer) -> LLMatcher:
@@ -91,9 +102,14 @@ class Grammar:
         from llguidance import LLMatcher
 
         matcher = LLMatcher(tokenizer, self.lark, log_level=0, limits=_limits())
+        if matcher.is_error() and (slower := self.slower()):
+            return slower.matcher(tokenizer)
         if matcher.is_error():
             raise self.refusal(matcher.get_error())
         return matcher
+
+    def slower(self) -> Grammar | None:
+        return replace(self, lark=self.slow, slow=None) if self.slow else None
 
     def refusal(self, words: str) -> FormatError:
         """llguidance's words in one line, with the keyword named where it names none."""
@@ -104,6 +120,12 @@ class Grammar:
         if self.schema is None:
             return FormatError(f"the {self.kind} was refused ({reason})")
         return refuse(_name_keyword(reason.split("failed to compile JSON schema: ")[-1], self.schema.document))
+
+
+def _is_compact(document: Any) -> bool:
+    """The one option of llguidance that a schema may set: none of the others keeps what the schema says."""
+    options = document.get("x-guidance") if isinstance(document, dict) else None
+    return isinstance(options, dict) and options.get("whitespace_flexible") is False
 
 
 def _bounded(lark: str) -> str:

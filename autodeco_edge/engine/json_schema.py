@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from fractions import Fraction
@@ -18,7 +17,9 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import FormatError
-from .json_references import LISTS, MAPS, SINGLE, check_references, walk
+from .ecma import PatternError, read_pattern
+from .expressions import TooLarge, matches, regex
+from .json_references import LISTS, MAPS, SINGLE, check_references, gathered, walk, with_anchors
 
 MAX_TEXT = 2**20  # characters
 MAX_DEPTH = 64
@@ -92,8 +93,12 @@ _STANDARD = {
 }  # fmt: skip
 
 
+class Unchecked(Exception):
+    """Whether a reply is valid was not found out; says why."""
+
+
 class Schema:
-    """A schema that is one. ``document``: as given; ``prepared``: for llguidance, equal in what it allows.
+    """A schema that is one. ``document``: as given, read as 2020-12 if it names no dialect; ``prepared``: for llguidance, equal in what it allows.
 
     source: JSON text, or the value itself. Raises FormatError, naming the keyword, for what is no schema, too large,
     or not enforced.
@@ -102,15 +107,17 @@ class Schema:
     def __init__(self, source: str | Mapping[str, Any] | bool) -> None:
         self.document = _parse(source if isinstance(source, str) else _dump(source))
         _check_size(self.document)
+        self.document = with_anchors(self.document)
         _check_dialect(self.document)
         if problem := check_references(self.document):
             raise refuse(problem)
-        self.prepared = _prepare(self.document, closes=_closes(self.document))
+        whole = gathered(self.document)
+        self.prepared = _prepare(whole, closes=_closes(whole))
         _bound_integers(self.prepared)
         self._validators = [_validator(self.document), _validator(self.prepared)]  # the second knows the formats
 
     def complaint(self, reply: str) -> str | None:
-        """Why a reply is not what the schema asks for; None where it is."""
+        """Why a reply is not what the schema asks for; None where it is. Raises Unchecked where that takes too long."""
         try:
             value = json.loads(reply)
         except (ValueError, RecursionError):
@@ -119,8 +126,10 @@ class Schema:
 
         try:
             error = next((e for v in self._validators if (e := best_match(v.iter_errors(value)))), None)
-        except Exception as problem:  # a pattern that Python's re takes otherwise, a nesting too deep
-            return f"it could not be checked ({_line(str(problem))})"
+        except TooLarge:
+            raise Unchecked("a pattern takes too many steps") from None
+        except Exception as problem:  # a nesting too deep
+            raise Unchecked(_line(str(problem)) or type(problem).__name__) from None
         return None if error is None else _line(f"{error.message} (at {_pointer(error.absolute_path)})")
 
 
@@ -195,17 +204,18 @@ def _check_size(document: Any) -> None:
 
 def _check_dialect(document: Any) -> None:
     """Raises FormatError for what the schema's own dialect does not allow, by its metaschema."""
+    from jsonschema import FormatChecker
     from jsonschema.exceptions import best_match
 
     name = document.get("$schema") if isinstance(document, dict) else None
     if name is not None and (not isinstance(name, str) or name.removesuffix("#") not in DIALECTS):
         raise refuse(f"$schema {json.dumps(name)}: not a known dialect; leave it out for 2020-12")
     dialect = _dialect(document)
-    meta = dialect(dialect.META_SCHEMA, format_checker=dialect.FORMAT_CHECKER)
-    try:
-        error = best_match(meta.iter_errors(document))
-    except RecursionError:
-        raise refuse("a pattern nests too deep") from None
+    formats = FormatChecker()
+    formats.checkers = {
+        name: one for name, one in dialect.FORMAT_CHECKER.checkers.items() if name != "regex"
+    }  # ecma.py's
+    error = best_match(dialect(dialect.META_SCHEMA, format_checker=formats).iter_errors(document))
     if error is not None:
         path = list(error.absolute_path)
         keyword = next((part for part in reversed(path) if isinstance(part, str)), "the schema")
@@ -224,7 +234,11 @@ def _validator(document: Any) -> Any:
     from referencing import Registry
 
     dialect = _dialect(document)
-    exact = extend(dialect, {"multipleOf": _multiple_of, "pattern": _pattern})
+    ours = {"multipleOf": _multiple_of, "pattern": _pattern, "patternProperties": _pattern_properties,
+            "additionalProperties": _additional_properties}  # fmt: skip
+    if any("patternProperties" in schema for schema in walk(document)):
+        ours["unevaluatedProperties"] = lambda *_: ()  # the prepared schema has it as additionalProperties
+    exact = extend(dialect, ours)
     return exact(document, format_checker=dialect.FORMAT_CHECKER, registry=Registry())
 
 
@@ -239,12 +253,34 @@ def _multiple_of(_validator: Any, factor: Any, value: Any, _schema: Any) -> Iter
             yield ValidationError(f"{value} is not a multiple of {factor}")
 
 
+def _found_in(pattern: str, text: str) -> bool:
+    return matches(read_pattern(pattern), text)
+
+
 def _pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterable[Any]:
-    """The standard's \\w and \\d are ASCII, Python's are not; both readings are taken for right."""
+    """In time linear in the text: Python's re can take for ever, and reads patterns otherwise than the standard."""
     from jsonschema import ValidationError
 
-    if isinstance(value, str) and not (re.search(pattern, value) or re.search(pattern, value, re.ASCII)):
+    if isinstance(value, str) and not _found_in(pattern, value):
         yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, patterns: dict[str, Any], value: Any, _schema: Any) -> Iterable[Any]:
+    for pattern, schema in patterns.items() if isinstance(value, dict) else ():
+        for name in value:
+            if _found_in(pattern, name):
+                yield from validator.descend(value[name], schema, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, additional: Any, value: Any, schema: dict[str, Any]) -> Iterable[Any]:
+    from jsonschema import ValidationError
+
+    for name in value.keys() - schema.get("properties", {}).keys() if isinstance(value, dict) else ():
+        if any(_found_in(pattern, name) for pattern in schema.get("patternProperties", ())):
+            continue
+        if additional is False:
+            yield ValidationError(f"{name!r} is no property of it")
+        yield from validator.descend(value[name], additional, path=name)
 
 
 # ---- preparing ----------------------------------------------------------------------------------
@@ -376,6 +412,24 @@ def _format(schema: dict[str, Any]) -> None:
         schema["allOf"] = [*schema.get("allOf", []), {"pattern": _PATTERNS[form]}]
 
 
+def _patterns(schema: dict[str, Any]) -> None:
+    """In the sets of characters and the anchors that every reader takes alike."""
+    if "pattern" in schema:
+        schema["pattern"] = _spelled_out("pattern", schema["pattern"])
+    if "patternProperties" in schema:
+        given = schema["patternProperties"]
+        schema["patternProperties"] = {_spelled_out("patternProperties", one): value for one, value in given.items()}
+        if len(schema["patternProperties"]) < len(given):
+            raise refuse("patternProperties: two patterns that are one")
+
+
+def _spelled_out(keyword: str, pattern: str) -> str:
+    try:
+        return f"^(?:{regex(read_pattern(pattern))})$"
+    except PatternError as error:
+        raise refuse(f"{keyword} {json.dumps(pattern, ensure_ascii=False)[:100]}: {error}") from None
+
+
 def _without_effect(schema: dict[str, Any]) -> None:
     for key, holds in _HOLDS.items():
         if key in schema and holds(schema[key], schema):
@@ -414,4 +468,4 @@ def _unevaluated(schema: dict[str, Any]) -> None:
             schema.setdefault(plain, value)
 
 
-_CHANGES = (_counts, _numbers, _without_effect, _unevaluated, _format)
+_CHANGES = (_counts, _numbers, _without_effect, _unevaluated, _format, _patterns)

@@ -26,7 +26,7 @@ class Log:
     """The last warnings and errors that llama.cpp logged in this thread, and a switch to see all of it.
 
     llama-cpp-python's own callback maps levels by an old enum, so that errors vanish with
-    verbose=False; native/autodeco-log.c replaces it when the library is loaded. It is C, because llama.cpp
+    verbose=False; native/autodeco-llama.c replaces it when the library is loaded. It is C, because llama.cpp
     logs at every token, and a Ctrl-C that arrives in a Python callback is lost.
     """
 

@@ -37,9 +37,10 @@ class GrammarMask:
     """
 
     def __init__(self, grammar: Grammar, owner: Any, vocab: Any) -> None:
-        tokenizer = tokenizer_of(owner, vocab)
+        self._tokenizer = tokenizer = tokenizer_of(owner, vocab)
         self._grammar = grammar
         self._matcher = grammar.matcher(tokenizer)
+        self._reply: list[int] = []  # tokens accepted
         self._words = np.zeros((tokenizer.vocab_size + 31) // 32, dtype=np.uint32)  # borrowed by the chain
         self.prepare()  # what is too large for a first mask is refused here, not in the middle of a reply
 
@@ -53,22 +54,46 @@ class GrammarMask:
 
     def prepare(self) -> None:
         """Before a draw: write the mask. Raises FormatError where the grammar grew too complex."""
-        self._matcher.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
+        self._write_mask()
         if self._matcher.is_error():
-            raise self._grammar.refusal(self._matcher.get_error())
+            self._begin_again()
+
+    def _write_mask(self) -> None:
+        self._matcher.unsafe_compute_mask_ptr(self._words.ctypes.data, self._words.nbytes)
+
+    def _begin_again(self) -> None:
+        """llguidance gives up where it remembers too much: the reply so far again with a new memory, or more slowly."""
+        refusal = self._grammar.refusal(self._matcher.get_error())
+        for grammar in (self._grammar, self._grammar.slower()):
+            if grammar is None:
+                continue
+            self._grammar, self._matcher = grammar, grammar.matcher(self._tokenizer)
+            if self._matcher.consume_tokens(self._reply):
+                self._write_mask()
+                if not self._matcher.is_error():
+                    return
+        raise refusal
 
     def accept(self, token: int) -> None:
         """After a draw."""
-        if not self._matcher.is_stopped() and not self._matcher.consume_token(token):
+        if self._matcher.is_stopped():
+            return
+        self._reply.append(token)
+        if self._matcher.consume_token(token):
+            return
+        if not self._matcher.is_error():
             raise AutodecoError(f"token {token} does not follow the grammar; this is a fault of autodeco-edge")
+        self._begin_again()
 
     def reset(self) -> None:
         """A reply begins."""
         self._matcher.reset()
+        self._reply.clear()
 
     def rollback(self, n: int) -> None:
         """Forget the last n tokens accepted."""
         self._matcher.rollback(n)
+        del self._reply[len(self._reply) - n :]
 
     def allowed(self, n_vocab: int) -> np.ndarray:
         """bool [n_vocab]: the mask that was written last."""

@@ -111,6 +111,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "autodeco_sampler_set_position": (None, [c_void_p, c_uint64]),
     "autodeco_mask_init": (c_void_p, []),
     "autodeco_mask_set": (None, [c_void_p, c_void_p, c_int32]),
+    "autodeco_filters_init": (c_void_p, []),
+    "autodeco_filters_set": (c_int, [c_void_p, c_void_p]),
     "autodeco_ref_uniform": (c_double, [c_uint64, c_uint64]),
     "autodeco_ref_stats": (c_bool, [_FLOATS, c_int32, c_float, POINTER(Stats)]),
     "autodeco_ref_forward": (c_bool, [c_void_p, _FLOATS, _FLOATS, c_int32, _FLOATS, _FLOATS, POINTER(Stats)]),

@@ -126,7 +126,7 @@ class Step:
     temperature_eff  T* = T x user's within the user's range, what the logits were divided by; 0 = greedy
     top_p_eff        P* = P x user's within the user's range, the nucleus mass
     n_kept           tokens in the nucleus
-    entropy          nats, of softmax(l / T)
+    entropy          nats, of softmax(l / T), at least 0
     max_prob         of softmax(l / T)
     logprob          ln softmax(l)[id], temperature 1, before any cut; None unless SamplingParams.logprobs
     """
@@ -248,7 +248,7 @@ class Sampler(Owner):
     filters   callables ``add(chain_pointer)`` that append CPU samplers (grammar, penalties, ...);
               with any of them, or with cpu_draw, the heads run in the graph and the cut and the
               draw on the CPU, behind the filters. A Guide among them (GrammarMask) is called
-              around each draw.
+              around each draw. ``set_filters`` puts others in their place.
 
     A chain attaches once. A context that borrows it takes ``native`` among its needs: ``close`` then waits for it.
     """
@@ -272,25 +272,45 @@ class Sampler(Owner):
         needs = [heads.native] if heads else []
         self.native = Handle("the sampler", chain, llama_cpp.llama_sampler_free, needs=needs)
         self._add(self._smpl)  # first: only there can it read the logits' row
-        self._filters = filters  # kept alive: what they appended may point into them
-        self._guides: tuple[Guide, ...] = tuple(f for f in filters if isinstance(f, Guide))
-        for add in filters:
-            add(self.chain)
+        self._filters: tuple[Callable[[int], None], ...] = ()  # kept alive: what they appended may point into them
+        self._guides: tuple[Guide, ...] = ()
         if self.cpu_draw:
+            self._place = lib.autodeco_filters_init()
+            self._add(self._place)
             self._add(lib.autodeco_sampler_init_draw(self._smpl))
+        self.set_filters(filters)
 
     @property
     def chain(self) -> int:
         """The llama_sampler chain, for a caller that keeps this Sampler open. Raises UsageError after close."""
         return self.native.pointer
 
-    def _add(self, smpl: int) -> None:
+    def _add(self, smpl: int | None) -> None:
+        if not smpl:
+            raise OutOfMemoryError("no memory for a sampler")
         pointer = ctypes.cast(smpl, llama_cpp.llama_sampler_p_ctypes)
         llama_cpp.llama_sampler_chain_add(self.chain, pointer)
 
     def set_params(self, params: SamplingParams) -> None:
         with self.native.call():
             lib.autodeco_sampler_set_params(self._smpl, params.native(self.cpu_draw))
+
+    def set_filters(self, filters: tuple[Callable[[int], None], ...]) -> None:
+        """Other filters from the next token on, in the same graph. Raises UsageError where the graph draws."""
+        if filters == self._filters:
+            return
+        if not self.cpu_draw:
+            raise UsageError("filters: allowed for a sampler that draws on the CPU; make it with cpu_draw=True")
+        inner = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        try:
+            for add in filters:
+                add(inner)
+            with self.native.call():
+                _check(lib.autodeco_filters_set(self._place, ctypes.cast(inner, ctypes.c_void_p)), self._err)
+        except BaseException:
+            llama_cpp.llama_sampler_free(inner)
+            raise
+        self._filters, self._guides = filters, tuple(f for f in filters if isinstance(f, Guide))
 
     def reset(self) -> None:
         """Back to the first random number; filters forget what they accepted."""

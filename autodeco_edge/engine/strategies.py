@@ -16,7 +16,6 @@ import llama_cpp
 
 from ..errors import AutodecoError
 from .context import Context
-from .filters import Filter
 from .generation import Request
 from .handle import Handle
 from .sampler import Heads, Sampler, SamplingParams, Step
@@ -68,11 +67,9 @@ class HeadsStrategy(Strategy):
     def __init__(self, heads: Heads | None, *, cpu_draw: bool = False) -> None:
         self._heads, self._cpu_draw = heads, cpu_draw
         self.samplers: list[Sampler] = []
-        self._filters: list[tuple[Filter, ...]] = []
 
     def needs(self, n_slots: int) -> Needs:
         self.samplers = [Sampler(self._heads, SamplingParams(), cpu_draw=self._cpu_draw) for _ in range(n_slots)]
-        self._filters = [()] * n_slots
         return Needs({sequence: sampler.native for sequence, sampler in enumerate(self.samplers)})
 
     def check(self) -> None:
@@ -85,19 +82,22 @@ class HeadsStrategy(Strategy):
         return sum(sampler.n_fallbacks for sampler in self.samplers)
 
     def begin(self, context: Context, sequence: int, request: Request) -> None:
-        if request.filters != self._filters[sequence]:
-            self._set_filters(context, sequence, request.filters)
-        sampler = self.samplers[sequence]
+        sampler = self._sampler(context, sequence, self._cpu_draw or bool(request.filters))
+        sampler.set_filters(request.filters)
         sampler.set_params(request.params)
         sampler.reset()
 
-    def _set_filters(self, context: Context, sequence: int, filters: tuple[Filter, ...]) -> None:
-        sampler = Sampler(self._heads, SamplingParams(), filters=filters, cpu_draw=self._cpu_draw)
+    def _sampler(self, context: Context, sequence: int, cpu_draw: bool) -> Sampler:
+        """The slot's own, or another where it draws in the wrong place: that is another graph."""
+        before = self.samplers[sequence]
+        if before.cpu_draw == cpu_draw:
+            return before
+        sampler = Sampler(self._heads, SamplingParams(), cpu_draw=cpu_draw)
         context.attach(sequence, sampler.native)
-        before, self.samplers[sequence] = self.samplers[sequence], sampler
-        self._filters[sequence] = filters
+        self.samplers[sequence] = sampler
         before.close()
         sampler.check()
+        return sampler
 
     def draw(self, context: Context, outputs: Sequence[Output]) -> list[Step | AutodecoError]:
         with context.native.call() as ctx:

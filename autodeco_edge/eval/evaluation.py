@@ -25,7 +25,7 @@ from ..errors import NoHeadsError, UsageError, check_range
 from ..io.digest import identity
 from ..io.printing import say as _say
 from ..records import RecordFile
-from ..tasks import MANY_ANSWERS, NAMES, Problem, Task, Verifier, load_task
+from ..tasks import Problem, Task, Verifier, has_many_answers, is_generated, load_task
 from . import methods as methods_of
 from .methods import Method
 from .report import summarise
@@ -113,7 +113,7 @@ class Evaluation:
         if self.heads is None and any(name.startswith("autodeco") or name == "mean-shift" for name in config.methods):
             raise NoHeadsError(f"{config.model}: has no heads inside; give --heads FILE, or only methods without heads")
         self.drawer = Drawer(self.model, self.heads, config.limits, verifier, config.seed, self.more)
-        self.many = [problem for problem in task.problems if problem.kind in MANY_ANSWERS]
+        self.many = [problem for problem in task.problems if has_many_answers(problem.kind)]
         if config.grid_samples and not self.many:
             raise UsageError(f"frontier: no problem of {task.name} has many right answers; leave --frontier out")
         self.identity = identity(config.model)
@@ -206,7 +206,7 @@ class Evaluation:
     def _calibration_problems(self) -> tuple[Problem, ...] | None:
         if self.config.calibration:
             return load_task(self.config.calibration, limit=self.config.limit).problems
-        if self.config.task in NAMES:
+        if is_generated(self.config.task):
             return load_task(self.config.task, count=self.config.count, split="calibration").problems
         return None
 

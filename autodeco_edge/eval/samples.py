@@ -21,7 +21,7 @@ from ..engine.strategies import StockStrategy
 from ..errors import ContextOverflowError, FormatError, UsageError
 from ..io.digest import seed_of
 from ..records import RecordFile
-from ..tasks import DEMO, Problem, Verifier
+from ..tasks import Problem, Verifier, must_end
 from ..text.chat import render
 from .methods import Method
 from .schedule import Job, group_size, groups
@@ -34,7 +34,7 @@ class Sample:
     """One judged reply.
 
     problem, sample   id, and number of the draw (from 0)
-    right             by the task's main rule; a demo reply that was cut short is wrong
+    right             by the task's main rule; a reply to a generated problem that was cut short is wrong
     math_verify       by math-verify; None where it was not asked
     key               of the solution: two right ones with different keys are distinct
     n_tokens, ended   length, end token included; whether there was one
@@ -164,7 +164,7 @@ class Drawer:
                 Sample(
                     problem=problem.id,
                     sample=k,
-                    right=verdict.right and (ended or not problem.kind.startswith(DEMO)),
+                    right=verdict.right and (ended or not must_end(problem.kind)),
                     math_verify=verdict.math_verify,
                     key=verdict.key,
                     n_tokens=len(reply.steps),

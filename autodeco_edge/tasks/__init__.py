@@ -6,8 +6,19 @@
 Knows no model, no decoder and no statistics.
 """
 
-from .problem import DEMO, MANY_ANSWERS, Problem
-from .task import NAMES, Task, load_task
+from .problem import DEMO, Problem
+from .sources import has_many_answers, must_end
+from .task import Task, is_generated, load_task
 from .verifier import Verdict, Verifier
 
-__all__ = ["DEMO", "MANY_ANSWERS", "NAMES", "Problem", "Task", "Verdict", "Verifier", "load_task"]
+__all__ = [
+    "DEMO",
+    "Problem",
+    "Task",
+    "Verdict",
+    "Verifier",
+    "has_many_answers",
+    "is_generated",
+    "load_task",
+    "must_end",
+]

@@ -1,4 +1,4 @@
-"""Processes that judge answers by math-verify, each with a wall-clock limit.
+"""Processes that judge answers by math-verify, or another library, each with a wall-clock limit.
 
 Owns their life: started when first needed, killed at the limit, replaced after a crash, gone with the pool. They are
 fresh interpreters, so they inherit neither threads nor a model of the caller. Knows nothing of problems.
@@ -32,10 +32,10 @@ def available() -> bool:
 class _Worker:
     """One process, and the number of the pair it is at (None: it starts, or waits for work)."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, script: Path, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         limits = [os.getpid(), 2 * timeout_s, MEMORY_BYTES]
-        command = interpreter(child.__file__, str(_SCRIPT), *map(str, limits))
+        command = interpreter(child.__file__, str(script), *map(str, limits))
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
         )
@@ -68,14 +68,17 @@ class _Worker:
 class MathPool:
     """``check`` judges (gt, completion) pairs; a context manager. Not for several threads at once.
 
-    timeout_s is for one pair. An answer whose check hangs, or twice crashes or runs out of memory, is wrong: a process may
+    script, library: what judges: a file as `io/child.py` runs it, and its name in an error. timeout_s is for one pair. An answer whose check hangs, or twice crashes or runs out of memory, is wrong: a process may
     also have been ended from outside, which is not the answer's fault.
     """
 
-    def __init__(self, n_processes: int = 1, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, n_processes: int = 1, timeout_s: float = 5.0, script: Path = _SCRIPT, library: str = "math-verify"
+    ) -> None:
         check_range("n_processes", n_processes, 1, 1024)
         check_range("timeout_s", timeout_s, 0.01, 3600, "seconds for one answer")
         self._n_processes, self._timeout_s = n_processes, timeout_s
+        self._script, self._library = script, library
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> MathPool:
@@ -107,7 +110,7 @@ class MathPool:
 
     def _fill(self, wanted: int) -> None:
         while len(self._workers) < min(self._n_processes, wanted):
-            self._workers.append(_Worker(self._timeout_s))
+            self._workers.append(_Worker(self._script, self._timeout_s))
 
     def _hand_out(self, pairs: Sequence[tuple[str, str]], waiting: list[int]) -> None:
         for worker in list(self._workers):
@@ -150,7 +153,7 @@ class MathPool:
     def _lose(self, worker: _Worker, reason: str) -> None:
         self._drop(worker)
         if not worker.ready:
-            raise AutodecoError(f"math-verify does not start ({reason}); install it again, or go without it")
+            raise AutodecoError(f"{self._library} does not start ({reason}); install it again, or go without it")
 
     def _drop(self, worker: _Worker) -> None:
         self._workers.remove(worker)

@@ -9,10 +9,7 @@ from dataclasses import dataclass
 
 LETTERS = "ABCDEFGHIJ"
 MATH, CHOICE, DEMO = "math", "choice", "demo:"  # kinds; a demo kind goes on with its family
-
-MANY_ANSWERS = frozenset(
-    DEMO + family for family in ("make", "search", "story", "chat")
-)  # kinds where right answers differ
+DEMO_MANY = frozenset(DEMO + family for family in ("make", "search", "story", "chat"))  # right answers differ
 
 # The official runner's line (equations 14). It has none for multiple choice; that one is ours.
 MATH_REQUEST = "Make sure you output the final answer within \\boxed{}."
@@ -26,7 +23,7 @@ class Problem:
     id: str  # "aime24/3" (rows count from 0), "demo:make/17" or "demo:make/train/17" (of one seed)
     messages: tuple[dict[str, str], ...]  # role and content, ready for the model's chat template
     gt: str  # the right answer; for a demo family the specification that its verifier reads
-    kind: str  # "math", "choice" or "demo:<family>"
+    kind: str  # "math", "choice", "demo:<family>", or the name of a family of `sources`
 
 
 def messages_of(prompt: str, system: str = "") -> tuple[dict[str, str], ...]:

@@ -23,7 +23,7 @@ from ..errors import AutodecoError, check_range
 from ..io.digest import fingerprint, seed_of
 from ..io.folder import output_folder
 from ..io.printing import say as _say
-from ..tasks import NAMES, Problem, Verifier, load_task
+from ..tasks import Problem, Verifier, is_generated, load_task
 from ..text.chat import render
 from .advantages import advantages, n_distinct
 from .checkpoint import refuse_output
@@ -119,7 +119,7 @@ class RewardTrainer:
 
     def __init__(self, config: RewardConfig, verifier: Verifier) -> None:
         self.config, self.verifier = config, verifier
-        split = {"split": "train", "count": N_PROBLEMS} if config.problems in NAMES else {}
+        split = {"split": "train", "count": N_PROBLEMS} if is_generated(config.problems) else {}
         self.problems = load_task(config.problems, **split).problems
         self.file = StateFile(config.output, self._fingerprint(), RewardRecord)
         self._goes_on = self.file.goes_on(config.resume)

@@ -52,7 +52,7 @@ static void make_head(struct autodeco_head * head, int32_t n_embd, int32_t n_ext
 }
 
 static void run_step(struct autodeco_row * row, const float * hidden, const float * logits, uint64_t index) {
-    autodeco_row_first_layer(row, hidden, 0, 1);
+    autodeco_rows_first_layer(&row, &hidden, 1, 0, 1);
     autodeco_row_scale(row, logits, 0, 1);
     autodeco_row_guard(row, logits, 0, 1);
     autodeco_row_finish(row, logits);

@@ -10,7 +10,7 @@ import pytest
 from autodeco_edge.bench.decode import DecodeSetup, run_decode
 from autodeco_edge.bench.step import StepSetup, run_step
 from autodeco_edge.engine.model import Model
-from bench import make_model, plot, scaling
+from bench import make_model, plot, rows, scaling
 
 SHAPE = make_model.Shape(n_layer=1, n_vocab=2000, n_embd=896, n_ff=256)
 
@@ -70,6 +70,16 @@ def test_scaling_has_every_point(results):
 def test_many_rows_get_fewer_rounds_but_some():
     rounds = {s.n_rows: s.n_rounds for axis, s in scaling.points(StepSetup(n_rounds=200)) if axis == "rows"}
     assert rounds == {1: 200, 2: 100, 4: 50, 8: 30, 16: 30}
+
+
+def test_rows_of_a_batch_beside_one_row(monkeypatch, capsys):
+    for name, value in {"VOCABULARIES": (600,), "ROWS": (1, 3), "N_EMBD": 32}.items():
+        monkeypatch.setattr(rows, name, value)
+    measured = rows.measure([1, 2], 3)
+    assert len(measured) == 2 * 2 * 2 and len(capsys.readouterr().out.splitlines()) == len(measured)
+    assert all(row["over_one_row"] == 1.0 for row in measured if row["rows"] == 1)
+    page = plot.batch_table({"rows": {"rows": measured, "load": [0.5, 0.4, 0.3]}})
+    assert "| 3 / 1 |" in page and page.count("| 600 |") == 4 and "load of 0.5" in page
 
 
 PAGE = "prose\n\n<!-- table: rows -->\nold\n<!-- end -->\n\nmore\n\n<!-- table: decode -->\nkept\n<!-- end -->\n"

@@ -84,6 +84,31 @@ def test_ranges_clamp_what_is_applied_and_not_what_is_predicted(run):
     assert all(r["top_p_eff"] <= 0.3 + 1e-6 for r in held)
 
 
+CUT = [
+    (
+        ("--json-schema", '{"enum": ["abcdef"]}', "--stop", "c"),
+        b"error: the reply does not satisfy --json-schema: it is not JSON",
+    ),
+    (("--json-schema", '{"enum": ["abcdef"]}', "-n", "3"), b"it was cut: allow more tokens"),
+    (("--json-schema", '{"enum": ["abcdef"]}', "-n", "3", "--json"), b"it was cut: allow more tokens"),
+    (("--grammar", 'root ::= "ok"', "-n", "1"), b"error: the reply ended before its grammar did; it was cut"),
+    (("--regex", "[ab]{40}", "-n", "5"), b"error: the reply ended before its grammar did; it was cut"),
+]
+
+
+@pytest.mark.parametrize("args, says", CUT, ids=lambda a: a[0] if isinstance(a, tuple) else "")
+def test_reply_that_is_not_what_was_asked_for_exits_65(run, args, says):
+    """A script that pipes the reply on learns of it; what there is was printed."""
+    done = run(*args, code=65)
+    assert says in done.stderr and done.stderr.count(b"error:") == 1 and done.stdout.strip()
+
+
+def test_reply_that_ends_with_the_last_token_is_whole(run):
+    assert run("--regex", "[ab]*", "-n", "5").stdout.strip()
+    assert run("--grammar", 'root ::= "ok"', "-n", "2").stdout == b"ok\n"
+    assert run("--json-schema", '{"type": "integer"}', "-n", "1").stdout.strip().isdigit()
+
+
 def test_schema_grammar_and_bias(run):
     schema = '{"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"]}'
     whole = json.loads(run("--json-schema", schema, "--json").stdout)
@@ -91,9 +116,6 @@ def test_schema_grammar_and_bias(run):
     assert all(r["temperature"] and r["top_p"] for r in whole["tokens"])
     assert run("--grammar", 'root ::= "ok"').stdout == b"ok\n"
     assert run("--regex", "^[0-4]{3}$").stdout.strip().decode().translate({ord(c): None for c in "01234"}) == ""
-    cut = run("--json-schema", schema, "--stop", "a").stderr
-    assert b"does not satisfy --json-schema: it is not JSON" in cut
-    assert b"before its grammar did" in run("--grammar", 'root ::= "ok"', "-n", "1").stderr
     assert {r["id"] for r in steps(run("--logit-bias", "65=100", "-n", "5", "--jsonl"))[:-1]} == {65}
 
 

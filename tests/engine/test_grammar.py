@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from autodeco_edge.engine.gbnf import gbnf_to_lark
+from autodeco_edge.engine.gbnf import characters, read_gbnf
 from autodeco_edge.engine.grammar import MAX_CHAIN, Grammar
 from autodeco_edge.engine.json_references import MAX_CHAIN as MAX_REFERENCES
 from autodeco_edge.engine.json_references import deepest
@@ -121,6 +121,73 @@ def test_schema_is_enforced(tokenizer, schema, right, wrong):
         assert isinstance(text, bytes) or grammar.schema.complaint(text), text
 
 
+DRAFT7 = "http://json-schema.org/draft-07/schema#"
+NAMED = {
+    "definitions": {"flag": {"$id": "#flag", "type": "boolean"}},
+    "type": "object",
+    "properties": {"on": {"$ref": "#flag"}},
+    "required": ["on"],
+}
+
+
+@pytest.mark.parametrize("schema", [
+    NAMED, {"$schema": DRAFT7, **NAMED}, {"$schema": DRAFT7, "$id": "http://x/root.json", **NAMED}, {"$schema": DRAFT7.replace("7", "6"), **NAMED},
+    {"$schema": DRAFT7.replace("7", "4"), **NAMED, "definitions": {"flag": {"id": "#flag", "type": "boolean"}}},
+    {"$schema": DRAFT7, "$id": "http://x/r.json", **NAMED, "properties": {"on": {"$ref": "http://x/r.json#flag"}}},
+    {**NAMED, "definitions": {"a": {"definitions": {"flag": {"$id": "#flag", "$ref": "#other"}}}, "b": {"$id": "#other", "type": "boolean"}}},
+    {**NAMED, "properties": {"on": {"$ref": "#/components/schemas/On"}}, "components": {"schemas": {"On": {"$ref": "#/components/schemas/Flag"}, "Flag": {"type": "boolean"}}}},
+], ids=lambda s: json.dumps(s)[:60])  # fmt: skip
+def test_names_of_draft_7_and_places_of_openapi(tokenizer, schema):
+    grammar = Grammar.from_schema(schema)
+    matcher = grammar.matcher(tokenizer)
+    assert allows(matcher, '{"on": true}') and grammar.schema.complaint('{"on": true}') is None
+    for text in ('{"on": {}}', '{"on": {"on": true}}', "{}", '{"on": 1}'):
+        assert not allows(matcher, text) and grammar.schema.complaint(text), text
+
+
+def test_schema_outside_of_the_standards_places_is_read_like_any_other(tokenizer):
+    """Where a `$ref` finds it: its patterns, its calendar, its keywords that are not enforced."""
+
+    def at(schema: dict) -> dict:
+        return {"$ref": "#/components/schemas/D", "components": {"schemas": {"D": schema}}}
+
+    assert schema_allows(tokenizer, at({"type": "string", "format": "date"}), '"2024-02-29"')
+    assert not schema_allows(tokenizer, at({"type": "string", "format": "date"}), '"2023-02-30"')
+    for schema, says in (
+        ({"pattern": r"\Z"}, "pattern"),
+        ({"minLenght": 3}, "minLength"),
+        ({"minimum": 2**60}, "minimum"),
+    ):
+        with pytest.raises(FormatError, match=says):
+            Grammar.from_schema(at(schema))
+    loop = at(
+        {"type": "object", "properties": {"next": {"$ref": "#/components/schemas/D"}}, "additionalProperties": False}
+    )
+    assert schema_allows(tokenizer, loop, '{"next": {"next": {}}}') and not schema_allows(
+        tokenizer, loop, '{"next": 1}'
+    )
+    assert "stray0" not in loop.get("$defs", {}), "the document of the user is not changed"
+
+
+BLANKS = {
+    '{"a":[1,2],"b":"x"}': (True, True), '{"a": [1, 2], "b": "x"}': (True, False), '{\n  "a": [\n    1,\n    2\n  ],\n  "b": "x"\n}': (True, False),
+    '{\n\t"a":[1,2],"b":"x"}': (True, False), '{"a":  [1,2],"b":"x"}': (False, False), '{\n\n"a":[1,2],"b":"x"}': (False, False),
+    '{"a":[1,2],\n' + " " * 17 + '"b":"x"}': (False, False), '{"a":[1,2],"b":"x"} ': (False, False), ' {"a":[1,2],"b":"x"}': (False, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text, allowed", BLANKS.items())
+def test_blanks_between_tokens(tokenizer, text, allowed):
+    """A blank, or a line break with its indentation; none where the schema asks for that."""
+    schema = {
+        "type": "object",
+        "properties": {"a": {"items": {"type": "integer"}, "type": "array"}, "b": {"type": "string"}},
+        "required": ["a", "b"],
+    }
+    compact = {**schema, "x-guidance": {"whitespace_flexible": False, "lenient": True}}
+    assert (schema_allows(tokenizer, schema, text), schema_allows(tokenizer, compact, text)) == allowed
+
+
 WRONG_TYPES = {
     "required": [True, "a", [1], {}], "properties": [["a"], 5, {"a": 5}], "enum": [5, "a", {}], "allOf": [5, {}, [5], []], "anyOf": [5, []],
     "$ref": [5, None, ["#"]], "type": [[["string"]], 5, "text", [], None], "pattern": [5, "(", ["a"]], "items": [5, "a"], "minItems": ["1", -1, 0.5],
@@ -159,7 +226,8 @@ REFUSED = {
     '{"title": "\\ud83d"}': "surrogate", '{"enum": ["a\\udc00"]}': "surrogate", '{"properties": {"\\ud800": {}}}': "surrogate", "": "not JSON",
     "nonsense": "not JSON", "{} {}": "not JSON", "3": "not of type 'object', 'boolean'", "[]": "not of type 'object', 'boolean'", "false": "allows no value",
     '{"$ref": "#/nowhere"}': "nowhere", '{"$ref": "http://x/y"}': "http://x/y", '{"$ref": "#"}': "$ref leads back to itself",
-    '{"anyOf": [{"$ref": "#"}, {"type": "null"}]}': "$ref leads back", '{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}': "$ref leads back",
+    '{"anyOf": [{"$ref": "#"}, {"type": "null"}]}': "$ref leads back", '{"$defs": {"a": {"$id": "#a"}, "b": {"$id": "#a"}}, "$ref": "#a"}': "two schemas have that name", '{"$ref": "#a", "here": {"$anchor": "a"}}': "Anchor 'a' does not exist",
+    '{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}': "$ref leads back",
     '{"not": {}}': "not", '{"uniqueItems": true, "type": "array"}': "uniqueItems", '{"if": {}, "then": {"type": "null"}}': "then",
     '{"dependentRequired": {"a": ["b"]}}': "dependentRequired", '{"contains": {"const": 1}}': "contains", '{"propertyNames": {"maxLength": 1}}': "propertyNames",
     '{"type": "string", "format": "uri-reference"}': "uri-reference", '{"type": "string", "pattern": "(?=a)"}': "(?=a)", '{"minLenght": 3}': "minLenght",
@@ -428,5 +496,5 @@ def test_walks_of_a_grammar_stay_in_it(tokenizer):
 
 
 def test_lark_of_gbnf_is_one_character_a_token():
-    lark = gbnf_to_lark('root ::= "ab" [0-9]')
+    lark = characters(read_gbnf('root ::= "ab" [0-9]'))
     assert '"a" "b"' in lark and "ab" not in lark.replace('"a" "b"', "")

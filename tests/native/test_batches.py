@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Collection, Sequence
 
 import llama_cpp
 import pytest
@@ -32,10 +33,21 @@ def letters(tmp_path_factory):
 class Context:
     """A llama.cpp context with one AutoDeco chain a sequence, each with its own settings."""
 
-    def __init__(self, letters, settings: list[SamplingParams], n_outputs: int = 1, n_threads: int = 1) -> None:
+    def __init__(
+        self,
+        letters,
+        settings: list[SamplingParams],
+        n_outputs: int = 1,
+        n_threads: int = 1,
+        cpu_draws: Sequence[bool] = (),
+        headless: Collection[int] = (),
+    ) -> None:
         self.model = Model(letters.gguf)
         self.heads = Heads(letters.heads)
-        self.samplers = [Sampler(self.heads, params) for params in settings]
+        self.samplers = [
+            Sampler(None if i in headless else self.heads, params, cpu_draw=i < len(cpu_draws) and cpu_draws[i])
+            for i, params in enumerate(settings)
+        ]
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = 512, 128, 128
         params.n_seq_max, params.kv_unified = len(settings), True
@@ -51,12 +63,21 @@ class Context:
 
     def decode(self, rows: list[tuple[int, int, int, bool]]) -> None:
         """rows of (token, position, sequence, output)."""
+        assert self.try_decode(rows) == 0
+
+    def try_decode(self, rows: list[tuple[int, int, int, bool]]) -> int:
         self.batch.n_tokens = len(rows)
         for i, (token, position, sequence, output) in enumerate(rows):
             self.batch.token[i], self.batch.pos[i] = token, position
             self.batch.n_seq_id[i], self.batch.seq_id[i][0] = 1, sequence
             self.batch.logits[i] = output
-        assert llama_cpp.llama_decode(self.ctx, self.batch) == 0
+        return llama_cpp.llama_decode(self.ctx, self.batch)
+
+    def sample(self, sequence: int, i_batch: int) -> _native.Step:
+        step, sampler = _native.Step(), self.samplers[sequence]
+        chain = ctypes.cast(sampler.chain, ctypes.c_void_p)
+        assert lib.autodeco_sampler_sample(sampler._smpl, chain, self.ctx, i_batch, step, None, 0) == 0
+        return step
 
     def steps(self, sequence: int, n_max: int = 16) -> list[_native.Step]:
         self.samplers[sequence].check()

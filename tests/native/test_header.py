@@ -1,7 +1,8 @@
-"""native/autodeco.h is C and C++ for the strictest user: no warning of -Wall -Wextra -Wpedantic -Wshadow."""
+"""native/autodeco.h is C and C++ for the strictest user: no warning of -Wall -Wextra -Wpedantic -Wshadow. And who includes what."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -50,3 +51,58 @@ def test_the_sources_compile_without_a_warning(tmp_path):
         command = ["gcc", "-std=c11", *STRICT, str(NATIVE / f"autodeco-{name}.c")]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+# ---- who knows what -----------------------------------------------------------------------
+
+STANZAS = {"autodeco-sampler.c", "autodeco-mask.c", "autodeco-filters.c"}  # a llama_sampler_i each
+ALLOWED = {
+    "llama.h": {"autodeco-llama.c", *STANZAS},
+    "ggml.h": {"autodeco-llama.c", "autodeco-graph.c", "autodeco-sampler.c"},
+}
+
+
+def includes(path: Path) -> set[str]:
+    return set(re.findall(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', path.read_text(), re.MULTILINE))
+
+
+def sources() -> list[Path]:
+    return sorted([*NATIVE.glob("*.c"), *NATIVE.glob("*.h")])
+
+
+def test_llama_and_ggml_are_known_in_few_places():
+    assert len(sources()) > 15
+    for header, files in ALLOWED.items():
+        assert {path.name for path in sources() if header in includes(path)} == files
+
+
+def test_no_other_header_of_llama_cpp_is_included():
+    """Nor any that are not part of C11, of the compiler's intrinsics, or of the system where the source says so."""
+    ours = {path.name for path in sources()}
+    standard = {
+        f"{name}.h"
+        for name in [
+            "assert",
+            "errno",
+            "float",
+            "limits",
+            "math",
+            "stdarg",
+            "stdbool",
+            "stddef",
+            "stdint",
+            "stdio",
+            "stdlib",
+            "string",
+        ]
+    }
+    system = {"immintrin.h", "arm_neon.h", "cpuid.h", "intrin.h", "fcntl.h", "unistd.h", "io.h", "windows.h"}
+    system |= {"sys/stat.h", "sys/types.h", "fcntl.h"}
+    found = set().union(*(includes(path) for path in sources()))
+    assert found - ours - standard - system <= set(ALLOWED)
+
+
+def test_a_stanza_fills_every_place_of_llama_cpps_table():
+    for name in STANZAS:
+        text = (NATIVE / name).read_text()
+        assert "_Static_assert(sizeof(struct llama_sampler_i) == 12 * sizeof(void *)" in text, name

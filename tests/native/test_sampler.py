@@ -255,7 +255,7 @@ def test_ids_beyond_the_vocabulary_are_passed_over(letters, heads):
     model, sampler = Model(letters.gguf), Sampler(heads, SamplingParams(seed=2), cpu_draw=True)
     ctx, _keep = make_context(model, sampler.chain)
     assert llama_cpp.llama_decode(ctx, llama_cpp.llama_batch_get_one((llama_cpp.llama_token * 1)(1), 1)) == 0
-    draw = llama_cpp.llama_sampler_chain_get(sampler.chain, 1)
+    draw = llama_cpp.llama_sampler_chain_get(sampler.chain, 2)
     ids = [-1, -(2**31), heads.n_vocab, 2**31 - 1, 7]
     keep = (llama_cpp.llama_token_data * len(ids))(*[(i, 1.0, 0.0) for i in ids])
     array = llama_cpp.llama_token_data_array(keep, len(ids), -1, False)

@@ -139,7 +139,9 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["demo:maze", "aime24", "", ".", "\0", "DEMO"])
 def test_unknown_names_are_told_the_known_ones(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="allowed demo, demo:word, .*demo:chat, or a JSONL") as error:
+    with pytest.raises(
+        UsageError, match="allowed demo, demo:word, .*demo:chat, exact, .*rg:NAME.*, or a JSONL"
+    ) as error:
         load_task(name)
     assert "\n" not in str(error.value)
 

@@ -170,8 +170,65 @@ def masking() -> int:
     return Status.OK if seen == {1.0} else Status.MEMORY
 
 
+def filtering() -> int:
+    """A place for filters cloned without memory lets nothing through."""
+    smpl = lib.autodeco_filters_init()
+    if not smpl:
+        return Status.MEMORY
+    copy = llama_cpp.llama_sampler_clone(as_sampler(smpl))
+    again = llama_cpp.llama_sampler_clone(copy)
+    keep = (llama_cpp.llama_token_data * 2)(*[(i, 1.0, 0.0) for i in range(2)])
+    array = llama_cpp.llama_token_data_array(keep, 2, -1, False)
+    for each in (copy, again):
+        llama_cpp.llama_sampler_apply(each, ctypes.byref(array))
+        llama_cpp.llama_sampler_accept(each, 1)
+        llama_cpp.llama_sampler_reset(each)
+    seen = {candidate.logit for candidate in keep}
+    assert seen in ({1.0}, {-math.inf})
+    inner = ctypes.cast(llama_cpp.llama_sampler_init_greedy(), ctypes.c_void_p)
+    given = lib.autodeco_filters_set(ctypes.cast(again, ctypes.c_void_p), inner)
+    assert (given == Status.OK) == (seen == {1.0})
+    for each in (again, copy, as_sampler(smpl), *([as_sampler(inner)] if given != Status.OK else [])):
+        llama_cpp.llama_sampler_free(each)
+    return Status.OK if seen == {1.0} else Status.MEMORY
+
+
+def decoding_three() -> int:
+    """Three sequences in one batch: the one without memory says so, the others draw."""
+    made = [make_chain(settings(cpu_draw=i == 1)) for i in range(3)]
+    if not all(chain for chain, _ in made):
+        for chain, _ in made:
+            if chain:
+                llama_cpp.llama_sampler_free(chain)
+        return Status.MEMORY
+    params = llama_cpp.llama_context_default_params()
+    params.n_ctx, params.n_threads, params.n_threads_batch, params.n_seq_max, params.kv_unified = 64, 2, 2, 3, True
+    attached = (llama_cpp.llama_sampler_seq_config * 3)()
+    for i, (chain, _) in enumerate(made):
+        attached[i].seq_id, attached[i].sampler = i, ctypes.cast(chain, ctypes.c_void_p)
+    params.samplers, params.n_samplers = attached, 3
+    ctx = llama_cpp.llama_init_from_model(model.handle, params)
+    batch = llama_cpp.llama_batch_init(3, 0, 1)
+    batch.n_tokens = 3
+    for i in range(3):
+        batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0], batch.logits[i] = i, 0, 1, i, True
+    llama_cpp.llama_decode(ctx, batch)
+    seen = [
+        lib.autodeco_sampler_sample(smpl, chain, ctx, i, _native.Step(), ERR, len(ERR))
+        for i, (chain, smpl) in enumerate(made)
+    ]
+    llama_cpp.llama_batch_free(batch)
+    llama_cpp.llama_free(ctx)
+    for chain, _ in made:
+        llama_cpp.llama_sampler_free(chain)
+    assert set(seen) <= {Status.OK, Status.MEMORY}, seen
+    return max(seen)
+
+
 SCENARIOS = {
     "mask": masking,
+    "filters": filtering,
+    "decode three sequences": decoding_three,
     "load a heads file": loading(HEADS),
     "load a single file": loading(SINGLE),
     "step": step,
