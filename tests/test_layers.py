@@ -57,7 +57,7 @@ INSIDE = {
         everyday < sources < rows verifier < task
     """,
     "text": "plot shapes streaming template template_child trace < chat reasoning",
-    "hub": "registry remote variants < cache < download < heads < inspect resolve < inventory",
+    "hub": "registry remote variants < cache < download installed < heads < inspect resolve < inventory",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint
         losses < batches fast_losses model < backbone compare objective < gguf_backbone head_run
