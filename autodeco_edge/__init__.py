@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Engine": ".engine.engine",
     "Heads": ".engine.sampler",
-    "Llama": ".engine.llama",
+    "Llama": ".dropin.llama",
     "Model": ".engine.model",
     "SamplingParams": ".engine.sampler",
     "Step": ".engine.sampler",

@@ -14,7 +14,7 @@ HEADER = """# Command reference
 
 Written by `docs/make_cli_reference.py` from the program; the tour is in [chat.md](chat.md).
 
-Exit codes: 0 done, 2 wrong option, 65 wrong file or a reply that is not what was asked for, 66 missing file, 71 no memory, 73 and 74 output, 75 busy, 130 interrupted.
+Exit codes: 0 done, 1 ran but did not succeed (no reply of `collect` was right, training diverged, a check of `doctor` failed), 2 wrong option, 65 wrong file or a reply that is not what was asked for, 66 missing file, 71 no memory, 73 and 74 output, 75 busy, 130 interrupted.
 """
 
 
@@ -28,8 +28,9 @@ def reference() -> str:
 
 def walk(command, name: str):
     """(name, command) of everything that can be run, in the order of --help."""
+    if not hasattr(command, "commands") or command.invoke_without_command and command.params[1:]:
+        yield name, command  # a group that is a command, too
     if not hasattr(command, "commands"):
-        yield name, command
         return
     for each in command.commands:
         yield from walk(command.commands[each], f"{name} {each}")

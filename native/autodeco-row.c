@@ -399,6 +399,8 @@ void autodeco_row_finish(struct autodeco_row * row, const float * logits) {
     if (needs_top_p(row)) {
         step->top_p = predict_top_p(row, logits, &total, c);
     }
+    // Of a certain token the 1e-8 makes it -1e-8. The head was fed that, as officially; what is reported is no less than 0.
+    step->entropy = step->entropy > 0.0f ? step->entropy : 0.0f;
     autodeco_combine_params(&row->params, step);
 }
 

@@ -112,7 +112,7 @@ struct autodeco_step {
     float   temp_eff;  // T* = T x user's, within the user's limits
     float   top_p_eff; // P* = P x user's, likewise
     int32_t n_kept;    // size of the nucleus
-    float   entropy;   // nats, of softmax(l / T)
+    float   entropy;   // nats, of softmax(l / T), at least 0
     float   max_prob;  // of softmax(l / T)
     float   logprob;   // ln softmax(l)[token], temperature 1, before any cut; NAN unless asked for
 };

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background hands down "ignored"
 os.environ["PYTHONSAFEPATH"] = "1"  # the same for child interpreters: no working directory at the front
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # PyTorch's: its tensors are tiny, and other workers have the cores
 
 from tests.support import checkpoints, families, llama_source, once  # noqa: E402
 

@@ -28,6 +28,7 @@ LAYERS = {
     "tasks": 6,
     "text": 7,
     "hub": 7,
+    "dropin": 8,
     "train": 8,
     "bench": 9,
     "eval": 9,
@@ -48,7 +49,7 @@ INSIDE = {
     """,
     "engine": """
         cpu expressions handle json_references library memory waiting < ecma gbnf native tokenizer <
-        json_schema lexemes < grammar model sampler < context mask pairing plain < filters < generation llama < slots strategies < engine
+        json_schema lexemes < grammar model sampler < context mask pairing plain < filters < generation < slots strategies < engine
     """,
     "tasks": """
         answers commands demo demo.problem demo.words everyday.family everyday.lists everyday.reading gym_worker
@@ -58,6 +59,7 @@ INSIDE = {
     """,
     "text": "plot shapes streaming template template_child trace < chat reasoning",
     "hub": "registry remote variants < cache < download installed < heads < inspect resolve < inventory",
+    "dropin": "chain checked formats options trial < chat < llama < trial_child",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint
         losses < batches fast_losses model < backbone compare objective < gguf_backbone head_run

@@ -75,8 +75,7 @@ def find_files(model: str | None, options: RunOptions) -> Files:
     """The files behind the names, downloaded where needed. Raises what hub.resolve raises."""
     from ..engine.pairing import demo_model
 
-    if model is None:
-        return Files(demo_model(), _local_heads(options))
+    model = model or str(demo_model())
     if _is_path(model) and (options.heads is None or _is_path(options.heads)):
         return Files(Path(model), _local_heads(options))
     from ..hub import resolve

@@ -37,13 +37,19 @@ class CollectOptions:
     ]
     output: Annotated[Path, typer.Option("--output", "-o", help="JSONL file for `train --data`.", show_default=False)]
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Model: GGUF file or name.", show_default=False)
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model that draws the replies: GGUF file or name. This or --endpoint.",
+            show_default=False,
+        ),
     ] = None
     endpoint: Annotated[
         str | None,
         typer.Option(
             "--endpoint",
-            help="An OpenAI-compatible server instead, such as http://127.0.0.1:8080/v1. Its key: OPENAI_API_KEY.",
+            help="An OpenAI-compatible server that draws them, such as http://127.0.0.1:8080/v1. Its key: OPENAI_API_KEY.",
             show_default=False,
         ),
     ] = None
@@ -55,7 +61,11 @@ class CollectOptions:
         False
     )
     accept: Annotated[
-        str, typer.Option("--accept", help="Who accepts a math answer: official, math-verify or both.")
+        str,
+        typer.Option(
+            "--accept",
+            help="What accepts a math answer: official (the string rule), math-verify, or both, which have to agree.",
+        ),
     ] = "official"
     split: Annotated[str, typer.Option("--split", help="Of a named task: train or calibration.")] = "train"
     count: Annotated[int, typer.Option("--count", help="Problems of a named task.")] = 200
@@ -63,7 +73,7 @@ class CollectOptions:
     max_tokens: Annotated[int, typer.Option("--max-tokens", help="Tokens of a reply; longer ones are not kept.")] = 2048
     temperature: Annotated[float, typer.Option("--temp", help="Temperature.")] = 1.0
     top_p: Annotated[float, typer.Option("--top-p", help="Top-p.")] = 1.0
-    seed: Annotated[int, typer.Option("--seed", help="Of all draws.")] = 0
+    seed: Annotated[int, typer.Option("--seed", help="Seed of all draws.")] = 0
     n_parallel: Annotated[int, typer.Option("--parallel", help="Replies drawn, or requests sent, side by side.")] = 16
     with_heads: Annotated[
         bool, typer.Option("--with-heads", help="Draw with the model's heads; --temp and --top-p multiply theirs.")
@@ -72,7 +82,8 @@ class CollectOptions:
         Path | None, typer.Option("--heads", help="Draw with the heads of this file.", show_default=False)
     ] = None
     n_ctx: Annotated[
-        int, typer.Option("-c", "--ctx-size", help="Tokens of a reply with its prompt; 0 = what they take.")
+        int,
+        typer.Option("-c", "--ctx-size", help="Context of one reply with its prompt, in tokens; 0 = what they need."),
     ] = 0
     n_threads: Annotated[int, typer.Option("-t", "--threads", help="Threads; 0 = one a physical core.")] = 0
     model_name: Annotated[
@@ -84,7 +95,7 @@ class CollectOptions:
     ] = None
     tokenizer: Annotated[
         Path | None,
-        typer.Option("--tokenizer", help="Hugging Face folder whose chat template does.", show_default=False),
+        typer.Option("--tokenizer", help="Hugging Face folder whose chat template writes them.", show_default=False),
     ] = None
     body: Annotated[
         str | None,

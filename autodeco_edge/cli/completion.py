@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 
+from ..io.printing import safe_line
 from .commands import CHOICES, COMMANDS, FILES, VALUES
 
 
@@ -22,7 +23,8 @@ class SlashCompleter(Completer):
             return
         if len(words) > 1 and words[0] in FILES:
             rest = " ".join(words[1:])
-            yield from self._paths.get_completions(Document(rest, len(rest)), event)
+            found = self._paths.get_completions(Document(rest, len(rest)), event)
+            yield from (c for c in found if safe_line(c.text) == c.text)  # others would be shown as they are
         else:
             yield from (
                 Completion(word, start_position=-len(words[-1]))

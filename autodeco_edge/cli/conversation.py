@@ -17,6 +17,7 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.keys import Keys
 
 from ..errors import AutodecoError, ContextOverflowError, MissingInputError
 from ..io.printing import StdoutError, one_line, say
@@ -169,6 +170,10 @@ def _keys() -> KeyBindings:
     @keys.add("escape", "enter")
     def _(event) -> None:
         event.current_buffer.insert_text("\n")
+
+    @keys.add(Keys.Vt100MouseEvent)
+    def _(event) -> None:
+        """Nothing: no mouse is asked for, and prompt_toolkit fails on a colour that somebody pastes (ESC[31m)."""
 
     return keys
 

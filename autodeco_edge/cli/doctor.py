@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 
 import typer
+
+from ..io.printing import one_line, put, say
 
 
 def doctor() -> None:
@@ -20,12 +21,12 @@ def doctor() -> None:
     failures = 0
     for name, check in _CHECKS:
         try:
-            print(f"{name:<22} {check()}")
+            put(f"{name:<22} {one_line(check())}")
         except Exception as error:
             failures += 1
-            print(f"{name:<22} FAILED: {error}")
+            put(f"{name:<22} FAILED: {one_line(error)}")
     if failures:
-        print(f"{failures} check(s) failed; reinstall autodeco-edge, or report the lines above", file=sys.stderr)
+        say(f"{failures} check(s) failed; reinstall autodeco-edge, or report the lines above")
         raise typer.Exit(1)
 
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="eval",
-    help="Compare learned decoding with constants on problems that can be checked.",
     invoke_without_command=True,
 )
 
@@ -62,16 +61,21 @@ class EvalOptions:
         str,
         typer.Option(
             "--methods",
-            help="Of greedy, default (T=1 P=1), card (0.6/0.95), mean-shift, min-p, dynatemp, autodeco-t, autodeco-p, "
-            "autodeco, expert, and constants as 0.7/0.9; comma between.",
+            help="Comma between: greedy, default (T=1 P=1), card (0.6/0.95), mean-shift, min-p, dynatemp, autodeco-t, "
+            "autodeco-p, autodeco, expert, and constants, such as 0.7/0.9 (T and P).",
         ),
     ] = "greedy,default,card,mean-shift,autodeco"
     more_heads: Annotated[
         list[str] | None,
-        typer.Option("--with", help="NAME=HEADS.gguf: more heads, for methods as autodeco@NAME.", show_default=False),
+        typer.Option(
+            "--with",
+            metavar="NAME=HEADS.gguf",
+            help="More heads, for methods as autodeco@NAME; repeatable.",
+            show_default=False,
+        ),
     ] = None
     samples: Annotated[int, typer.Option("--samples", help="Replies a problem and seed.")] = 16
-    seeds: Annotated[int, typer.Option("--seeds", help="Seeds: samples x seeds replies a problem.")] = 8
+    seeds: Annotated[int, typer.Option("--seeds", help="Number of seeds; a problem gets samples x seeds replies.")] = 8
     count: Annotated[int, typer.Option("--count", help="Problems of a named task.")] = 200
     limit: Annotated[int | None, typer.Option("--limit", help="Only the first problems.", show_default=False)] = None
     split: Annotated[str, typer.Option("--split", help="Of a named task: test, calibration or train.")] = "test"
@@ -81,7 +85,9 @@ class EvalOptions:
             "--calibration", help="Task that gives mean-shift its constants; never the test's.", show_default=False
         ),
     ] = None
-    expert_samples: Annotated[int, typer.Option("--expert-samples", help="Replies a constant the expert tries.")] = 32
+    expert_samples: Annotated[
+        int, typer.Option("--expert-samples", help="Replies for each constant that the method expert tries.")
+    ] = 32
     grid_samples: Annotated[
         int, typer.Option("--frontier", help="Replies a problem for each of 40 constants; 0 = no frontier.")
     ] = 0
@@ -89,7 +95,7 @@ class EvalOptions:
     n_ctx: ContextOption = 0
     n_parallel: ParallelOption = 16
     n_threads: ThreadsOption = 0
-    seed: Annotated[int, typer.Option("--seed", help="Of all draws; the same for every method.")] = 0
+    seed: Annotated[int, typer.Option("--seed", help="Seed of all draws; the same for every method.")] = 0
     no_math_verify: Annotated[bool, typer.Option("--no-math-verify", help="Judge by the string rule alone.")] = False
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the samples in the folder.")] = False
     no_draw: Annotated[
@@ -123,7 +129,7 @@ class EvalOptions:
 @app.callback()
 @takes(EvalOptions)
 def evaluate(ctx: Any, **values: Any) -> None:
-    """Draw replies by several methods, judge them, and compare with paired intervals.
+    """Compare learned decoding with constants: replies to problems that can be checked, judged, with paired intervals.
 
     Example: autodeco-edge eval --task demo --methods default,mean-shift,autodeco --samples 4 --seeds 2
     """
@@ -185,7 +191,7 @@ def steering(
     n_ctx: ContextOption = 0,
     parallel: ParallelOption = 16,
     threads: ThreadsOption = 0,
-    seed: Annotated[int, typer.Option("--seed", help="Of all draws; the same for every condition.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of all draws; the same for every condition.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the samples in the folder.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -36,7 +36,7 @@ class RunOptions:
         list[str] | None,
         typer.Argument(
             metavar="[MODEL] [PROMPT]",
-            help="The prompt; before it a model: a name, user/repo or a .gguf file. Piped text is put before the prompt; "
+            help="The prompt; before it a model: a name, user/repo or a .gguf file. Piped text, all its lines, is put before the prompt; "
             "a lone - waits for it.",
             show_default=False,
         ),
@@ -68,7 +68,7 @@ class RunOptions:
     offline: Annotated[bool, option("--offline", help="Use what was downloaded before, and no network.")] = False
 
     heads_mode: Annotated[str, option("--heads-mode", help="Which heads apply: both, temp, top-p or none.")] = "both"
-    n: Annotated[int, option("-n", "--max-tokens", help="Tokens to generate; -1 = until the end.")] = -1
+    n: Annotated[int, option("-n", "--max-tokens", help="Tokens at most; -1 = until the model ends.")] = -1
     seed: Annotated[int | None, option("--seed", help="Seed of the draw. [default: random]", show_default=False)] = None
     temp: Annotated[
         float | None,
@@ -96,10 +96,10 @@ class RunOptions:
         int | None, option("--top-k", help="Keeps the likeliest tokens only; 0 = off.", show_default=False)
     ] = None
     repeat_penalty: Annotated[
-        float | None, option("--repeat-penalty", help="Above 1: against repetition.", show_default=False)
+        float | None, option("--repeat-penalty", help="Above 1: against repetition. [default: off]", show_default=False)
     ] = None
-    frequency_penalty: Annotated[float, option("--frequency-penalty", help="Against frequent tokens.")] = 0.0
-    presence_penalty: Annotated[float, option("--presence-penalty", help="Against tokens used once.")] = 0.0
+    frequency_penalty: Annotated[float, option("--frequency-penalty", help="Against frequent tokens; 0 = off.")] = 0.0
+    presence_penalty: Annotated[float, option("--presence-penalty", help="Against tokens used before; 0 = off.")] = 0.0
     repeat_last_n: Annotated[
         int | None,
         option(
@@ -113,16 +113,18 @@ class RunOptions:
         option("--logit-bias", metavar="ID=BIAS", help="Added to a token's logit; repeatable.", show_default=False),
     ] = None
     grammar: Annotated[
-        str | None, option("--grammar", help="GBNF or Lark: a file or the text.", show_default=False)
+        str | None,
+        option("--grammar", help="Grammar of the reply, GBNF or Lark: a file or the text.", show_default=False),
     ] = None
     json_schema: Annotated[
-        str | None, option("--json-schema", help="JSON schema: a file or the text.", show_default=False)
+        str | None, option("--json-schema", help="JSON schema of the reply: a file or the text.", show_default=False)
     ] = None
     regex: Annotated[
         str | None, option("--regex", help="Regular expression that the whole reply matches.", show_default=False)
     ] = None
     stop: Annotated[
-        list[str] | None, option("--stop", help="Ends the reply before this text; repeatable.", show_default=False)
+        list[str] | None,
+        option("--stop", metavar="TEXT", help="Ends the reply before this text; repeatable.", show_default=False),
     ] = None
 
     system: Annotated[str | None, option("--system", help="System message.", show_default=False)] = None
@@ -138,16 +140,18 @@ class RunOptions:
     threads: Annotated[int, option("-t", "--threads", help="Threads; 0 = one a physical performance core.")] = 0
     gpu_layers: Annotated[int, option("-ngl", "--gpu-layers", help="Layers on the GPU; -1 = all.")] = 0
 
-    as_json: Annotated[bool, option("--json", help="One JSON object at the end.")] = False
-    as_jsonl: Annotated[bool, option("--jsonl", help="One JSON object a token, then a summary.")] = False
+    as_json: Annotated[bool, option("--json", help="Print one JSON object at the end instead of the text.")] = False
+    as_jsonl: Annotated[bool, option("--jsonl", help="Print one JSON object a token instead, then a summary.")] = False
     trace: Annotated[
-        Path | None, option("--trace", help="Also write the JSON lines to this file.", show_default=False)
+        Path | None, option("--trace", help="Also write what --jsonl prints to this file.", show_default=False)
     ] = None
     color_by: Annotated[str, option("--color-by", help="Tint tokens on a terminal: t, p, entropy, logprob or off.")] = (
         "off"
     )
     hide_thinking: Annotated[bool, option("--hide-thinking", help="Leave thinking blocks out.")] = False
-    cpu_draw: Annotated[bool, option("--cpu-draw", help="Cut and draw outside the graph: same tokens, slower.")] = False
+    cpu_draw: Annotated[
+        bool, option("--cpu-draw", help="Draw outside llama.cpp's graph, to compare: same tokens, slower.")
+    ] = False
     verbose: Annotated[bool, option("-v", "--verbose", help="Show llama.cpp's log.")] = False
 
     # ---- what they mean ---------------------------------------------------------------------

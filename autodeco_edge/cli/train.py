@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..paths import hub_endpoint
 from .settings import shared, takes
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ class TrainOptions:
     samples: Annotated[int, typer.Option("--samples", help="reward: replies a problem.")] = 16
     diversity: Annotated[float, typer.Option(help="reward: weight of distinct right solutions.")] = 1.0
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", help="reward: tokens of a reply.")] = 512
-    n_ctx: Annotated[int, typer.Option("--ctx-size", "-c", help="reward: tokens of prompt and reply.")] = 0
+    n_ctx: Annotated[
+        int, typer.Option("--ctx-size", "-c", help="reward: tokens of prompt and reply; 0: what they need.")
+    ] = 0
     parallel: Annotated[int, typer.Option("--parallel", help="reward: replies side by side.")] = 32
     schedule: Annotated[
         str | None,
@@ -97,9 +100,11 @@ class TrainOptions:
     precision: Annotated[str, typer.Option(help="fp32, or bf16 for the forward pass of --base.")] = "fp32"
     base_dtype: Annotated[str, typer.Option(help="How --base is loaded: auto, float32, bfloat16.")] = "float32"
     save_dtype: Annotated[str, typer.Option(help="bf16 (official), f16 or f32.")] = "bf16"
-    threads: Annotated[int, typer.Option("--threads", "-t", help="Of llama.cpp, with -m; 0: one a core.")] = 0
+    threads: Annotated[
+        int, typer.Option("--threads", "-t", help="Threads of llama.cpp, with -m; 0: one a physical core.")
+    ] = 0
     cache_mb: Annotated[int, typer.Option(help="Memory for hidden states seen before (MiB).")] = 1024
-    log_every: Annotated[int, typer.Option(help="Steps between progress lines; 0: silent.")] = 10
+    log_every: Annotated[int, typer.Option(help="Steps between progress lines; 0: none.")] = 10
     eval_every: Annotated[
         int | None,
         typer.Option(
@@ -157,6 +162,7 @@ def train(ctx: Any, **values: Any) -> None:
         train_on_reward(options.reward())
         return
     config = options.supervised()
+    hub_endpoint()  # what is no address is said here; transformers would fail when it is imported
     from transformers.utils import logging
 
     from ..train.trainer import train as run_training

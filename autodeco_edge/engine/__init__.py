@@ -1,4 +1,4 @@
-"""Turns token ids into Steps: the native library, models, heads and samplers, contexts, and the Llama drop-in. Knows no text."""
+"""Turns token ids into Steps: the native library, models, heads, samplers and contexts. Knows no text."""
 
 from .waiting import apply as _set_how_threads_wait
 

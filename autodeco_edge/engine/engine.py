@@ -109,7 +109,12 @@ class Engine(Owner):
             if n_sequences > 1
             else f"a context of {self.n_ctx} tokens"
         )
-        return Context(self.model, params, of, "pass a smaller -c" + (", or fewer at once" if n_sequences > 1 else ""))
+        return Context(
+            self.model,
+            params,
+            of,
+            "give a smaller context (-c, n_ctx)" + (", or fewer at once" if n_sequences > 1 else ""),
+        )
 
     # ---- requests --------------------------------------------------------------------
 
@@ -199,7 +204,7 @@ class Engine(Owner):
             check_id(token, self.model.n_vocab)
         if len(request.prompt) >= self.n_ctx:
             raise ContextOverflowError(
-                f"the prompt has {len(request.prompt)} tokens, the context {self.n_ctx}; shorten it, or pass a larger -c "
+                f"the prompt has {len(request.prompt)} tokens, the context {self.n_ctx}; shorten it, or give a larger context (-c, n_ctx) "
                 f"(this model was trained with {self.model.n_ctx_train})"
             )
         check_range("max tokens", request.max_tokens, -1, 2**31, "-1 = to the end of the context")

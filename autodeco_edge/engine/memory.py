@@ -152,7 +152,7 @@ def fit_context(
     largest = estimate.largest_context(usable)
     if n_ctx or largest < min(SMALLEST_CONTEXT, wanted):
         fits = largest >= SMALLEST_CONTEXT
-        advice = f"pass -c {largest}" if fits else "use a smaller quantisation or a smaller model"
+        advice = f"pass -c {largest} (n_ctx)" if fits else "use a smaller quantisation or a smaller model"
         raise OutOfMemoryError(
             f"{Path(path).name} needs {_size(estimate.total(wanted))} for a context of {wanted} tokens (weights "
             f"{_size(estimate.weights)}, cache {_size(estimate.cache_per_token * wanted)}, work {_size(estimate.compute)}), "

@@ -41,7 +41,7 @@ class Model(Owner):
     ) -> None:
         self.path = Path(path)
         if not os.path.exists(self.path):
-            raise MissingInputError(f"{self.path}: no such model file; check the path given to -m")
+            raise MissingInputError(f"{self.path}: no such model file; give the path of a GGUF file")
         self._no_text = check_model(self.path)  # raises what llama.cpp would end the process for
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
@@ -57,12 +57,23 @@ class Model(Owner):
                 f"{self.path}: llama.cpp cannot load this model ({log.last_error() or 'no reason given'}); "
                 "the file is damaged, or its architecture is unknown to this version"
             )
-        self.native = Handle("the model", pointer, llama_cpp.llama_model_free)
+        self._adopt(Handle("the model", pointer, llama_cpp.llama_model_free))
+
+    def _adopt(self, native: Handle) -> None:
+        self.native, pointer = native, native.pointer
         self._vocab = llama_cpp.llama_model_get_vocab(pointer)
         self._n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self._tokenizer = Tokenizer(self.native, self._vocab, metadata(pointer, "tokenizer.ggml.pre"))
+        self._tokenizer = Tokenizer(native, self._vocab, metadata(pointer, "tokenizer.ggml.pre"))
         self.n_embd = llama_cpp.llama_model_n_embd(pointer)
         self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(pointer)
+
+    @classmethod
+    def borrowed(cls, path: str | os.PathLike[str], pointer: int) -> Model:
+        """A llama_model that somebody else frees, and keeps open while this is used."""
+        self = cls.__new__(cls)
+        self.path, self._no_text = Path(path), None
+        self._adopt(Handle("the model", pointer, lambda _pointer: None))
+        return self
 
     @property
     def handle(self) -> int:
@@ -90,8 +101,11 @@ class Model(Owner):
 
     @property
     def description(self) -> str:
+        """llama.cpp's own words; where it knows no size of that name, the number of parameters: "qwen2 5.3M Q8_0"."""
         with self.native.call() as model:
-            return _text(lambda buf, n: llama_cpp.llama_model_desc(model, buf, n)) or ""
+            text = _text(lambda buf, n: llama_cpp.llama_model_desc(model, buf, n)) or ""
+            n = llama_cpp.llama_model_n_params(model)
+        return text.replace(" ?B ", f" {_short(n)} ") if n else text
 
     @property
     def chat_template(self) -> str | None:
@@ -173,6 +187,14 @@ def check_iterable(tokens: Iterable[int]) -> Iterable[int]:
     if isinstance(tokens, str | bytes) or not isinstance(tokens, Iterable):
         raise UsageError(f"token ids: allowed a sequence of int; got {type(tokens).__name__}")
     return tokens
+
+
+def _short(n: int) -> str:
+    """ "5.3M" of 5_300_000."""
+    for name, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if n >= size:
+            return f"{n / size:.3g}{name}" if n < 100 * size else f"{n / size:.0f}{name}"
+    return str(n)
 
 
 def metadata(model: int, key: str) -> str | None:

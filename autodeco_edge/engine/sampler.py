@@ -126,7 +126,7 @@ class Step:
     temperature_eff  T* = T x user's within the user's range, what the logits were divided by; 0 = greedy
     top_p_eff        P* = P x user's within the user's range, the nucleus mass
     n_kept           tokens in the nucleus
-    entropy          nats, of softmax(l / T)
+    entropy          nats, of softmax(l / T), at least 0
     max_prob         of softmax(l / T)
     logprob          ln softmax(l)[id], temperature 1, before any cut; None unless SamplingParams.logprobs
     """

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import AutodecoError
 from ..io.atomic import atomic_write
 from ..io.regular import read_regular
-from ..paths import cache_dir, safe_name
+from ..paths import cache_dir, hub_endpoint, safe_name
 from .variants import Variant, find_variants
 
 _REPO_PREFIX = "models--"
@@ -43,6 +43,7 @@ def hub_cache() -> Path:
     """HF_HUB_CACHE, else where huggingface_hub says."""
     if chosen := os.environ.get("HF_HUB_CACHE"):
         return Path(chosen).expanduser()
+    hub_endpoint()  # what is no address is said here; huggingface_hub would fail when it is imported
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)

@@ -48,10 +48,11 @@ class Listing:
 
 def list_repo(repo: str) -> Listing:
     """Files of the newest commit. Raises NoSuchRepoError, MissingInputError, BusyError or FormatError."""
+    endpoint = hub_endpoint()  # before the import, which fails where this is no address
     from huggingface_hub import HfApi
 
     with plain_errors(repo):
-        info = HfApi(endpoint=hub_endpoint()).model_info(repo, files_metadata=True)
+        info = HfApi(endpoint=endpoint).model_info(repo, files_metadata=True)
     if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
         raise FormatError(f"{repo}: the hub names no commit; is HF_ENDPOINT a Hugging Face hub?")
     files = [_remote_file(repo, sibling) for sibling in info.siblings or []]

@@ -123,11 +123,21 @@ def prompt_of(
     did not write it, and none at the end. Raises FormatError for a template that fails, does not end, or does not
     print what the user said.
     """
+    with _as_format_error():
+        return template_prompt(model, messages, template, variables)
+
+
+def template_prompt(
+    model: Model,
+    messages: list[dict[str, Any]],
+    template: str | None = None,
+    variables: Mapping[str, Any] | None = None,
+) -> Prompt:
+    """``prompt_of``, but raises TemplateError, with the template's own words."""
     marks = special_texts(model)
     bos, eos = marks.get("bos_token", ""), marks.get("eos_token", "")
     variables = {**marks, **(variables or {})}
-    with _as_format_error():
-        filled = fill(template_of(model, template), messages, bos, eos, True, variables)
+    filled = fill(template_of(model, template), messages, bos, eos, True, variables)
     ids = model.tokenize(filled.text, add_special=True, parse_special=True)
     if len(ids) > 1 and ids[0] == ids[1] == model.bos:
         ids = ids[1:]  # the template had written BOS itself (equations 14: the double BOS of the official runner)

@@ -98,7 +98,7 @@ class Reasoning:
         if self.tags and (close := self._closed_first(text)):
             stream = self._thinking(close)
         pieces = [*stream.feed(text), *stream.finish()]
-        thought = self._without_marks("".join(text for text, _, is_thought in pieces if is_thought))
+        thought = self.without_marks("".join(text for text, _, is_thought in pieces if is_thought)).strip()
         answer = "".join(text for text, _, is_thought in pieces if not is_thought)
         if not thought:
             return answer, ""
@@ -119,11 +119,11 @@ class Reasoning:
                 return t.close
         return None
 
-    def _without_marks(self, thought: str) -> str:
+    def without_marks(self, thought: str) -> str:
         marks = [mark for t in self.tags for mark in (t.open, t.close)] or [THINK_OPEN, THINK_CLOSE]
         for mark in (*marks, *self.wrappers):
             thought = thought.replace(mark, "")
-        return thought.strip()
+        return thought
 
 
 def prompt_end(model: Model, ids: Sequence[int]) -> str:

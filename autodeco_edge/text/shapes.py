@@ -8,13 +8,15 @@ Owns the shapes in the order in which they are tried, and the test of arrival. R
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 MERGED = "the chat template has no place for a system message; it was put in front of the first user message"
 SURE = 24  # characters that are in a text by chance only if they stand in the template
-PART_MARKS = ("'type': 'text'", '"type": "text"')
+_QUOTES = re.compile(r"""[\\"'\s]|&\#\d+;|&quot;""")
+PART_MARK = "type:text"  # of a list of parts, as Python or JSON writes it, quotes of any kind aside
 
 Messages = list[dict[str, Any]]
 
@@ -29,9 +31,13 @@ class Shape:
 
 
 def shapes(messages: Messages) -> Iterator[Shape]:
-    """Strings, parts, parts of user messages alone; then the same with the system message in a user's."""
+    """Strings, parts, parts of user messages alone; then the same with the system message in a user's.
+
+    Parts that the caller made come first as they are; those that are all text are joined where a template wants strings."""
     if not all(isinstance(m.get("content", ""), str) for m in messages):
-        yield Shape(messages, plain=False)  # the caller has chosen
+        yield Shape(messages, plain=False)
+        joined = _joined(messages)
+        yield from shapes(joined) if joined else ()
         return
     merged = _without_system(messages)
     for form, remark in ((messages, None), (merged, MERGED)):
@@ -39,6 +45,21 @@ def shapes(messages: Messages) -> Iterator[Shape]:
             yield Shape(form, True, remark)
             yield Shape(_in_parts(form, ("system", "user", "assistant")), False, remark)
             yield Shape(_in_parts(form, ("user",)), False, remark)
+
+
+def _joined(messages: Messages) -> Messages | None:
+    """Every content a string, its parts on lines of their own; None where a part is no text."""
+    contents = [m.get("content", "") for m in messages]
+    if not all(isinstance(c, str) or _is_text_alone(c) for c in contents):
+        return None
+    texts = [c if isinstance(c, str) else "\n".join(p["text"] for p in c) for c in contents]
+    return [{**m, "content": t} if "content" in m else m for m, t in zip(messages, texts, strict=True)]
+
+
+def _is_text_alone(content: Any) -> bool:
+    return isinstance(content, list) and all(
+        isinstance(p, dict) and p.get("type") == "text" and isinstance(p.get("text"), str) for p in content
+    )
 
 
 def _in_parts(messages: Messages, roles: tuple[str, ...]) -> Messages:
@@ -85,7 +106,7 @@ def probe(messages: Messages) -> Messages:
 
 def lost(shape: Shape, text_of_probe: str) -> str | None:
     """The role whose message the template does not print, None where all arrive."""
-    if not shape.plain and any(mark in text_of_probe for mark in PART_MARKS):
+    if not shape.plain and PART_MARK in _QUOTES.sub("", text_of_probe):
         return "user"  # the list itself was printed, as Python or JSON writes it
     for role, message in _that_matter(probe(shape.messages)).items():
         if content_text(message).strip() not in text_of_probe:

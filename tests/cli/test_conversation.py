@@ -11,8 +11,11 @@ import signal
 import time
 
 import pytest
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
 
 from autodeco_edge.cli.commands import COMMANDS, SETTABLE
+from autodeco_edge.cli.completion import SlashCompleter
 from autodeco_edge.engine.model import Model
 from autodeco_edge.text.chat import render
 
@@ -230,6 +233,25 @@ def test_tab_completes_commands(chat):
     terminal.send("\t\r")
     terminal.wait_for("[heads: none]")
     terminal.wait_for_prompt()
+    assert terminal.leave() == 0
+
+
+def test_tab_offers_no_name_that_acts(tmp_path):
+    for name in ("apple.json", "a\u202eb.json", "a\x1b[31mb.json", "a\x9bb.json"):
+        (tmp_path / name).write_text("{}")
+    line = f"/load {tmp_path}/a"
+    offered = SlashCompleter().get_completions(Document(line, len(line)), CompleteEvent(completion_requested=True))
+    assert [c.text for c in offered] == ["pple.json"]
+
+
+def test_a_colour_that_is_typed_is_no_mouse(chat):
+    terminal = chat("-n", "1", term="xterm-256color")
+    from tests.support.terminal import STATS
+
+    for colour in ("\x1b[31m", "\x1b[0m", "\x1b[1;31m", "\x1b[38;5;9m"):
+        terminal.send(f"hel{colour}lo\r")
+        assert terminal.child.expect([STATS, "Unhandled exception"]) == 0
+        terminal.wait_for_prompt()
     assert terminal.leave() == 0
 
 

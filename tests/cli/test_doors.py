@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from typer.main import get_command
 from autodeco_edge.cli import app
 from autodeco_edge.cli.settings import PATHS
 from tests.support import warm
+from tests.support.changed import changed_copy
 from tests.support.letters import write_model
 
 RAW = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
@@ -188,6 +190,7 @@ def test_configuration_with_mark_and_one_that_is_a_pipe(home, letters):
 def test_names_out_of_files_and_of_files_are_escaped(home, letters, tmp_path):
     """Architecture, model name, metadata, file names, tensor names, arguments: whoever quotes them."""
     evil = write_model(tmp_path / f"{EVIL}.gguf", arch=f"a{EVIL}")
+    named = changed_copy(letters.gguf, tmp_path / f"n{EVIL}.gguf", {"general.name": EVIL, f"x{EVIL}": EVIL})
     empty = tmp_path / f"{EVIL}.txt"
     empty.write_text("x")
     broken = tmp_path / f"{EVIL}.jsonl"
@@ -197,6 +200,8 @@ def test_names_out_of_files_and_of_files_are_escaped(home, letters, tmp_path):
     out = tmp_path / "out"
     calls = [
         ("run", "hi", "-m", evil),
+        ("run", "hi", "-m", named, "-n", "1", "-v"),  # llama.cpp's own log, which quotes the file
+        ("run", "hi", "-m", named, "-n", "1", "--system", EVIL),
         ("run", "hi", "-m", empty),
         ("run", EVIL, EVIL, EVIL),
         ("run", "hi", "-m", letters.gguf, "--heads", evil),
@@ -216,6 +221,24 @@ def test_names_out_of_files_and_of_files_are_escaped(home, letters, tmp_path):
         done = cli(*call, env=environment)
         assert done.returncode in (0, 2, 65, 66), (call, done)
         assert not RAW.search(done.stderr + done.stdout), (call, done.stderr, done.stdout)
+
+
+def test_folders_and_addresses_out_of_the_environment_are_escaped(home, letters, tmp_path):
+    folders = ("XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "HF_HOME")
+    evil = {name: str(tmp_path / f"{name}{EVIL}") for name in folders}
+    for call in (("doctor",), ("list",), ("config",), ("run", "hi", "-n", "1", "--no-heads", "-m", letters.gguf)):
+        done = cli(*call, env={**os.environ, **evil})
+        assert done.returncode == 0 and not RAW.search(done.stderr + done.stdout), (call, done)
+
+
+@pytest.mark.parametrize("address", [f"http://{EVIL}", "http://[", "http://a[b"])
+def test_an_address_that_is_none_is_one_line(home, tmp_path, address):
+    """huggingface_hub and transformers fail at their import."""
+    calls = [("pull", "user/repo"), ("list",), ("run", "-hf", "user/repo", "hi"), ("run", "--heads", "user/repo", "hi")]
+    if find_spec("torch"):
+        calls.append(("train", "--base", "user/repo", "--data", tmp_path / "d", "-o", tmp_path / "o"))
+    for call in calls:
+        refused(cli(*call, env={**os.environ, "HF_ENDPOINT": address}), 2, "HF_ENDPOINT: expected the address")
 
 
 def test_reply_is_exact_in_a_pipe_and_safe_on_a_terminal(chat, letters, home):

@@ -10,14 +10,16 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
+import re
 import threading
 
 import llama_cpp
 import numpy as np
 import pytest
 
+from autodeco_edge.dropin.llama import Llama
 from autodeco_edge.engine.engine import Engine
-from autodeco_edge.engine.llama import Llama
+from autodeco_edge.engine.model import Model
 from autodeco_edge.engine.native import lib
 from autodeco_edge.engine.sampler import Heads, Sampler, SamplingParams, Step
 from autodeco_edge.errors import BusyError, ContextOverflowError, MismatchError, NoHeadsError, UsageError
@@ -614,3 +616,18 @@ def test_copy_state_copies_position_and_parameters(letters):
     assert lib.autodeco_sampler_get_params(address(second)).seed == 11
     source.close()
     target.close()
+
+
+def test_entropy_of_a_certain_token_is_zero(letters):
+    """The official formula gives -1e-8 there, and the head is fed that; nobody is told of an entropy below zero."""
+    with Heads(letters.heads) as heads:
+        for gap in (30.0, 100.0, 1e4, 3e38):
+            logits = np.zeros(260, np.float32)
+            logits[7] = gap
+            step = heads.step(np.zeros(heads.n_embd, np.float32), logits, SamplingParams(seed=1))
+            assert str(step.entropy) == "0.0" and step.id == 7
+
+
+def test_size_of_a_model_that_llama_cpp_has_no_name_for(letters):
+    with Model(letters.gguf) as model:
+        assert re.fullmatch(r"llama \d+(\.\d+)?K .*F32.*", model.description)

@@ -1,6 +1,6 @@
 """The whole path against PyTorch: `run --jsonl` on a GGUF, float64 on the Hugging Face model.
 
-Five architectures, real tokenizers, llama.cpp's own converter. What differs is llama.cpp's float32
+Every family of tests/support/families.py, real tokenizers, llama.cpp's own converter. What differs is llama.cpp's float32
 arithmetic and its F16 key-value cache; 5e-3 in T and P is what that leaves room for.
 """
 
@@ -13,6 +13,7 @@ import pytest
 
 from autodeco_edge.spec import sampling
 from tests.support import warm
+from tests.support.families import HIDDEN, VOCABULARY
 
 pytest.importorskip("torch")
 
@@ -51,13 +52,12 @@ def reference(hf, checkpoint, ids: list[int]):
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
-@pytest.mark.parametrize("name", ["llama", "qwen2", "qwen3moe", "gpt-oss", "deepseek2"])
+@pytest.mark.parametrize("name", VOCABULARY)
 def test_temperature_and_top_p_agree_with_pytorch(tiny, tmp_path, name, dtype):
     model = tiny(name)
     checkpoint, heads = model.checkpoint, model.heads
     if dtype == "bf16":
         from tests.support.checkpoints import random_heads
-        from tests.support.families import HIDDEN
 
         checkpoint = random_heads(tmp_path / "bf16", HIDDEN, seed=8, bf16=True)
         heads = tmp_path / "bf16.gguf"

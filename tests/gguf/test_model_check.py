@@ -73,7 +73,7 @@ NO_TEXT = {  # loaded by llama.cpp, which aborts on the first text
 RUN = """
 import sys
 from autodeco_edge.engine.model import Model
-from autodeco_edge.engine.llama import Llama
+from autodeco_edge.dropin.llama import Llama
 from autodeco_edge.errors import AutodecoError
 for path in sys.argv[1:]:
     try:

@@ -150,8 +150,11 @@ def test_the_log_keeps_trimmed_warnings_and_errors(capfd):
     assert capfd.readouterr().err == ""
     lib.autodeco_log_set_verbose(True)
     log(INFO, b"aloud\n")
+    text = "a\x1b[31m\x07\r\tb\x7f\x80\x9f\xa0\u2027\u2028\u202e\u202f\u2065\u2066\u2069\u206aé日\U0001f600\n"
+    log(INFO, text.encode() + b"\xc2")  # the last one cut short
     lib.autodeco_log_set_verbose(False)
     log(INFO, b"silent\n")
-    assert capfd.readouterr().err == "aloud\n"
+    shown = {c: "".join(f"\\x{b:02x}" for b in c.encode()) for c in "\x1b\x07\r\x7f\x80\x9f\u2028\u202e\u2066\u2069"}
+    assert capfd.readouterr().err.startswith("aloud\n" + text.translate(str.maketrans(shown)))
     lib.autodeco_log_clear()
     assert lines() == []

@@ -1,4 +1,4 @@
-"""Tiny random models of five architectures, as Hugging Face folders and as GGUF.
+"""Tiny random models of the architectures that are tested, as Hugging Face folders and as GGUF.
 
 Owns their configurations. The tokenizers are real ones, rebuilt from llama.cpp's vocabulary
 files, and the GGUF is made by llama.cpp's own converter, so that everything but the weights
@@ -68,6 +68,7 @@ def _config(name: str, n_vocab: int):
                 "truncate": True,
             },
         )
+    assert name == "deepseek2", f"no configuration for {name}"
     return t.DeepseekV3Config(
         **{**common, "num_key_value_heads": 4},
         scoring_func="sigmoid",  # in the released config.json; the converter reads it

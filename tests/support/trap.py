@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Every way by which a model is opened: engine, batches, drop-in, stock, command line, doctor, bench, single files, training.
 TESTS = (
-    "tests/test_demo_model.py", "tests/demo/test_export.py", "tests/engine/test_llama.py", "tests/engine/test_slots.py",
+    "tests/test_demo_model.py", "tests/demo/test_export.py", "tests/dropin/test_llama.py", "tests/engine/test_slots.py",
     "tests/convert/test_merge.py::test_stock_llama_cpp_gives_the_same_logits",
     "tests/engine/test_engine.py::test_stock_llama_cpp_loads_the_single_file_as_the_base",
     "tests/native/test_batches.py", "tests/bench/test_decode.py",

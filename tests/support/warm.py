@@ -33,7 +33,7 @@ from typing import Any
 import autodeco_edge.engine  # noqa: F401, sets a variable
 
 # What commands import, a room at a time. Not huggingface_hub: it reads variables once, and tests set them.
-_ROOMS = ("bench", "cli", "collect", "convert", "engine", "eval", "hub", "text")
+_ROOMS = ("bench", "cli", "collect", "convert", "dropin", "engine", "eval", "hub", "text")
 COMMANDS = ("typer._adapters", "llama_cpp", "gguf", *(f"autodeco_edge.{room}.*" for room in _ROOMS))
 TORCH = ("torch", "safetensors.torch", *COMMANDS)
 # Read while the command runs. Any other may act earlier: in the linker, in Python, in OpenMP, in a module of the server.

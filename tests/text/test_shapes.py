@@ -117,6 +117,17 @@ def test_parts_that_the_caller_made_are_left_alone():
     assert render_text(WALKERS["SmolVLM"], messages, "", "").startswith("<|im_start|>User:<image>Why?")
 
 
+@pytest.mark.parametrize("template", [*STRINGS.values(), *WALKERS.values()], ids=[*STRINGS, *WALKERS])
+def test_parts_that_the_caller_made_are_joined_where_a_template_wants_strings(template):
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in TALK]
+    assert render_text(template, parts, "", "") == render_text(template, TALK, "", "")
+    two = [{"role": "user", "content": [{"type": "text", "text": t} for t in ("Why?", "How?")]}]
+    if template in STRINGS.values() and "string" not in template:
+        assert render_text(template, two, "", "") == render_text(
+            template, [{"role": "user", "content": "Why?\nHow?"}], "", ""
+        )
+
+
 # ---- a system message where there is no place for one ---------------------------------------------
 
 GEMMA = (

@@ -121,8 +121,8 @@ def test_trained_heads_agree_with_hugging_face(both, tmp_path):
         for i, topic in enumerate(2 * TOPICS)
     ]
     data = write_lines(tmp_path / "plain.jsonl", lines)
-    config = TrainConfig(hf.name, str(data), str(tmp_path / "hf"), recipe="official", learning_rate=1e-3, batch_size=4, accumulation=1,
-                         max_steps=30, validation=0.3, save_dtype="f32", log_every=0)  # fmt: skip
+    config = TrainConfig(hf.name, str(data), str(tmp_path / "hf"), recipe="official", learning_rate=1e-3, batch_size=2, accumulation=1,
+                         max_steps=30, validation=0.2, save_dtype="f32", log_every=0)  # fmt: skip
     other = replace(config, base=None, model=str(gguf._model.path), output=str(tmp_path / "gguf"), threads=1)
     heads = []
     for c in (config, other):

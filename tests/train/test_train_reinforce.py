@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,6 +25,7 @@ from autodeco_edge.train.losses import soft_nucleus
 from autodeco_edge.train.modules import AutoDecoHeads
 from autodeco_edge.train.reinforce import RewardConfig, train_on_reward
 from autodeco_edge.train.rollouts import Roller
+from tests.support import warm
 
 N_DRAWS = 2000
 SMALL = dict(problems="demo:make", problems_per_step=4, samples=4, max_tokens=60, n_ctx=160, parallel=16, threads=1)
@@ -101,36 +101,29 @@ def test_reward_teaches_right_answers(start, tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["autodeco_mean_temperature"] < 1.0
 
 
-def command(start, out, *more) -> list[str]:
-    return [sys.executable, "-m", "autodeco_edge", "train", "--objective", "reward", "-m", str(demo_model()), "--init", start,
+def words(start, out, *more) -> list[str]:
+    return ["train", "--objective", "reward", "-m", str(demo_model()), "--init", start,
             "-o", str(out), "--problems", "demo:make", "--problems-per-step", "2", "--samples", "4", "-n", "40", "-c", "128",
             "--parallel", "8", "-t", "1", "--lr", "1e-3", "--max-steps", "8", "--save-dtype", "f32", "--log-every", "1", *more]  # fmt: skip
 
 
 def test_killed_run_resumes_to_the_same_heads(start, tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    whole = subprocess.run(command(start, tmp_path / "a"), capture_output=True, text=True, env=environment, timeout=200)
+    run = partial(warm.run, modules=warm.TORCH, text=True, timeout=200)
+    whole = run(*words(start, tmp_path / "a"))
     assert whole.returncode == 0, whole.stderr
-    child = subprocess.Popen(
-        command(start, tmp_path / "b", "--save-every", "1"), stderr=subprocess.PIPE, text=True, env=environment
-    )
+    command = warm.command(*words(start, tmp_path / "b", "--save-every", "1"))
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     for line in child.stderr:
         if line.startswith("step 4/"):
             break
     time.sleep(0.05)
     child.send_signal(signal.SIGKILL)
     child.wait()
-    refused = subprocess.run(
-        command(start, tmp_path / "b"), capture_output=True, text=True, env=environment, timeout=200
-    )
+    refused = run(*words(start, tmp_path / "b"))
     assert refused.returncode == 2 and "--resume" in refused.stderr
-    other = subprocess.run(
-        [*command(start, tmp_path / "b", "--resume"), "--seed", "1"], capture_output=True, text=True, env=environment
-    )
+    other = run(*words(start, tmp_path / "b", "--resume"), "--seed", "1")
     assert other.returncode == 2 and "seed" in other.stderr
-    done = subprocess.run(
-        command(start, tmp_path / "b", "--resume"), capture_output=True, text=True, env=environment, timeout=200
-    )
+    done = run(*words(start, tmp_path / "b", "--resume"))
     assert done.returncode == 0, done.stderr
     a, b = (load_heads(tmp_path / name).heads.state_dict() for name in "ab")
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -155,16 +148,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("arguments, says", REFUSED.values(), ids=REFUSED)
 def test_refusals(tmp_path, arguments, says):
-    line = [
-        sys.executable,
-        "-m",
-        "autodeco_edge",
-        "train",
-        "--objective",
-        "reward",
-        "-o",
-        str(tmp_path / "o"),
-        *arguments,
-    ]
-    done = subprocess.run(line, capture_output=True, text=True)
+    line = ["train", "--objective", "reward", "-o", tmp_path / "o", *arguments]
+    done = warm.run(*line, modules=warm.TORCH, text=True)
     assert done.returncode == 2 and says in done.stderr and done.stderr.count("\n") == 1

@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from autodeco_edge.train.hidden_cache import HiddenCache
 from autodeco_edge.train.hyperparameters import TrainConfig
 from autodeco_edge.train.record import FILE as RECORD
 from autodeco_edge.train.state import FILE as STATE
-from tests.support import letters
+from tests.support import letters, warm
 
 N_STEPS = 14  # more than three epochs of 5 batches
 
@@ -89,24 +88,24 @@ def test_killed_process_resumes_to_the_same_bits(config, tmp_path):
         assert process.wait() == -signal.SIGKILL
     folder = Path(killed.output)
     assert (folder / STATE).is_file() and not (folder / "model.safetensors").exists()
-    with start(killed, "--resume") as process:
-        _, err = process.communicate(timeout=120)
-    assert process.returncode == 0 and "resumed after step " in err, err
-    with start(config) as process:
-        _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    done = warm.run(*words(killed, "--resume"), modules=warm.TORCH, text=True, timeout=120)
+    assert done.returncode == 0 and "resumed after step " in done.stderr, done.stderr
+    done = warm.run(*words(config), modules=warm.TORCH, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
     assert_same(config, killed)
 
 
-def start(config: TrainConfig, *more: str, **options) -> subprocess.Popen:
-    arguments = ["--base", config.base, "--data", config.data, "-o", config.output, "--lr", config.learning_rate,
+def words(config: TrainConfig, *more: str) -> list:
+    return ["train", "--recipe", "official", "--base", config.base, "--data", config.data, "-o", config.output, "--lr", config.learning_rate,
                  "--batch-size", config.batch_size, "--accumulation", config.accumulation, "--max-steps", config.max_steps,
                  "--validation", config.validation, "--save-dtype", config.save_dtype, "--save-every", config.save_every,
                  "--eval-every", config.eval_every, "--log-every", config.log_every, *more]  # fmt: skip
+
+
+def start(config: TrainConfig, **options) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "autodeco_edge", "train", "--recipe", "official", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, **options,
-    )  # fmt: skip
+        warm.command(*words(config)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
 
 
 @pytest.mark.parametrize("at", (3, 8, N_STEPS - 1))

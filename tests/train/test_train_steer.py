@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from autodeco_edge.train.checkpoint import load_heads
 from autodeco_edge.train.data import TrainingSample, load_dataset
 from autodeco_edge.train.hyperparameters import TrainConfig
 from autodeco_edge.train.steer import MARGIN_P, MARGIN_T, Steering, commanded, ranking_loss
-from tests.support import letters
+from tests.support import letters, warm
 
 # ---- the loss ----------------------------------------------------------------------
 
@@ -309,8 +307,6 @@ def test_refusals_of_settings(config):
         training.train(replace(config, init=None))
     with pytest.raises(UsageError, match="is for --steer"):
         training.train(replace(config, steer=False, steer_weight=2.0))
-    done = subprocess.run(
-        [sys.executable, "-m", "autodeco_edge", "train", "--steer", "--objective", "reward", "-o", config.output],
-        capture_output=True, text=True,
-    )  # fmt: skip
+    line = ["train", "--steer", "--objective", "reward", "-o", config.output]
+    done = warm.run(*line, modules=warm.TORCH, text=True)
     assert done.returncode == 2 and "--steer ranks replies" in done.stderr and "Traceback" not in done.stderr

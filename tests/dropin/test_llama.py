@@ -134,6 +134,17 @@ def test_abandoned_stream(llm):
     assert ids_of(llm, max_tokens=3) == ids_of(llm, max_tokens=3)
 
 
+@pytest.mark.parametrize("keys", [{"tokenizer.ggml.add_eos_token": True}, {"tokenizer.ggml.add_sep_token": True, "tokenizer.ggml.seperator_token_id": 257}], ids=["eos", "sep"])  # fmt: skip
+@pytest.mark.parametrize("add_bos", [True, False])
+def test_the_prompt_of_a_completion_is_that_of_run(letters, tmp_path, keys, add_bos):
+    from tests.support.changed import changed_copy
+
+    path = changed_copy(letters.gguf, tmp_path / "m.gguf", {**keys, "tokenizer.ggml.add_bos_token": add_bos})
+    with autodeco_edge.Llama(path, heads=None, **OPTIONS) as llm, autodeco_edge.Model(path) as model:
+        n = llm("hello", max_tokens=1)["usage"]["prompt_tokens"]
+        assert llm.input_ids[:n].tolist() == model.tokenize("hello")
+
+
 # ---- seeds ----------------------------------------------------------------------------------
 
 
@@ -244,6 +255,18 @@ def test_logit_bias(llm, first_values):
     assert (llm.steps[0].temperature, llm.steps[0].top_p) == first_values
     likely = ids_of(llm, temperature=0.0)[0]
     assert ids_of(llm, temperature=0.0, logit_bias={str(likely): -1000.0})[0] != likely
+
+
+def test_what_a_callback_raises_is_raised_without_heads_too(letters):
+    def broken(_ids, _scores):
+        raise RuntimeError("broken processor")
+
+    with open_llama(letters, heads=None) as llm:
+        with pytest.raises(RuntimeError, match="broken processor"):
+            llm("hello", max_tokens=2, logits_processor=llama_cpp.LogitsProcessorList([broken]))
+        with pytest.raises(IndexError):
+            llm("hello", max_tokens=2, logit_bias={10**9: 1.0})
+        assert text_of(llm)
 
 
 def test_logits_processor_that_fails_is_not_silent(llm):
@@ -525,10 +548,19 @@ def test_options_beyond_a_range(letters, option):
 
 
 @pytest.mark.parametrize(
-    "option", [{"n_threads": 10**6}, {"n_threads_batch": 10**6}, {"n_ctx": 2**32}, {"n_threads": -1}], ids=str
+    "option",
+    [
+        {"n_threads": 10**6},
+        {"n_threads_batch": 10**6},
+        {"n_ctx": 2**32},
+        {"n_threads": -1},
+        {"pooling_type": 99},
+        {"pooling_type": -2},
+    ],
+    ids=str,
 )
 def test_options_that_llama_cpp_would_die_on(letters, option):
-    with pytest.raises(UsageError, match="allowed 0 to"):
+    with pytest.raises(UsageError, match="allowed (0|-1) to"):
         open_llama(letters, **option)
 
 
