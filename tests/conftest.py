@@ -36,6 +36,12 @@ def pytest_xdist_auto_num_workers() -> int:
     return max(1, min(cores, 4))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Names with an address in them differ from worker to worker."""
+    if named := next((item.nodeid for item in items if " at 0x" in item.nodeid), None):
+        raise pytest.UsageError(f"{named}: give its parameters ids")
+
+
 @dataclass(frozen=True)
 class TinyModel:
     """One family on disk: Hugging Face folder, F32 GGUF, heads checkpoint (F32), heads file."""

@@ -33,9 +33,10 @@ LAYERS = {
     "bench": 9,
     "eval": 9,
     "collect": 10,
-    "cli": 11,
-    "__main__": 12,
-    "__init__": 12,
+    "server": 11,
+    "cli": 12,
+    "__main__": 13,
+    "__init__": 13,
 }
 # The same within a room, from the bottom to the top: a module imports only from what stands left of a "<" before it.
 # Imports for annotations alone may point up (cli: a session and its commands know each other's types).
@@ -57,7 +58,7 @@ INSIDE = {
         demo.stories everyday.names everyday.numbers gym writing.forms < demo.families everyday.families writing <
         everyday < sources < rows verifier < task
     """,
-    "text": "plot shapes streaming template template_child trace < chat reasoning",
+    "text": "plot shapes streaming template template_child trace < chat reasoning reply",
     "hub": "registry remote variants < cache < download installed < heads < inspect resolve < inventory",
     "dropin": "chain checked formats options trial < chat < llama < trial_child",
     "train": """
@@ -69,10 +70,14 @@ INSIDE = {
     "bench": "_native heads stats < machine < busy decode step < loss",
     "eval": "diversity methods results schedule statistics < likelihood samples < report steering < evaluation figures",
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
+    "server": """
+        errors fair_queue limits schema wire < connection guard service settings tools < metrics prompts <
+        replies < answers < stream < app < listen
+    """,
     "cli": """
         bench colour config_file convert interrupts models piped plot terminal < doctor screen settings
         terminal_plot < collect eval options train < arguments config session < commands < completion <
-        conversation < run
+        conversation < run < serve
     """,
 }
 GRAPH = structure.import_graph(ROOT)

@@ -14,7 +14,7 @@ import typer
 
 from ..errors import AutodecoError
 from ..io.printing import close_stdout, one_line, open_streams, say
-from . import bench, collect, config, convert, doctor, eval, models, plot, run, train
+from . import bench, collect, config, convert, doctor, eval, models, plot, run, serve, train
 from .settings import Command, Group
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 
 app.command()(run.run)
+app.command()(serve.serve)
 app.command()(models.pull)
 app.command("list")(models.list_models)
 app.command()(models.rm)

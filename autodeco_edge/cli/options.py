@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..engine.plain import NEUTRAL
 from ..errors import UsageError, check_range
 from .settings import Command, option, read_settings, takes
 
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from ..engine.filters import FilterParams
     from ..engine.sampler import SamplingParams
 
-# What changes nothing of what the heads say. Left to themselves these options are None: a model without heads is sampled
-# by its own values instead (engine/plain.py).
-NEUTRAL = {"temp": 1.0, "top_p": 1.0, "min_p": 0.0, "top_k": 0, "repeat_penalty": 1.0, "repeat_last_n": 64}
+# The options of NEUTRAL, left to themselves, are None: a model without heads is sampled by its own values instead.
 FORMS = ("t", "p", "entropy", "logprob", "off")
 
 

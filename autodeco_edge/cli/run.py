@@ -70,7 +70,7 @@ def _load(files: Files, options: RunOptions) -> Any:
     check_limits(options.n_ctx, options.threads)
     if files.note:
         say(f"note: {files.note}")
-    n_ctx, remark = fit_context(files.model, options.n_ctx, DEFAULT_CONTEXT, _gpu_share(options))
+    n_ctx, remark = fit_context(files.model, options.n_ctx, DEFAULT_CONTEXT, gpu_share(options.gpu_layers))
     if remark:
         say(f"note: {remark}")
     engine = Engine(
@@ -86,9 +86,9 @@ def _load(files: Files, options: RunOptions) -> Any:
     return engine
 
 
-def _gpu_share(options: RunOptions) -> float:
+def gpu_share(gpu_layers: int) -> float:
     """All or nothing: how many layers of a model fit a GPU is llama.cpp's to know, and -ngl the user's to say."""
-    if options.gpu_layers == 0:
+    if gpu_layers == 0:
         return 0.0
     import llama_cpp
 

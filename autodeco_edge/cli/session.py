@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..io.printing import say, shows_unicode
 from ..io.reading import read_text
-from ..text.streaming import StopStrings
 from .interrupts import Interrupts
 from .options import NEUTRAL
 from .screen import Screen, spark, write
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ..engine.generation import Generation
     from ..engine.plain import PlainSampling
     from ..text.chat import Conversation
+    from ..text.reply import ReplyText
     from ..text.trace import Trace
     from .options import RunOptions
 
@@ -112,18 +112,19 @@ class Session:
 
     def reply(self, ids: list[int], reuse_prefix: bool = False) -> Trace:
         """Generate, show, and write the trace. Ctrl-C keeps what there is, then goes on upwards."""
+        from ..text.reply import ReplyText
         from ..text.trace import Trace
 
         trace = self.last = Trace(prompt_ids=list(ids), seed=self.params.seed)
-        stops = StopStrings(self.options.stop or ())
+        text = ReplyText(self.options.stop or ())
         try:
-            self._stream(trace, stops, ids, reuse_prefix)
+            self._stream(trace, text, ids, reuse_prefix)
         except (KeyboardInterrupt, BrokenPipeError):
             if self.generation:
                 self.generation.cancel()
             self._record(trace.summary("interrupt", self._timings()))
             raise
-        reason = "stop" if stops.found is not None else self.generation.finish_reason
+        reason = "stop" if text.stopped else self.generation.finish_reason
         summary = trace.summary(reason, self._timings())
         self._record(summary)
         self._finish(trace, summary)
@@ -143,16 +144,16 @@ class Session:
         if self._trace_file:
             self._trace_file.close(keep=self._has_reply)
 
-    def _stream(self, trace: Trace, stops: StopStrings, ids: list[int], reuse_prefix: bool) -> None:
+    def _stream(self, trace: Trace, text: ReplyText, ids: list[int], reuse_prefix: bool) -> None:
         from ..text.reasoning import prompt_end
 
         screen = Screen(self.options.color_by, self.options.hide_thinking)
         thinking = self.reasoning.stream(prompt_end(self.engine.model, ids), self.options.raw)
-        for record, pieces in self._tokens(trace, stops, ids, reuse_prefix):
+        for record, pieces in self._tokens(trace, text, ids, reuse_prefix):
             if record is not None and self._trace_file:
                 self._trace_file.write(record)  # first: the reader of stdout may have gone
             if self.options.form == "text":
-                screen.show([p for text, owner in pieces for p in thinking.feed(text, owner)])
+                screen.show([p for piece, owner in pieces for p in thinking.feed(piece, owner)])
             elif self.options.form == "jsonl" and record is not None:
                 write(_line(record))
         if self.options.form == "text":
@@ -160,12 +161,9 @@ class Session:
             screen.end()
 
     def _tokens(
-        self, trace: Trace, stops: StopStrings, ids: list[int], reuse_prefix: bool
+        self, trace: Trace, text: ReplyText, ids: list[int], reuse_prefix: bool
     ) -> Iterator[tuple[dict[str, Any] | None, list[tuple[str, Any]]]]:
         """(record, text that may be shown with it, in pieces); at the end (None, what was held back)."""
-        from ..text.trace import TextStream
-
-        decoder = TextStream()
         record = None
         steps = self.generation = self.engine.generate(
             ids, self.params, max_tokens=self.options.n, reuse_prefix=reuse_prefix, filters=self.filters
@@ -174,14 +172,14 @@ class Session:
             self.interrupts.check()
             data = self.reasoning.token_bytes(self.engine.model, step.id)
             record = trace.add(step, data, "")
-            pieces = stops.feed(decoder.feed(data), record)
-            record["text"] = "".join(text for text, _ in pieces)
+            pieces = text.feed(data, record)
+            record["text"] = "".join(piece for piece, _ in pieces)
             yield record, pieces
-            if stops.found is not None:
+            if text.stopped:
                 steps.close()
                 break
-        rest = stops.feed(decoder.finish(), record) + stops.finish()
-        trace.rest = "".join(text for text, _ in rest)
+        rest = text.finish(record)
+        trace.rest = "".join(piece for piece, _ in rest)
         yield None, rest
 
     def answer(self, trace: Trace) -> tuple[str, str]:

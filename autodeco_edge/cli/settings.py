@@ -29,6 +29,7 @@ _SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": 
 
 PATHS = frozenset(
     (
+        "api_key_file",
         "base",
         "calibration",
         "chat_template",
@@ -41,7 +42,7 @@ PATHS = frozenset(
         "model",
         "output",
     )
-    + ("problems", "task", "template_from", "tokenizer", "trace", "traces")
+    + ("problems", "task", "template_from", "tokenizer", "trace", "traces", "word")
 )  # parameters, of whichever command, that hold a path, or may hold one
 
 

@@ -37,10 +37,11 @@ class Row(NamedTuple):
 class ContextParams:
     """
     n_ctx         cells in all
-    n_sequences   each with positions of its own; more than one share the cells
+    n_sequences   each with positions of its own; more than one share the cells, unless own_cells
     n_batch       rows of one decode
     n_threads
     samplers      sequence -> handle of the llama_sampler chain that runs in the graph
+    own_cells     every sequence has cells of its own, a share of n_ctx
     states        outputs are hidden states; logits only where ``on_node`` lets the graph go on to them
     on_node       Python callback of llama.cpp's scheduler, or None
     """
@@ -50,6 +51,7 @@ class ContextParams:
     n_batch: int
     n_threads: int
     samplers: Mapping[int, Handle]
+    own_cells: bool = False
     states: bool = False
     on_node: Callable[[int, bool, int], bool] | None = None
 
@@ -86,7 +88,7 @@ class Context(Owner):
         native = llama_cpp.llama_context_default_params()
         native.n_ctx = params.n_ctx
         native.n_batch = native.n_ubatch = params.n_batch
-        native.n_seq_max, native.kv_unified = params.n_sequences, params.n_sequences > 1
+        native.n_seq_max, native.kv_unified = params.n_sequences, params.n_sequences > 1 and not params.own_cells
         native.n_threads = native.n_threads_batch = params.n_threads
         native.no_perf = True
         if self._on_node:

@@ -45,6 +45,9 @@ class Engine(Owner):
     extra_buffers  see Model
     strategy       draws in place of the heads (strategies.py)
     share_prompts  keep a sequence for prompts that many requests share
+    deterministic  neighbours change no bit of a reply: every slot has cells and batches of its own; slower from the
+                   second slot on, and a prompt is always computed from its beginning
+    n_batch        tokens of a tick at most, 1 to 2048: a cancelled prompt ends after a tick
 
     Raises what Model and Heads raise, MismatchError for heads of another model, and
     OutOfMemoryError for a context that does not fit.
@@ -70,6 +73,8 @@ class Engine(Owner):
         extra_buffers: bool | None = None,
         strategy: Strategy | None = None,
         share_prompts: bool = False,
+        deterministic: bool = False,
+        n_batch: int = _BATCH,
     ) -> None:
         start = time.perf_counter()
         check_limits(n_ctx, n_threads)
@@ -84,8 +89,14 @@ class Engine(Owner):
         self.n_threads = n_threads or physical_cores()
         self.strategy = strategy or HeadsStrategy(self.heads, cpu_draw=cpu_draw)
         self._slots = [Slot(sequence) for sequence in range(n_slots)]
+        if share_prompts and deterministic:
+            raise UsageError("share_prompts and deterministic exclude each other; choose one")
         self._store = Slot(n_slots) if share_prompts else None
+        self.deterministic = deterministic
+        check_range("batch", n_batch, 1, 2048, "tokens of a tick")
+        self.n_batch = n_batch
         self._queue: deque[Work] = deque()
+        self._turn = 0
         self._lock = threading.Lock()
         self._context = self._make_context()
         self.native = self._context.native
@@ -98,9 +109,10 @@ class Engine(Owner):
         params = ContextParams(
             n_ctx=self.n_ctx * n_sequences,
             n_sequences=n_sequences,
-            n_batch=max(_BATCH, n_sequences),
+            n_batch=max(self.n_batch, n_sequences),
             n_threads=self.n_threads,
             samplers=needs.samplers,
+            own_cells=self.deterministic,
             states=needs.states,
             on_node=needs.on_node,
         )
@@ -222,16 +234,23 @@ class Engine(Owner):
         with self._lock:
             self._reap()
             self._admit()
-            pieces = divide([*self._slots, *([self._store] if self._store else [])], self._context.params.n_batch)
+            pieces = self._pieces()
             if not pieces:
                 return False
             try:
-                self._compute(pieces)
+                for batch in [[piece] for piece in pieces] if self.deterministic else [pieces]:
+                    self._compute(batch)
             except BaseException:  # Ctrl-C
                 self._abandon(pieces)
                 raise
             self._hand_out_prompt()
             return True
+
+    def _pieces(self) -> list[Piece]:
+        n_rows = self._context.params.n_batch
+        if self.deterministic:
+            return [Piece(slot, min(slot.n_missing, n_rows)) for slot in self._slots if slot.n_missing]
+        return divide([*self._slots, *([self._store] if self._store else [])], n_rows)
 
     def _advance(self, work: Work) -> None:
         """A tick for a reader that waits; another thread may have brought the step meanwhile."""
@@ -273,13 +292,17 @@ class Engine(Owner):
             return None
         if request.share_prompt and self._store and not self._prepare(self._store, request.prompt[:-1]):
             return None
-        return max(free, key=lambda slot: slot.common(request.prompt)) if request.reuse_prefix else free[0]
+        if not request.reuse_prefix:
+            return free[0]
+        return max(free, key=lambda s: (0 if s.loses_most(request) else s.reusable(request), -s.turn))
 
     def _begin(self, slot: Slot, work: Work) -> None:
         request = work.request
         self.strategy.begin(self._context, slot.sequence, request)
-        slot.cut(self._context, slot.common(request.prompt) if request.reuse_prefix else 0)
+        slot.cut(self._context, 0 if self.deterministic else slot.reusable(request))
         slot.work, slot.target, slot.waiting = work, list(request.prompt), request.share_prompt
+        self._turn += 1
+        slot.owner, slot.turn = request.owner, self._turn
         work.timings.prompt_cached = len(slot.tokens)
         work.timings.prompt_n = len(request.prompt) - len(slot.tokens)
         self._hand_out_prompt()

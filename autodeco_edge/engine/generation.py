@@ -25,6 +25,7 @@ class Request:
     stop_at_end   False goes on past end tokens (benchmarks, parity tests)
     reuse_prefix  keep what a slot has computed of the same beginning: faster in a conversation, while another
                   split of the prompt may change the last bits
+    owner         whose it is: what was computed for one owner is never reused for another
     share_prompt  compute the prompt once for all neighbours in the queue that ask for the same one; needs an
                   engine made with ``share_prompts``
     """
@@ -35,6 +36,7 @@ class Request:
     filters: tuple[Filter, ...] = ()
     stop_at_end: bool = True
     reuse_prefix: bool = False
+    owner: str = ""
     share_prompt: bool = False
 
 

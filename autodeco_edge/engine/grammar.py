@@ -88,14 +88,7 @@ class Grammar:
     def from_schema(cls, source: str | Mapping[str, Any] | bool) -> Grammar:
         """A JSON schema, as text or as the value itself."""
         schema = Schema(source)
-        prepared = schema.prepared
-        if prepared is False:
-            raise refuse("false allows no value")
-        document = {
-            **({} if prepared is True else prepared),
-            "x-guidance": _COMPACT if _is_compact(schema.document) else _WHITESPACE,
-        }
-        return cls(f"{_OPTIONS}start: %json {json.dumps(document)}\n", "JSON schema", schema)
+        return cls(f"{_OPTIONS}start: {_json_of(schema)}\n", "JSON schema", schema)
 
     def matcher(self, tokenizer: LLTokenizer) -> LLMatcher:
         """Follows one reply. Raises FormatError with llguidance's own words."""
@@ -142,6 +135,15 @@ def _bounded(lark: str) -> str:
     return _OPTIONS + lark
 
 
+def _json_of(schema: Schema) -> str:
+    """In Lark."""
+    if schema.prepared is False:
+        raise refuse("false allows no value")
+    document = {} if schema.prepared is True else schema.prepared
+    blanks = _COMPACT if _is_compact(schema.document) else _WHITESPACE
+    return f"%json {json.dumps({**document, 'x-guidance': blanks})}"
+
+
 def _directives(text: str) -> str:
     """Lark with its schemas checked, and without options of its own: forced tokens would need the model's tokenizer."""
     parts, at = [], 0
@@ -152,7 +154,7 @@ def _directives(text: str) -> str:
             value, end = json.JSONDecoder().raw_decode(text, found.end())
         except (ValueError, RecursionError):
             raise FormatError(f"the grammar was refused: no JSON after %{found[1]}") from None
-        replacement = "" if found[1] == "llguidance" else f"%json {json.dumps(Schema(value).prepared)}"
+        replacement = "" if found[1] == "llguidance" else _json_of(Schema(value))
         parts += [text[at : found.start()], replacement]
         at = end
     return "".join([*parts, text[at:]])

@@ -340,6 +340,8 @@ def _numbers(schema: dict[str, Any]) -> None:
     for key in schema.keys() & {"const", "enum"}:
         if any(abs(n) >= _EXACT and int(float(n)) != n for n in _integers(schema[key])):
             raise refuse(f"{key}: an integer beyond 2^53 that no double holds")
+        if -(2**63) in _integers(schema[key]):  # whose sign llguidance turns round without end
+            raise refuse(f"{key}: {-(2**63)} is not supported")
 
 
 def _check_exclusive(schema: dict[str, Any]) -> None:

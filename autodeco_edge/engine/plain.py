@@ -12,9 +12,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from .model import Model
+if TYPE_CHECKING:
+    from .model import Model
 
+# What changes nothing of what heads say, under the names of DEFAULTS.
+NEUTRAL = {"temp": 1.0, "top_p": 1.0, "min_p": 0.0, "top_k": 0, "repeat_penalty": 1.0, "repeat_last_n": 64}
 PREFIX = "general.sampling."
 # llama.cpp's own (common/common.h), and the range that is followed; beyond it llama.cpp means the nearest end.
 DEFAULTS = {"temp": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05, "repeat_penalty": 1.0, "repeat_last_n": 64}

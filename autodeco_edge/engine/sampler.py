@@ -45,6 +45,7 @@ _EXCEPTIONS = {
     Status.IO: StorageError,
 }
 
+MAX_TOP = 20  # of Step.top
 HEADS_MODES = {"both": HeadsMode.BOTH, "temp": HeadsMode.TEMP, "top-p": HeadsMode.TOP_P, "none": HeadsMode.NONE}
 
 
@@ -68,6 +69,7 @@ class SamplingParams:
     min_p        tokens below min_p x the largest are dropped before the cut; 0 = off
     heads_mode   "both", "temp", "top-p" or "none": which heads are applied
     logprobs     report Step.logprob: a second exponential for every logit, a tenth of the step's time
+    top_logprobs report so many of the likeliest tokens in Step.top, 0 to 20; the draw is then on the CPU: same tokens, slower
     temp_range   (low, high) that T* is kept within after the factor, 0 <= low <= high; high 0 = no upper limit.
                  Greedy stays greedy
     top_p_range  (low, high) that P* is kept within, likewise
@@ -81,6 +83,7 @@ class SamplingParams:
     logprobs: bool = False
     temp_range: tuple[float, float] = (0.0, 0.0)
     top_p_range: tuple[float, float] = (0.0, 0.0)
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         check_range("temperature", self.temperature, 0.0, 100.0, "0 = greedy, 1 = the heads' own")
@@ -90,6 +93,7 @@ class SamplingParams:
             raise UsageError(f"heads mode: allowed {', '.join(HEADS_MODES)}; got '{self.heads_mode}'")
         _check_limits("temperature range", self.temp_range, 100.0)
         _check_limits("top-p range", self.top_p_range, 1.0)
+        check_range("top logprobs", self.top_logprobs, 0, MAX_TOP, "0 = none")
         if not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**64:
             raise UsageError(f"seed: allowed 0 to 2^64 - 1; got {self.seed}")
 
@@ -129,6 +133,7 @@ class Step:
     entropy          nats, of softmax(l / T), at least 0
     max_prob         of softmax(l / T)
     logprob          ln softmax(l)[id], temperature 1, before any cut; None unless SamplingParams.logprobs
+    top              (id, logprob) of the likeliest tokens, likeliest first, before filters and cut; () unless asked for
     """
 
     index: int
@@ -141,6 +146,7 @@ class Step:
     entropy: float
     max_prob: float
     logprob: float | None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 def kernels() -> list[str]:
@@ -263,6 +269,7 @@ class Sampler(Owner):
     ) -> None:
         self.heads = heads
         self.cpu_draw = cpu_draw or bool(filters)
+        self._n_top = params.top_logprobs
         self._raw = _native.Step()  # made once: a token's time outside llama.cpp is spent on cold memory
         self._err = ctypes.create_string_buffer(512)
         self._smpl = lib.autodeco_sampler_init(heads.handle if heads else None, params.native(self.cpu_draw))
@@ -292,6 +299,7 @@ class Sampler(Owner):
         llama_cpp.llama_sampler_chain_add(self.chain, pointer)
 
     def set_params(self, params: SamplingParams) -> None:
+        self._n_top = params.top_logprobs
         with self.native.call():
             lib.autodeco_sampler_set_params(self._smpl, params.native(self.cpu_draw))
 
@@ -360,7 +368,7 @@ class Sampler(Owner):
                 _check(status, self._err)
         for guide in self._guides:
             guide.accept(self._raw.token)
-        return _step(index, self._raw)
+        return _step(index, self._raw, likeliest(_logits(ctx, i_batch), self._n_top) if self._n_top else ())
 
 
 def _row(name: str, values: np.ndarray, n: int | None) -> np.ndarray:
@@ -378,7 +386,29 @@ def _floats(values: np.ndarray) -> Any:
     return values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
 
 
-def _step(index: int, raw: _native.Step) -> Step:
+def likeliest(logits: np.ndarray, n: int) -> tuple[tuple[int, float], ...]:
+    """(id, ln softmax(logits)[id]) of the n largest of float32 [V], largest first, the lower id first where two are equal."""
+    values = np.where(np.isnan(logits), -np.inf, logits.astype(np.float64))
+    ids = np.argpartition(-values, min(n, len(values)) - 1)[:n]
+    ids = ids[np.lexsort((ids, -values[ids]))]
+    largest = values[ids[0]]
+    if not np.isfinite(largest):
+        return ()
+    total = largest + math.log(np.exp(values - largest).sum())
+    return tuple((int(i), float(values[i] - total)) for i in ids if values[i] > -np.inf)
+
+
+def _logits(ctx: int, i_batch: int) -> np.ndarray:
+    """What the graph left of a row's logits, [V] float32, borrowed until the next decode."""
+    n = llama_cpp.llama_get_sampled_logits_count_ith(ctx, i_batch)
+    if n:
+        return np.ctypeslib.as_array(llama_cpp.llama_get_sampled_logits_ith(ctx, i_batch), (n,))
+    vocab = llama_cpp.llama_model_get_vocab(llama_cpp.llama_get_model(ctx))
+    row = llama_cpp.llama_get_logits_ith(ctx, i_batch)
+    return np.ctypeslib.as_array(row, (llama_cpp.llama_vocab_n_tokens(vocab),))
+
+
+def _step(index: int, raw: _native.Step, top: tuple[tuple[int, float], ...] = ()) -> Step:
     return Step(
         index=index,
         id=raw.token,
@@ -390,4 +420,5 @@ def _step(index: int, raw: _native.Step) -> Step:
         entropy=raw.entropy,
         max_prob=raw.max_prob,
         logprob=_known(raw.logprob),
+        top=top,
     )

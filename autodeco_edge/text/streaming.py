@@ -44,7 +44,7 @@ class Pieces:
         return taken
 
 
-def _held(text: str, marks: Sequence[str]) -> int:
+def held(text: str, marks: Sequence[str]) -> int:
     """Length of the longest end of ``text`` that a mark begins with."""
     longest = max((len(m) for m in marks), default=1) - 1
     for n in range(min(longest, len(text)), 0, -1):
@@ -61,6 +61,10 @@ class StopStrings:
         self._pieces = Pieces()
         self.found: str | None = None
 
+    @property
+    def holds(self) -> bool:
+        return bool(self._pieces.text)
+
     def feed(self, text: str, owner: Any = None) -> list[Piece]:
         """What is safe to show now; nothing any more once a stop string was found."""
         if self.found is not None:
@@ -70,7 +74,7 @@ class StopStrings:
         if hits:
             at, self.found = min(hits)
             return self._pieces.take(at)
-        return self._pieces.take(len(self._pieces.text) - _held(self._pieces.text, self._stops))
+        return self._pieces.take(len(self._pieces.text) - held(self._pieces.text, self._stops))
 
     def finish(self) -> list[Piece]:
         """What was held back and is no stop string after all."""
@@ -83,6 +87,7 @@ class Thinking:
     tags      (opening mark, closing mark) of a block
     wrappers  marks around the answer, which belong to it as little
     inside    the closing mark of the block that the prompt ended in, as some templates make it
+    marks     give the marks out as thought; else they are dropped
     """
 
     def __init__(
@@ -90,7 +95,9 @@ class Thinking:
         tags: Sequence[tuple[str, str]] = ((THINK_OPEN, THINK_CLOSE),),
         wrappers: Sequence[str] = (),
         inside: str | None = None,
+        marks: bool = True,
     ) -> None:
+        self._marks = marks
         self._closes = {**dict.fromkeys(wrappers), **dict(tags)}
         self._inside = inside
         self._pieces = Pieces()
@@ -102,13 +109,13 @@ class Thinking:
             marks = [self._inside] if self._inside else list(self._closes)
             found = _first(self._pieces.text, marks)
             if found is None:
-                return out + self._marked(len(self._pieces.text) - _held(self._pieces.text, marks), bool(self._inside))
+                return out + self._marked(len(self._pieces.text) - held(self._pieces.text, marks), bool(self._inside))
             at, mark = found
             if self._inside:
-                out += self._marked(at + len(mark), True)
+                out += self._marked(at, True) + self._mark(len(mark))
                 self._inside = None
             else:
-                out += self._marked(at, False) + self._marked(len(mark), True)
+                out += self._marked(at, False) + self._mark(len(mark))
                 self._inside = self._closes[mark]
 
     def finish(self) -> list[Thought]:
@@ -116,6 +123,10 @@ class Thinking:
 
     def _marked(self, n: int, thought: bool) -> list[Thought]:
         return [(text, owner, thought) for text, owner in self._pieces.take(n)]
+
+    def _mark(self, n: int) -> list[Thought]:
+        taken = self._marked(n, True)
+        return taken if self._marks else []
 
 
 class Channels:
@@ -127,6 +138,7 @@ class Channels:
     Text without a header, as from a model that was trained further without channels, is answer.
 
     begun  the prompt ended inside a header, as the template makes it
+    marks  give `<think>` and `</think>` out with a thought
     """
 
     BODY = "<|message|>"
@@ -137,8 +149,9 @@ class Channels:
     _BEGINNINGS = (BODY, "<|constrain|>", *HEADS, "assistant", "to=")  # of a header
     _LONGEST = 400  # characters of a header
 
-    def __init__(self, begun: bool = True) -> None:
+    def __init__(self, begun: bool = True, marks: bool = True) -> None:
         self._pieces = Pieces()
+        self._marks = marks
         self._in_header = begun
         self._thought = False
         self._answered = False
@@ -170,7 +183,7 @@ class Channels:
         channel = text[:at].rpartition("<|start|>")[2].rpartition("<|channel|>")[2]
         self._in_header, self._thought = False, any(word in channel for word in self.THOUGHTS)
         if self._thought:
-            return [(f"{THINK_OPEN}\n", owner, True)]
+            return [(f"{THINK_OPEN}\n", owner, True)] if self._marks else []
         return [("\n\n", owner, False)] if self._answered else []
 
     def _body(self) -> list[Thought] | None:
@@ -182,7 +195,7 @@ class Channels:
         out = self._marked(at)
         if mark in self.ENDS:
             self._pieces.take(len(mark))
-        if self._thought:
+        if self._thought and self._marks:
             out.append((f"\n{THINK_CLOSE}\n\n", out[-1][1] if out else None, True))
         self._in_header, self._thought = True, False
         return out
@@ -190,7 +203,7 @@ class Channels:
     def _free(self) -> list[Thought]:
         if self._in_header:
             return []
-        return self._marked(len(self._pieces.text) - _held(self._pieces.text, (*self.HEADS, *self.ENDS)))
+        return self._marked(len(self._pieces.text) - held(self._pieces.text, (*self.HEADS, *self.ENDS)))
 
     def _marked(self, n: int) -> list[Thought]:
         out = [(text, owner, self._thought) for text, owner in self._pieces.take(n)]

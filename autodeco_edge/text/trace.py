@@ -32,6 +32,24 @@ class TextStream:
         return self._decoder.decode(b"", final=True)
 
 
+def record_of(step: Step, data: bytes, text: str) -> dict[str, Any]:
+    """One token of a trace."""
+    return {
+        "index": step.index,
+        "id": step.id,
+        "bytes": list(data),
+        "text": text,
+        "temperature": step.temperature,
+        "top_p": step.top_p,
+        "temperature_eff": step.temperature_eff,
+        "top_p_eff": step.top_p_eff,
+        "n_kept": step.n_kept,
+        "entropy": step.entropy,
+        "max_prob": step.max_prob,
+        "logprob": step.logprob,
+    }
+
+
 @dataclass
 class Trace:
     """The records of one reply and their running summary."""
@@ -43,20 +61,7 @@ class Trace:
 
     def add(self, step: Step, data: bytes, text: str) -> dict[str, Any]:
         """Record of one token; ``text`` is what became printable with it."""
-        record = {
-            "index": step.index,
-            "id": step.id,
-            "bytes": list(data),
-            "text": text,
-            "temperature": step.temperature,
-            "top_p": step.top_p,
-            "temperature_eff": step.temperature_eff,
-            "top_p_eff": step.top_p_eff,
-            "n_kept": step.n_kept,
-            "entropy": step.entropy,
-            "max_prob": step.max_prob,
-            "logprob": step.logprob,
-        }
+        record = record_of(step, data, text)
         self.records.append(record)
         return record
 

@@ -376,7 +376,9 @@ def test_arguments_that_cannot_be_held_to(tools_llm):
 
 
 @pytest.mark.parametrize(
-    "argument", [{"tools": {1}}, {"tools": [object()]}, {"tool_choice": {"\ud800": 1}}, {"functions": b"x"}], ids=str
+    "argument",
+    [{"tools": {1}}, {"tools": [object()]}, {"tool_choice": {"\ud800": 1}}, {"functions": b"x"}],
+    ids=["set", "object", "half surrogate", "bytes"],
 )
 def test_tools_that_no_json_can_say(tools_llm, argument):
     with pytest.raises(UsageError, match="^(tools|tool_choice|functions): "):

@@ -92,6 +92,9 @@ def test_where_it_is_not_to_be_had_the_line_says_how_to_install_it(site, hub, mo
     with pytest.raises(AutodecoError, match=f"run {PIP}, which brings letters") as refused:
         found()
     assert refused.value.exit_code == 66 and "\n" not in str(refused.value)
+    with pytest.raises(MissingInputError) as other:  # a quantisation that the package does not have
+        found("letters:F16", offline=True)
+    assert "pip install" not in str(other.value)
     done = cli("run", "letters", "Hello", "--offline")
     assert (done.returncode, done.stderr.count("\n")) == (66, 1) and PIP in done.stderr
 

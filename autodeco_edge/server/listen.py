@@ -1,0 +1,172 @@
+"""The process around the application: sockets, signals, and the order of the end.
+
+Owns binding, what is said on stderr, and the shutdown: no more requests, then some seconds for what runs, then the end of
+it in a form that its readers understand. Knows no routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from sse_starlette.sse import AppStatus
+
+from ..errors import BusyError, UsageError
+from ..io.printing import say
+from .app import House
+from .connection import Connection
+
+_LAST_SECONDS = 1.5  # for answers to be written after their replies were ended
+_LOAD_SECONDS = 1.0  # that the end waits for a model that is still being loaded
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Raises UsageError for an address that is none, BusyError for one that is taken."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, kind, protocol)
+        if sys.platform != "win32":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(1024)
+    except socket.gaierror as error:
+        raise UsageError(f"--host {host}: no such address ({error.strerror})") from None
+    except (OSError, OverflowError, UnicodeError) as error:
+        words = getattr(error, "strerror", None) or error
+        raise BusyError(f"cannot listen on {host} port {port} ({words}); choose another --port") from None
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """Signals are ours, not uvicorn's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Runner:
+    """One server from its first request to its last. ``run`` returns the signal that ended it."""
+
+    def __init__(self, house: House, app: Any) -> None:
+        self._house, self._service = house, house.service
+        self._signal: int | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.server = Server(
+            uvicorn.Config(
+                app,
+                http=Connection,
+                ws="none",
+                lifespan="off",
+                loop="asyncio",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=15,
+                h11_max_incomplete_event_size=16_384,
+                timeout_graceful_shutdown=None,
+            )
+        )
+
+    def run(self, sock: socket.socket) -> int | None:
+        """Raises what loading the model failed with."""
+        quiet_logs()
+        asyncio.run(self._serve(sock))
+        if self._service.failure:
+            raise self._service.failure
+        return self._signal
+
+    async def _serve(self, sock: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._signal is not None:  # it came before there was a loop
+            return
+        self._service.start()
+        watch = asyncio.create_task(self._watch())
+        try:
+            await self.server.serve([sock])
+        finally:
+            watch.cancel()
+            self._service.close()
+            await asyncio.to_thread(self._service.join, _LOAD_SECONDS if self._service.is_loading else 60.0)
+
+    async def _watch(self) -> None:
+        """The end, where the model could not be loaded or the engine's thread has ended by itself."""
+        await self._service.ready.wait()
+        if self._service.engine:
+            n = self._service.engine.n_ctx
+            say(f"ready: {self._house.names[0]}, {self._house.limits.parallel} slots of {n} tokens")
+            await self._service.over.wait()
+        self.server.should_exit = self.server.force_exit = True
+
+    # ---- the end -----------------------------------------------------------------------
+
+    def on_signal(self, number: int, _frame: Any = None) -> None:
+        """From the signal's handler."""
+        if self._loop is None:
+            self._signal = number
+        else:
+            self._loop.call_soon_threadsafe(self.stop, number)
+
+    def stop(self, number: int | None = None) -> None:
+        """Once: take nothing more and let run what runs. Twice: at once."""
+        if self._service.draining:
+            self._service.cut("shutdown")
+            self.server.force_exit = True
+            return
+        self._signal, self._service.draining = number, True
+        seconds = self._house.limits.drain if self._service.n_open else 0.0
+        if self._service.n_open:
+            say(f"ending: up to {seconds:g} seconds for {self._service.n_open} replies")
+        self.server.config.timeout_graceful_shutdown = max(1, round(seconds + _LAST_SECONDS))
+        self.server.should_exit = True
+        self._loop.call_later(seconds, self._service.cut, "shutdown")
+
+
+@contextlib.contextmanager
+def signals_to(runner: Runner) -> Iterator[None]:
+    """SIGINT and SIGTERM end the server while the block runs. For the main thread."""
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    before = {number: signal.signal(number, runner.on_signal) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave(house: House, code: int) -> int:
+    """The exit code; where a model is still being loaded, which nothing can interrupt, the process ends here."""
+    if not house.service.has_ended:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+class _OneLine(logging.Handler):
+    """What libraries have to say, without values: an exception's message may quote a prompt."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else "no exception"
+        say(f"{record.levelname.lower()}: {record.name} ({kind}, {record.module}:{record.lineno})")
+
+
+def quiet_logs() -> None:
+    AppStatus.disable_automatic_graceful_drain()  # sse-starlette would end every stream at the first signal
+    for name in ("uvicorn", "uvicorn.error", "asyncio", "sse_starlette.sse"):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [_OneLine(logging.ERROR)], False
+        logger.setLevel(logging.ERROR)

@@ -1,0 +1,157 @@
+"""A reply on its way: gathered whole, or in server-sent events as it is drawn.
+
+Owns the loop over what the engine's thread hands over, the events, and what happens when the reader leaves. Knows the
+objects (answers.py) only by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+from sse_starlette.sse import EventSourceResponse
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ..io.printing import one_line, say
+from .answers import ReplyWriter
+from .errors import ApiError, error_of
+from .limits import PING_SECONDS, SEND_SECONDS
+from .replies import Delta, ReplyReader
+from .service import Exchange
+
+T = TypeVar("T")
+
+
+class ClientGone(Exception):
+    """Nobody reads the answer any more."""
+
+
+async def progress(exchange: Exchange, readers: list[ReplyReader]) -> AsyncIterator[tuple[int, Delta, int, bool]]:
+    """(choice, what is new, calls that it had before, whether it is over), until all are."""
+    over: set[int] = set()
+    async for index, steps, ended in exchange:
+        if index in over:
+            continue
+        reader = readers[index]
+        n_called = reader.n_called
+        delta = reader.feed(steps)
+        if reader.stopped:
+            exchange.jobs[index].cancel()
+        if reader.stopped or ended:
+            over.add(index)
+            delta.add(reader.finish())
+        if index in over or not delta.is_empty:
+            yield index, delta, n_called, index in over
+        if len(over) == len(readers):
+            return
+
+
+async def whole(exchange: Exchange, readers: list[ReplyReader], answer: ReplyWriter) -> dict[str, Any]:
+    deltas = [Delta() for _ in readers]
+    async for index, delta, _, _ in progress(exchange, readers):
+        deltas[index].add(delta)
+    return answer.whole(deltas, readers, exchange.jobs)
+
+
+async def events(
+    exchange: Exchange, readers: list[ReplyReader], answer: ReplyWriter, include_usage: bool
+) -> AsyncIterator[bytes]:
+    """The chunks, the last of which carries the summary, and [DONE]; or an error in their place."""
+    usage: dict[str, Any] = {"usage": None} if include_usage else {}
+    left = len(readers)
+    try:
+        for index in range(len(readers)):
+            if (opening := answer.opening(index)) is not None:
+                yield event(answer.chunk([opening], **usage))
+        async for index, delta, n_called, over in progress(exchange, readers):
+            if over:
+                left -= 1
+                choice = answer.ending(index, delta, n_called, readers[index], exchange.jobs[index])
+            else:
+                choice = answer.piece(index, delta, n_called)
+            more = answer.summary(exchange.jobs) if left == 0 and not include_usage else {}
+            yield event(answer.chunk([choice], **usage, **more))
+        if include_usage:
+            more = answer.summary(exchange.jobs)
+            yield event(answer.chunk([], usage=answer.usage(readers, exchange.jobs), **more))
+        yield b"data: [DONE]\n\n"
+    except Exception as error:
+        if not isinstance(error, ApiError):
+            say(f"error: {type(error).__name__} in a stream: {one_line(error)[:300]}")
+        yield event(error_of(error))
+
+
+class Events(EventSourceResponse):
+    """The exchange ends with the response, however that ends, begun or not."""
+
+    def __init__(self, exchange: Exchange, content: AsyncIterator[bytes], on_gone: Any) -> None:
+        super().__init__(content, ping=PING_SECONDS, sep="\n", send_timeout=SEND_SECONDS)
+        self._exchange, self._on_gone, self._complete = exchange, on_gone, False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def counted(message: Any) -> None:
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                self._complete = True
+
+        try:
+            await super().__call__(scope, receive, counted)
+        finally:
+            self._exchange.close()
+            if not self._complete:
+                self._on_gone()
+
+
+async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The work's result. Raises ClientGone as soon as the client leaves, the work being cancelled."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        for each in (task, gone):
+            each.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+# ---- JSON ---------------------------------------------------------------------------------------
+
+
+def event(value: dict[str, Any]) -> bytes:
+    return b"data: " + to_json(value) + b"\n\n"
+
+
+def json_response(value: dict[str, Any], status: int = 200) -> Response:
+    return Response(to_json(value), status, media_type="application/json")
+
+
+def to_json(value: Any) -> bytes:
+    """Strict JSON; a number that is none (a logprob of minus infinity) becomes null."""
+    try:
+        return _dumps(value)
+    except ValueError:
+        return _dumps(_finite(value))
+
+
+def _dumps(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

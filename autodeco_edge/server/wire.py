@@ -1,0 +1,256 @@
+"""Requests as they come over the wire: every field that is understood, its type and its range.
+
+A field that is not here is refused by name. Fields of the OpenAI API that can only have one meaning here are taken with
+that value alone. Owns no defaults of sampling (they depend on the model, settings.py) and does no work.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MAX_CHOICES = 8
+MAX_STOPS, MAX_STOP = 16, 256
+MAX_TOOLS = 128
+
+Text = Annotated[str, Field(max_length=2**20)]
+Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+class Wire(BaseModel):
+    """Exact types, no unknown fields, no infinity."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+# ---- parts of requests --------------------------------------------------------------------------
+
+
+class TextPart(Wire):
+    type: Literal["text"]
+    text: Text
+
+
+class FunctionCall(Wire):
+    name: Annotated[str, Field(min_length=1, max_length=256)]
+    arguments: Text
+
+
+class ToolCall(Wire):
+    id: Annotated[str, Field(max_length=256)] = ""
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(Wire):
+    """Of a conversation. ``developer`` is read as ``system``."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | list[TextPart] | None = None
+    reasoning_content: Text | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=256)] | None = None
+    name: Annotated[str, Field(max_length=256)] | None = None
+    refusal: None = None  # as openai-python hands a reply back
+
+    @model_validator(mode="after")
+    def _has_content(self) -> Message:
+        if self.content is None and not (self.role == "assistant" and (self.tool_calls or self.reasoning_content)):
+            raise ValueError(f"content: is missing from a message of the {self.role}")
+        if self.role != "assistant" and (self.tool_calls or self.reasoning_content):
+            raise ValueError("tool_calls and reasoning_content belong to messages of the assistant")
+        if self.role != "tool" and self.tool_call_id is not None:
+            raise ValueError("tool_call_id belongs to messages of a tool")
+        return self
+
+
+class Function(Wire):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Wire):
+    type: Literal["function"]
+    function: Function
+
+
+class NamedFunction(Wire):
+    name: str
+
+
+class NamedTool(Wire):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class TextFormat(Wire):
+    type: Literal["text"]
+
+
+class ObjectFormat(Wire):
+    type: Literal["json_object"]
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+
+
+class NamedSchema(Wire):
+    name: Annotated[str, Field(max_length=256)] | None = None
+    description: Text | None = None
+    schema_: dict[str, Any] | bool = Field(alias="schema")
+    strict: bool | None = None
+
+
+class SchemaFormat(Wire):
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+class StreamOptions(Wire):
+    include_usage: bool = False
+    include_obfuscation: Literal[False] | None = None
+
+
+Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class AutodecoRequest(Wire):
+    """What the heads are to do.
+
+    heads                                which of them apply
+    temperature_factor, top_p_factor     multiply the predictions, in place of temperature and top_p
+    temperature_range, top_p_range       [low, high] that the product is kept within; 0 = no limit
+    trace                                the record of every token in choices[].autodeco.trace
+    """
+
+    heads: Literal["both", "temperature", "top_p", "none"] = "both"
+    temperature_factor: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p_factor: Annotated[float, Field(ge=0, le=1)] | None = None
+    temperature_range: Range | None = None
+    top_p_range: Range | None = None
+    trace: bool = False
+
+
+class Sampling(Wire):
+    """What chat and plain completions have in common."""
+
+    model: Annotated[str, Field(max_length=512)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    seed: Seed | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
+    repeat_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
+    repeat_last_n: Annotated[int, Field(ge=-1, le=2**20)] | None = None
+    logit_bias: Annotated[dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias], Field(max_length=1024)] | None = (
+        None
+    )
+    cache_prompt: bool | None = None
+    autodeco: AutodecoRequest | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+
+    @model_validator(mode="after")
+    def _options_of_a_stream(self) -> Sampling:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("stream_options: only with stream = true")
+        return self
+
+    @property
+    def choices(self) -> int:
+        return self.n or 1
+
+    @property
+    def stops(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+    @property
+    def heads(self) -> AutodecoRequest:
+        return self.autodeco or AutodecoRequest()
+
+
+class ChatRequest(Sampling):
+    """POST /v1/chat/completions"""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
+    max_tokens: Count | None = None
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: Annotated[TextFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Annotated[str, Field(max_length=64)] | None = None
+    chat_template_kwargs: dict[str, bool | int | float | Text | None] | None = None
+    modalities: list[Literal["text"]] | None = None
+    store: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> ChatRequest:
+        if self.max_tokens and self.max_completion_tokens and self.max_tokens != self.max_completion_tokens:
+            raise ValueError("max_tokens and max_completion_tokens mean the same; give one")
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs: only with logprobs = true")
+        if self.tool_choice not in (None, "none", "auto") and not self.tools:
+            raise ValueError("tool_choice: there are no tools to choose from")
+        return self
+
+    @property
+    def limit(self) -> int:
+        return self.max_completion_tokens or self.max_tokens or -1
+
+
+class CompletionRequest(Sampling):
+    """POST /v1/completions"""
+
+    prompt: (
+        Text
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
+        | Annotated[list[TokenId], Field(min_length=1)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MAX_CHOICES)]
+    )
+    max_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: Literal[False] | None = None
+    best_of: Literal[1] | None = None
+    suffix: None = None
+
+    @property
+    def n_prompts(self) -> int:
+        return len(self.prompt) if isinstance(self.prompt, list) and not isinstance(self.prompt[0], int) else 1
+
+
+class TokenizeRequest(Wire):
+    """POST /tokenize"""
+
+    content: Text
+    add_special: bool = False
+    parse_special: bool = True
+    with_pieces: bool = False
+
+
+class DetokenizeRequest(Wire):
+    """POST /detokenize"""
+
+    tokens: list[TokenId]
+    special: bool = True
+
+
+class TemplateRequest(Wire):
+    """POST /apply-template"""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    chat_template_kwargs: dict[str, bool | int | float | Text | None] | None = None
