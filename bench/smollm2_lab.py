@@ -1591,6 +1591,7 @@ def report(options: argparse.Namespace) -> None:
     heads = {p.stem: torch.load(p, map_location="cpu")["about"] for p in sorted(state.glob("*.heads"))}
     result["training"] = heads
     if options.to:
+        Path(options.to).mkdir(parents=True, exist_ok=True)
         (Path(options.to) / "smollm2-lab.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
@@ -1603,6 +1604,9 @@ def export(options: argparse.Namespace) -> None:
     state = Path(options.out or Path(options.folder) / "state")
     shape = Shape()
     for path in sorted(state.glob("*.heads")):
+        if not (state / f"test-{slug(path.stem)}.npz").exists():
+            print(f"{path.stem}: not tested, so without means: left out", file=sys.stderr)
+            continue
         tensors = torch.load(path, map_location="cpu")["heads"]
         n_hidden, width = tensors["temp_head.mlp.0.weight"].shape
         heads = AutoDecoHeads(HeadSpec(width, n_hidden, FEATURES_ENHANCED, True, True))
@@ -1640,21 +1644,22 @@ def scores(arrays: dict[str, np.ndarray], kinds: list[str], group: str) -> dict[
 
 def summarise(files: dict[str, dict[str, np.ndarray]], kinds: list[str], group: str) -> dict[str, Any]:
     """Of every method its means with intervals, its place against the frontier of the constants, and differences from heads."""
-    from autodeco_edge.eval.statistics import bootstrap, outside, paired_bootstrap
+    from autodeco_edge.eval.statistics import bootstrap, outside, outside_interval, paired_bootstrap
 
     of = {
         name: scores(arrays, kinds, group)
         for name, arrays in files.items()
         if all(f"{k}|keys" in arrays for k in kinds)
     }
-    points = {
-        n: (s["accuracy"].mean(), s["coverage"].mean()) for n, s in of.items() if "coverage" in s and is_constant(n)
-    }
+    points = {n: np.stack([s["accuracy"], s["coverage"]], 1) for n, s in of.items() if "coverage" in s}  # [problems, 2]
+    constants = [p for n, p in points.items() if is_constant(n)]
     methods: dict[str, Any] = {}
     for name, s in of.items():
         row: dict[str, Any] = {m: vars(bootstrap(v)) for m, v in s.items()}
-        if points and "coverage" in s:
-            row["outside"] = outside((s["accuracy"].mean(), s["coverage"].mean()), list(points.values()))
+        if constants and name in points:
+            row["outside"] = outside(points[name].mean(0), [p.mean(0) for p in constants])
+            if is_heads(name):
+                row["outside_interval"] = vars(outside_interval(points[name], np.stack(constants)))
         methods[name] = row | {"means": {k: about_of(files[name])["means"][k] for k in kinds}}
     heads = [n for n in of if is_heads(n)]
     differences = {
@@ -1690,8 +1695,10 @@ def print_table(group: str, kinds: list[str], found: dict[str, Any]) -> None:
     rows = sorted(found["methods"].items(), key=lambda item: -item[1]["accuracy"]["mean"])
     for name, m in rows:
         a, c = m["accuracy"], m.get("coverage", {"mean": math.nan})
+        of = m.get("outside_interval")
+        between = f" [{of['low']:+.4f}, {of['high']:+.4f}]" if of else ""
         print(
-            f"  {name:45s} {100 * a['mean']:5.1f} [{100 * a['low']:5.1f}, {100 * a['high']:5.1f}]  {c['mean']:.3f}  {m.get('outside', math.nan):+.4f}"
+            f"  {name:45s} {100 * a['mean']:5.1f} [{100 * a['low']:5.1f}, {100 * a['high']:5.1f}]  {c['mean']:.3f}  {m.get('outside', math.nan):+.4f}{between}"
         )
 
 

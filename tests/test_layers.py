@@ -59,7 +59,7 @@ INSIDE = {
         everyday < sources < rows verifier < task
     """,
     "text": "plot shapes streaming template template_child trace < chat reasoning reply",
-    "hub": "registry remote variants < cache < download < heads < inspect resolve < inventory",
+    "hub": "registry remote variants < cache < download installed < heads < inspect resolve < inventory",
     "dropin": "chain checked formats options trial < chat < llama < trial_child",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint

@@ -42,7 +42,12 @@ def test_sdist_holds_the_package_and_nothing_else(tmp_path, monkeypatch):
     assert {f"autodeco_edge/{name}" for name in DATA} <= packed
 
 
-DATA = ("assets/autodeco-demo-q8_0.gguf", "assets/config.toml", "hub/registry.toml")
+DATA = (
+    "assets/autodeco-demo-q8_0.gguf",
+    "assets/config.toml",
+    "assets/heads/autodeco-smollm2-135m-f16.gguf",
+    "hub/registry.toml",
+)
 
 
 def test_llama_is_pinned_in_one_file():

@@ -140,6 +140,18 @@ def _demo() -> str:
         return f"{len(steps)} tokens at {rate:.0f}/s, mean T {mean_t:.2f} ({engine.heads.description})"
 
 
+def _smollm2() -> str:
+    """A model to talk to is no must: whether one is here, and how it comes here."""
+    from ..errors import MissingInputError
+    from ..hub.resolve import find_entry, resolve
+
+    entry, _ = find_entry("smollm2-135m")
+    try:
+        return str(resolve(entry.name, offline=True, progress=False).model)
+    except MissingInputError:
+        return f"not here; {entry.how_to_install} or `autodeco-edge pull {entry.name}` brings it"
+
+
 _CHECKS = (
     ("autodeco-edge", _version),
     ("packages", _packages),
@@ -153,4 +165,5 @@ _CHECKS = (
     ("memory", _memory),
     ("folders", _folders),
     ("demo model", _demo),
+    ("smollm2-135m", _smollm2),
 )

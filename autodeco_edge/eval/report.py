@@ -13,7 +13,16 @@ from typing import Any
 import numpy as np
 
 from .samples import Sample, by_problem
-from .statistics import bootstrap, distinct_of, frontier, outside, over_seeds, paired_bootstrap, pass_at_k
+from .statistics import (
+    bootstrap,
+    distinct_of,
+    frontier,
+    outside,
+    outside_interval,
+    over_seeds,
+    paired_bootstrap,
+    pass_at_k,
+)
 
 COVERAGE_OF = 16  # samples among which distinct right solutions are counted
 PASS_AT = (16, 32, 64)
@@ -140,17 +149,9 @@ def _point(scores: Scores, m: int) -> tuple[float, float]:
     return float(scores.accuracy.mean()), float(scores.coverage.mean()) / m
 
 
-def _margin_interval(scores: Scores, grid: Mapping[str, Scores], m: int, n_resamples: int = 1000) -> dict[str, float]:
-    """Percentile bootstrap of the margin over problems, 95 %: the constants are drawn again with the method."""
-    rng = np.random.default_rng(0)
-    ours = np.stack([scores.accuracy, scores.coverage / m], 1)  # [problems, 2]
-    theirs = np.stack([np.stack([s.accuracy, s.coverage / m], 1) for s in grid.values()])  # [grid, problems, 2]
-    margins = []
-    for _ in range(n_resamples):
-        rows = rng.integers(len(ours), size=len(ours))
-        margins.append(outside(ours[rows].mean(0), theirs[:, rows].mean(1)))
-    low, high = np.quantile(margins, (0.025, 0.975))
-    return {"mean": outside(_point(scores, m), theirs.mean(1)), "low": float(low), "high": float(high)}
+def _margin_interval(scores: Scores, grid: Mapping[str, Scores], m: int) -> dict[str, float]:
+    shares = [np.stack([s.accuracy, s.coverage / m], 1) for s in (scores, *grid.values())]  # each [problems, 2]
+    return asdict(outside_interval(shares[0], np.stack(shares[1:])))
 
 
 # ---- for people -----------------------------------------------------------------------

@@ -160,6 +160,22 @@ def outside(point: ArrayLike, constants: ArrayLike) -> float:
     return float(min(gaps)) * (1 if beyond else -1)
 
 
+def outside_interval(
+    ours: Floats, constants: Floats, *, n_resamples: int = 1000, seed: int = 0, level: float = 0.95
+) -> Interval:
+    """`outside` of a method, and the percentile bootstrap over problems: the constants are drawn again with the method.
+
+    ours [n_problems, 2] and constants [n_constants, n_problems, 2]: (accuracy, coverage) of each problem, both shares.
+    """
+    rng = np.random.default_rng(seed)
+    margins = []
+    for _ in range(n_resamples):
+        rows = rng.integers(len(ours), size=len(ours))
+        margins.append(outside(ours[rows].mean(0), constants[:, rows].mean(1)))
+    low, high = np.quantile(margins, ((1 - level) / 2, (1 + level) / 2))
+    return Interval(outside(ours.mean(0), constants.mean(1)), float(low), float(high))
+
+
 def _upper_hull(corners: Floats) -> Floats:
     """Of frontier points those on the concave envelope: each step falls more steeply than the one before."""
     hull: list[Floats] = []

