@@ -8,16 +8,19 @@ interpreter. Knows nothing of what the pointers point to.
 from __future__ import annotations
 
 import atexit
+import inspect
 import os
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from types import FrameType
 from typing import Any, NoReturn, Self, SupportsIndex
 
 from ..errors import BusyError, UsageError
 
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _EXIT_WAIT_S = 60.0  # for calls that daemon threads are in when the interpreter ends
 
 _handles: weakref.WeakSet[Handle] = weakref.WeakSet()
@@ -111,7 +114,10 @@ class Handle:
         return self._pointer
 
     def _take_turn(self, call: _Call) -> None:
-        if self._caller() is not None:
+        before = self._caller()
+        if before is not None and before.was_left():
+            self._users -= 1  # what its __exit__ did not come to
+        elif before is not None:
             raise BusyError(f"{self.what} is in use by another call; make one for each thread, or wait")
         self._caller = weakref.ref(call)
 
@@ -143,15 +149,28 @@ class _Call:
     """One call: a user of its handle, and waited for at the end of the interpreter.
 
     A Ctrl-C between two lines of ``__exit__`` may lose the rest of it. So the handle knows its caller by a weak
-    reference, and the turn is free again when the call's object is gone.
+    reference, and the turn is free again when the call's object is gone. Whoever handles the Ctrl-C still holds it,
+    by the traceback: there the turn is free when the function of the ``with`` has been left.
     """
 
-    __slots__ = ("__weakref__", "_handle", "shared")
+    __slots__ = ("__weakref__", "_frame", "_handle", "_thread", "shared")
 
     def __init__(self, handle: Handle, shared: bool) -> None:
         self._handle, self.shared = handle, shared
+        self._frame: FrameType | None = None
+        self._thread = 0
+
+    def was_left(self) -> bool:
+        """Whether this thread made the call and is out of the function that made it. A generator may be waiting."""
+        if self._frame is None or self._thread != threading.get_ident() or self._frame.f_code.co_flags & _GENERATORS:
+            return False
+        frame: FrameType | None = sys._getframe()
+        while frame is not None and frame is not self._frame:
+            frame = frame.f_back
+        return frame is None
 
     def __enter__(self) -> Any:
+        self._frame, self._thread = sys._getframe(1), threading.get_ident()
         _calls[id(self)] = threading.get_ident()
         try:
             if _ending is not None and threading.get_ident() != _ending:
@@ -163,6 +182,7 @@ class _Call:
 
     def __exit__(self, *exc: object) -> None:
         self._handle.release(self)
+        self._frame = None
         _calls.pop(id(self), None)
 
 
