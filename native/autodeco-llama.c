@@ -83,11 +83,37 @@ static const char * trim(const char * text, size_t * n) {
     return text;
 }
 
+// Bytes of a character that a terminal would obey, or that turns the reading order round; 0 for any other.
+// llama.cpp quotes names of files and values out of them.
+static size_t acts(const char * at) {
+    const unsigned char * c = (const unsigned char *) at;
+    if ((c[0] < 0x20 && c[0] != '\n' && c[0] != '\t') || c[0] == 0x7F) {
+        return 1;
+    }
+    if (c[0] == 0xC2 && c[1] >= 0x80 && c[1] < 0xA0) {
+        return 2;
+    }
+    const bool order = c[0] == 0xE2 && ((c[1] == 0x80 && c[2] >= 0xA8 && c[2] <= 0xAE) || (c[1] == 0x81 && c[2] >= 0xA6 && c[2] <= 0xA9));
+    return order ? 3 : 0;
+}
+
+static void print_safely(const char * text) {
+    while (*text != '\0') {
+        size_t n = acts(text);
+        if (n == 0) {
+            fputc(*text++, stderr);
+        }
+        for (; n > 0; n--) {
+            fprintf(stderr, "\\x%02x", (unsigned char) *text++);
+        }
+    }
+    fflush(stderr);
+}
+
 static void write_line(enum ggml_log_level level, const char * text, void * user_data) {
     (void) user_data;
     if (verbose) {
-        fputs(text, stderr);
-        fflush(stderr);
+        print_safely(text);
     }
     if (level != GGML_LOG_LEVEL_CONT) {
         lines.level = level;
