@@ -19,21 +19,13 @@ from autodeco_edge.engine.cpu import extra_buffers_safe
 from autodeco_edge.engine.grammar import Grammar
 from autodeco_edge.engine.library import log  # noqa: F401  llama.cpp's log is ours before a model is opened
 from autodeco_edge.engine.mask import GrammarMask, tokenizer_of
+from tests.support.grammars import JSON
 
 DOCUMENT = {
     "name": "Ada Lovelace", "age": 36, "tags": ["math", "the first programmer of all"], "ok": True,
     "address": {"street": "12 St James Square", "city": "London"}, "note": 'wrote a note, longer than the paper; "on machines".',
 }  # fmt: skip
 TEXT = {"type": "string"}
-JSON = r"""
-root   ::= object
-value  ::= object | array | string | number | ("true" | "false" | "null") ws
-object ::= "{" ws (string ":" ws value ("," ws string ":" ws value)*)? "}" ws
-array  ::= "[" ws (value ("," ws value)*)? "]" ws
-string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* "\"" ws
-number ::= "-"? ([0-9] | [1-9] [0-9]{0,15}) ("." [0-9]+)? ([eE] [-+]? [0-9]{1,15})? ws
-ws     ::= | " " | "\n" [ \t]{0,20}
-"""
 GRAMMARS = {
     "any object": Grammar.from_schema({"type": "object"}),
     "schema": Grammar.from_schema({"type": "object", "properties": {

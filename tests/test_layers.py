@@ -50,13 +50,13 @@ INSIDE = {
     """,
     "engine": """
         cpu expressions handle json_references library memory waiting < ecma gbnf native tokenizer <
-        json_schema lexemes < grammar model sampler < context mask pairing plain < filters < generation < slots strategies < engine
+        json_schema lexemes < grammar model < sampler < context mask pairing plain < filters < generation < slots strategies < engine
     """,
     "tasks": """
-        answers commands demo demo.problem demo.words everyday.family everyday.lists everyday.reading gym_worker
-        math_pool math_worker problem splits writing.wellformed < demo.arithmetic demo.chats demo.puzzles
-        demo.stories everyday.names everyday.numbers gym writing.forms < demo.families everyday.families writing <
-        everyday < sources < rows verifier < task
+        answers commands demo demo.words everyday.family everyday.lists everyday.reading gym_worker math_pool
+        math_worker problem splits writing.wellformed < demo.problem everyday.names everyday.numbers gym
+        writing.forms < demo.arithmetic demo.chats demo.puzzles demo.stories everyday.families writing <
+        demo.families everyday < sources < rows verifier < task
     """,
     "text": "plot shapes streaming template template_child trace < chat reasoning reply",
     "hub": "registry remote variants < cache < download installed < heads < inspect resolve < inventory",

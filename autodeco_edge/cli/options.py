@@ -26,6 +26,25 @@ if TYPE_CHECKING:
 # The options of NEUTRAL, left to themselves, are None: a model without heads is sampled by its own values instead.
 FORMS = ("t", "p", "entropy", "logprob", "off")
 
+# Options of every command that opens a model with heads, here and in serve.py.
+HfOption = Annotated[
+    str | None,
+    option("-hf", "--hf-repo", help="Model on the Hugging Face Hub: user/repo[:QUANT].", show_default=False),
+]
+HeadsOption = Annotated[
+    str | None,
+    option("--heads", help="Heads: file or user/repo. [default: those inside the model]", show_default=False),
+]
+NoHeadsOption = Annotated[bool, option("--no-heads", help="Without heads, even where the model has some.")]
+OfflineOption = Annotated[bool, option("--offline", help="Use what was downloaded before, and no network.")]
+ThreadsOption = Annotated[int, option("-t", "--threads", help="Threads; 0 = one a physical performance core.")]
+GpuLayersOption = Annotated[int, option("-ngl", "--gpu-layers", help="Layers on the GPU; -1 = all.")]
+TemplateOption = Annotated[
+    Path | None,
+    option("--chat-template-file", help="Jinja template instead of the model's own.", show_default=False),
+]
+VerboseOption = Annotated[bool, option("-v", "--verbose", help="Show llama.cpp's log.")]
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -55,16 +74,10 @@ class RunOptions:
         str | None,
         option("-m", "--model", help="GGUF file, name or user/repo. [default: the demo model]", show_default=False),
     ] = None
-    hf: Annotated[
-        str | None,
-        option("-hf", "--hf-repo", help="Model on the Hugging Face Hub: user/repo[:QUANT].", show_default=False),
-    ] = None
-    heads: Annotated[
-        str | None,
-        option("--heads", help="Heads: file or user/repo. [default: those inside the model]", show_default=False),
-    ] = None
-    no_heads: Annotated[bool, option("--no-heads", help="Without heads, even where the model has some.")] = False
-    offline: Annotated[bool, option("--offline", help="Use what was downloaded before, and no network.")] = False
+    hf: HfOption = None
+    heads: HeadsOption = None
+    no_heads: NoHeadsOption = False
+    offline: OfflineOption = False
 
     heads_mode: Annotated[str, option("--heads-mode", help="Which heads apply: both, temp, top-p or none.")] = "both"
     n: Annotated[int, option("-n", "--max-tokens", help="Tokens at most; -1 = until the model ends.")] = -1
@@ -127,17 +140,14 @@ class RunOptions:
     ] = None
 
     system: Annotated[str | None, option("--system", help="System message.", show_default=False)] = None
-    chat_template: Annotated[
-        Path | None,
-        option("--chat-template-file", help="Jinja template instead of the model's own.", show_default=False),
-    ] = None
+    chat_template: TemplateOption = None
     raw: Annotated[bool, option("--raw", help="No chat template: the prompt as it is.")] = False
     resume: Annotated[bool, option("--continue", help="Go on with the last conversation.")] = False
     history: Annotated[bool, option("--history/--no-history", help="Remember lines and the last conversation.")] = True
 
     n_ctx: Annotated[int, option("-c", "--ctx-size", help="Context in tokens; 0 = the model's, at most 4096.")] = 0
-    threads: Annotated[int, option("-t", "--threads", help="Threads; 0 = one a physical performance core.")] = 0
-    gpu_layers: Annotated[int, option("-ngl", "--gpu-layers", help="Layers on the GPU; -1 = all.")] = 0
+    threads: ThreadsOption = 0
+    gpu_layers: GpuLayersOption = 0
 
     as_json: Annotated[bool, option("--json", help="Print one JSON object at the end instead of the text.")] = False
     as_jsonl: Annotated[bool, option("--jsonl", help="Print one JSON object a token instead, then a summary.")] = False
@@ -151,7 +161,7 @@ class RunOptions:
     cpu_draw: Annotated[
         bool, option("--cpu-draw", help="Draw outside llama.cpp's graph, to compare: same tokens, slower.")
     ] = False
-    verbose: Annotated[bool, option("-v", "--verbose", help="Show llama.cpp's log.")] = False
+    verbose: VerboseOption = False
 
     # ---- what they mean ---------------------------------------------------------------------
 

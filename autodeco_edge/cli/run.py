@@ -7,7 +7,7 @@ lies in the modules beside this one.
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
 from ..io.printing import say
@@ -17,6 +17,10 @@ from .interrupts import Interrupts
 from .options import RunOptions
 from .session import Session
 from .settings import takes
+
+if TYPE_CHECKING:
+    from ..engine.engine import Engine
+    from .serve import ServeOptions
 
 
 @takes(RunOptions)
@@ -36,7 +40,8 @@ def run(ctx: Any, **values: Any) -> None:
     text = read_prompt(prompt, STDIN in (options.words or ()))
     files = find_files(model, options)
     _spare_inputs(files, options)
-    engine = _load(files, options)
+    plain = options.no_heads or options.heads_mode == "none"
+    engine = open_engine(files, options, plain=plain, cpu_draw=options.cpu_draw)
     with engine, Interrupts() as interrupts, closing(Session(engine, options, interrupts)) as session:
         if text is None:
             from .conversation import converse
@@ -60,7 +65,10 @@ def _spare_inputs(files: Files, options: RunOptions) -> None:
         refuse_foreign(options.trace, is_trace, "a trace")
 
 
-def _load(files: Files, options: RunOptions) -> Any:
+def open_engine(
+    files: Files, options: RunOptions | ServeOptions, *, plain: bool, n_slots: int = 1, **how: Any
+) -> Engine:
+    """With what a user should know said on the way. plain: no heads are wanted, so none are missed. how: as in Engine."""
     from ..engine.context import check_limits
     from ..engine.engine import DEFAULT_CONTEXT, Engine
     from ..engine.library import log
@@ -70,23 +78,26 @@ def _load(files: Files, options: RunOptions) -> Any:
     check_limits(options.n_ctx, options.threads)
     if files.note:
         say(f"note: {files.note}")
-    n_ctx, remark = fit_context(files.model, options.n_ctx, DEFAULT_CONTEXT, gpu_share(options.gpu_layers))
+    n_ctx, remark = fit_context(
+        files.model, options.n_ctx * n_slots, DEFAULT_CONTEXT * n_slots, _gpu_share(options.gpu_layers)
+    )
     if remark:
         say(f"note: {remark}")
     engine = Engine(
         files.model,
         files.heads,
-        n_ctx=n_ctx,
+        n_slots=n_slots,
+        n_ctx=n_ctx // n_slots,
         n_threads=options.threads,
         n_gpu_layers=options.gpu_layers,
-        cpu_draw=options.cpu_draw,
+        **how,
     )
-    if engine.heads is None and options.heads_mode != "none" and not options.no_heads:
+    if engine.heads is None and not plain:
         say(f"note: {engine.model.path.name} has no AutoDeco heads inside; plain sampling (give --heads FILE)")
     return engine
 
 
-def gpu_share(gpu_layers: int) -> float:
+def _gpu_share(gpu_layers: int) -> float:
     """All or nothing: how many layers of a model fit a GPU is llama.cpp's to know, and -ngl the user's to say."""
     if gpu_layers == 0:
         return 0.0

@@ -16,7 +16,17 @@ from ..errors import AutodecoError, UsageError, check_range
 from ..io.printing import say
 from ..io.reading import read_text
 from .arguments import Files, find_files
-from .run import gpu_share
+from .options import (
+    GpuLayersOption,
+    HeadsOption,
+    HfOption,
+    NoHeadsOption,
+    OfflineOption,
+    TemplateOption,
+    ThreadsOption,
+    VerboseOption,
+)
+from .run import open_engine
 from .settings import option, takes
 
 if TYPE_CHECKING:
@@ -40,16 +50,10 @@ class ServeOptions:
         ),
     ] = None
     model: Annotated[str | None, option("-m", "--model", help="The same.", show_default=False)] = None
-    hf: Annotated[
-        str | None,
-        option("-hf", "--hf-repo", help="Model on the Hugging Face Hub: user/repo[:QUANT].", show_default=False),
-    ] = None
-    heads: Annotated[
-        str | None,
-        option("--heads", help="Heads: file or user/repo. [default: those inside the model]", show_default=False),
-    ] = None
-    no_heads: Annotated[bool, option("--no-heads", help="Without heads, even where the model has some.")] = False
-    offline: Annotated[bool, option("--offline", help="Use what was downloaded before, and no network.")] = False
+    hf: HfOption = None
+    heads: HeadsOption = None
+    no_heads: NoHeadsOption = False
+    offline: OfflineOption = False
     alias: Annotated[
         list[str] | None,
         option("--alias", help="Another name that requests may ask for; repeatable.", show_default=False),
@@ -89,13 +93,10 @@ class ServeOptions:
     n_ctx: Annotated[
         int, option("-c", "--ctx-size", help="Context of each slot in tokens; 0 = the model's, at most 4096.")
     ] = 0
-    threads: Annotated[int, option("-t", "--threads", help="Threads; 0 = one a physical performance core.")] = 0
-    gpu_layers: Annotated[int, option("-ngl", "--gpu-layers", help="Layers on the GPU; -1 = all.")] = 0
-    chat_template: Annotated[
-        Path | None,
-        option("--chat-template-file", help="Jinja template instead of the model's own.", show_default=False),
-    ] = None
-    verbose: Annotated[bool, option("-v", "--verbose", help="Show llama.cpp's log.")] = False
+    threads: ThreadsOption = 0
+    gpu_layers: GpuLayersOption = 0
+    chat_template: TemplateOption = None
+    verbose: VerboseOption = False
 
     def check(self) -> str | None:
         """The model that was named. Raises UsageError."""
@@ -178,29 +179,11 @@ def _say_where(url: str, options: ServeOptions, has_keys: bool) -> None:
 
 def _load(files: Files, options: ServeOptions) -> Engine:
     """In the engine's thread."""
-    from ..engine.context import check_limits
-    from ..engine.engine import DEFAULT_CONTEXT, Engine
-    from ..engine.library import log
-    from ..engine.memory import fit_context
-
-    log.set_verbose(options.verbose)
-    check_limits(options.n_ctx, options.threads)
-    if files.note:
-        say(f"note: {files.note}")
-    n = options.parallel
-    n_ctx, remark = fit_context(files.model, options.n_ctx * n, DEFAULT_CONTEXT * n, gpu_share(options.gpu_layers))
-    if remark:
-        say(f"note: {remark}")
-    engine = Engine(
-        files.model,
-        files.heads,
-        n_slots=n,
-        n_ctx=n_ctx // n,
-        n_threads=options.threads,
-        n_gpu_layers=options.gpu_layers,
+    return open_engine(
+        files,
+        options,
+        plain=options.no_heads,
+        n_slots=options.parallel,
         deterministic=options.deterministic,
         n_batch=PROMPT_PIECE,
     )
-    if engine.heads is None and not options.no_heads:
-        say(f"note: {engine.model.path.name} has no AutoDeco heads inside; plain sampling (give --heads FILE)")
-    return engine

@@ -30,6 +30,7 @@ from ..errors import (
 )
 from . import native as _native
 from .handle import Handle, Owner
+from .model import deferred_interrupt
 from .native import HeadsMode, Status, lib
 
 _EXCEPTIONS = {
@@ -313,12 +314,12 @@ class Sampler(Owner):
         try:
             for add in filters:
                 add(inner)
-            with self.native.call():
-                _check(lib.autodeco_filters_set(self._place, ctypes.cast(inner, ctypes.c_void_p)), self._err)
         except BaseException:
             llama_cpp.llama_sampler_free(inner)
             raise
-        self._filters, self._guides = filters, tuple(f for f in filters if isinstance(f, Guide))
+        with deferred_interrupt(), self.native.call():  # it must never hold a chain whose filters nobody keeps
+            _check(lib.autodeco_filters_set(self._place, ctypes.cast(inner, ctypes.c_void_p)), self._err)
+            self._filters, self._guides = filters, tuple(f for f in filters if isinstance(f, Guide))
 
     def reset(self) -> None:
         """Back to the first random number; filters forget what they accepted."""

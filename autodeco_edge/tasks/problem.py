@@ -5,6 +5,7 @@ Owns its fields and the texts of the requests. Knows no file and no rule of judg
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 LETTERS = "ABCDEFGHIJ"
@@ -30,6 +31,17 @@ def messages_of(prompt: str, system: str = "") -> tuple[dict[str, str], ...]:
     """One user turn, after a system turn where there is one."""
     head = ({"role": "system", "content": system},) if system else ()
     return (*head, {"role": "user", "content": prompt})
+
+
+def in_turn(streams: list[Iterator[Problem]]) -> Iterator[Problem]:
+    """One of each, again and again; who has no more is left out."""
+    while streams:
+        for stream in list(streams):
+            problem = next(stream, None)
+            if problem is None:
+                streams.remove(stream)
+            else:
+                yield problem
 
 
 def math_prompt(problem: str) -> str:

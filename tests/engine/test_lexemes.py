@@ -11,19 +11,8 @@ from autodeco_edge.engine import lexemes
 from autodeco_edge.engine.gbnf import characters, read_gbnf
 from autodeco_edge.engine.grammar import Grammar
 from autodeco_edge.engine.lexemes import fold
-from tests.support.grammars import check, difference, random_gbnf
+from tests.support.grammars import JSON, NODES, check, difference, random_gbnf
 from tests.support.schemas import byte_tokenizer
-
-JSON = r"""
-root   ::= object
-value  ::= object | array | string | number | ("true" | "false" | "null") ws
-object ::= "{" ws (string ":" ws value ("," ws string ":" ws value)*)? "}" ws
-array  ::= "[" ws (value ("," ws value)*)? "]" ws
-string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* "\"" ws
-number ::= "-"? ([0-9] | [1-9] [0-9]{0,15}) ("." [0-9]+)? ([eE] [-+]? [0-9]{1,15})? ws
-ws     ::= | " " | "\n" [ \t]{0,20}
-"""
-NODES = 'root ::= (text | node)+\nnode ::= "<" (text | node)* ">"\ntext ::= [^<>]+'
 
 
 @pytest.fixture(scope="module")

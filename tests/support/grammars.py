@@ -16,6 +16,17 @@ import numpy as np
 
 from .schemas import END, byte_tokenizer
 
+# Grammars that people write: half of one is regular, the other nests.
+JSON = r"""
+root   ::= object
+value  ::= object | array | string | number | ("true" | "false" | "null") ws
+object ::= "{" ws (string ":" ws value ("," ws string ":" ws value)*)? "}" ws
+array  ::= "[" ws (value ("," ws value)*)? "]" ws
+string ::= "\"" ([^"\\\x7F\x00-\x1F] | "\\" (["\\bfnrt] | "u" [0-9a-fA-F]{4}))* "\"" ws
+number ::= "-"? ([0-9] | [1-9] [0-9]{0,15}) ("." [0-9]+)? ([eE] [-+]? [0-9]{1,15})? ws
+ws     ::= | " " | "\n" [ \t]{0,20}
+"""
+NODES = 'root ::= (text | node)+\nnode ::= "<" (text | node)* ">"\ntext ::= [^<>]+'
 LETTERS = "abcé"  # é and è begin with the same byte
 _PREFERRED = b"abc\xc3\xa9\xa8"
 

@@ -6,12 +6,13 @@ It knows no task family and no tokenizer: families (`arithmetic`, `puzzles`, `st
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
+
+from ..splits import split_of
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 HELD_OUT_PERCENT = 10
@@ -48,11 +49,7 @@ class DemoProblem:
         """
         if not self.key:
             return "train"
-        digest = hashlib.sha256(f"{self.family}\n{self.key}".encode()).digest()
-        bucket = int.from_bytes(digest[:4], "big") % 100
-        if bucket < HELD_OUT_PERCENT:
-            return "test"
-        return "calibration" if bucket < HELD_OUT_PERCENT + CALIBRATION_PERCENT else "train"
+        return split_of(self.family, self.key, HELD_OUT_PERCENT, CALIBRATION_PERCENT)
 
     @property
     def held_out(self) -> bool:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from itertools import chain
 
-from ..problem import Problem, messages_of
+from ..problem import Problem, in_turn, messages_of
 from ..splits import split_of
 from . import names, numbers
 from .family import QuestionFamily
@@ -43,14 +43,7 @@ def has_many(kind: str) -> bool:
 
 def problems(name: str, seed: int, split: str) -> Iterator[Problem]:
     """Of a family, or of a mix whose families take turns. The seed chooses the order and the wording, never the split."""
-    streams = [_of_family(FAMILIES[family], seed, split) for family in MIXES.get(name, (name,))]
-    while streams:
-        for stream in list(streams):
-            problem = next(stream, None)
-            if problem is None:
-                streams.remove(stream)
-            else:
-                yield problem
+    return in_turn([_of_family(FAMILIES[family], seed, split) for family in MIXES.get(name, (name,))])
 
 
 def judge(problem: Problem, completion: str) -> tuple[bool, str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ..problem import Problem, messages_of
+from ..problem import Problem, in_turn, messages_of
 from ..splits import split_of
 from .wellformed import Bounds, faults
 
@@ -56,14 +56,7 @@ NAMES = ("write", *(PREFIX + form for form in FORMS))
 def problems(name: str, seed: int, split: str) -> Iterator[Problem]:
     """Of a form, or of all in turn (``write``): every topic in its first wording, then all in their other."""
     chosen = tuple(FORMS) if name == "write" else (name.removeprefix(PREFIX),)
-    streams = [_of_form(form, seed, split) for form in chosen]
-    while streams:
-        for stream in list(streams):
-            problem = next(stream, None)
-            if problem is None:
-                streams.remove(stream)
-            else:
-                yield problem
+    return in_turn([_of_form(form, seed, split) for form in chosen])
 
 
 def judge(problem: Problem, completion: str) -> tuple[bool, str]:
