@@ -259,10 +259,9 @@ def test_what_one_key_has_computed_serves_no_other():
 
 
 def test_limits_of_time_and_tokens():
-    with serving("--parallel", "1", "--max-seconds", "0.3", "--max-tokens", "500") as served:
-        answer = served.post(
-            "/v1/chat/completions", {**LONG, "autodeco": {"trace": True}, "top_logprobs": 20, "logprobs": True}
-        ).json()
+    with serving("--parallel", "1", "--max-seconds", "0.1", "--max-tokens", "500") as served:
+        asked = {**LONG, "max_tokens": 600, "autodeco": {"trace": True}, "top_logprobs": 20, "logprobs": True}
+        answer = served.post("/v1/chat/completions", asked).json()
         choice = answer["choices"][0]
         assert choice["finish_reason"] == "length"
         by_time = choice["autodeco"].get("cut_by") == "time"
