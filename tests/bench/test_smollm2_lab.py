@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import math
-import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,15 +15,14 @@ from autodeco_edge.eval.statistics import distinct_of  # noqa: E402
 from autodeco_edge.train.modules import distribution_statistics  # noqa: E402
 from autodeco_edge.train.sampling import sampling_probs  # noqa: E402
 
+MODULES = ("model", "drawing", "sampler", "lab", "reward")
+
 
 @pytest.fixture(scope="module")
 def lab():
-    path = Path(__file__).resolve().parents[2] / "bench" / "smollm2_lab.py"
-    spec = importlib.util.spec_from_file_location("smollm2_lab", path)
-    module = sys.modules["smollm2_lab"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["smollm2_lab"]
+    """The names of all its modules, in one place."""
+    modules = [importlib.import_module(f"bench.smollm2_lab.{name}") for name in MODULES]
+    return SimpleNamespace(**{name: value for module in modules for name, value in vars(module).items()})
 
 
 @pytest.fixture(scope="module")
