@@ -49,8 +49,8 @@ INSIDE = {
         describe export < merge
     """,
     "engine": """
-        cpu expressions handle json_references library memory waiting < ecma gbnf native tokenizer <
-        json_schema lexemes < grammar model < sampler < context drafts mask pairing plain < filters < generation < slots strategies < engine
+        cpu drafts expressions handle json_references library memory waiting < ecma gbnf native tokenizer <
+        json_schema lexemes < grammar model < sampler < context mask pairing plain < filters < generation < slots strategies < engine
     """,
     "tasks": """
         answers commands demo demo.words everyday.family everyday.lists everyday.reading gym_worker math_pool

@@ -90,6 +90,9 @@ def open_engine(
         n_ctx=n_ctx // n_slots,
         n_threads=options.threads,
         n_gpu_layers=options.gpu_layers,
+        draft=options.draft,
+        draft_max=options.draft_max,
+        draft_cost=options.draft_cost,
         **how,
     )
     if engine.heads is None and not plain:

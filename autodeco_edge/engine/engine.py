@@ -21,7 +21,7 @@ from typing import Any
 from ..errors import AutodecoError, BusyError, ContextOverflowError, UsageError, check_range
 from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
-from .drafts import DRAFT_MAX, Drafts, open_drafts
+from .drafts import DRAFT_MAX, ROW_COST, DraftParams, Drafts, open_drafts
 from .generation import Generation, Reply, Request, Timings, Work
 from .handle import Owner
 from .model import Model, check_id
@@ -53,6 +53,7 @@ class Engine(Owner):
     draft          "ngram": guess how a reply goes on from what is alike before, and compute several tokens at once; the
                    same tokens, sooner where the guesses are right (docs/speculative.md). "off" or None; or Drafts
     draft_max      tokens of a guess at most
+    draft_cost     what a further row of a batch takes, as a share of one row's time: how sure a guess has to be
 
     Raises what Model and Heads raise, MismatchError for heads of another model, and
     OutOfMemoryError for a context that does not fit.
@@ -82,6 +83,7 @@ class Engine(Owner):
         n_batch: int = _BATCH,
         draft: str | Drafts | None = None,
         draft_max: int = DRAFT_MAX,
+        draft_cost: float = ROW_COST,
     ) -> None:
         start = time.perf_counter()
         check_limits(n_ctx, n_threads)
@@ -103,7 +105,7 @@ class Engine(Owner):
         check_range("batch", n_batch, 1, 2048, "tokens of a tick")
         self.n_batch = n_batch
         self.draft_max = draft_max
-        self._drafts = open_drafts(draft, draft_max, self.model, self.n_ctx)
+        self._drafts = open_drafts(draft, DraftParams(draft_max, draft_cost), self.model, self.n_ctx)
         if self._drafts and deterministic:
             raise UsageError("draft and deterministic exclude each other: rows change last bits too; choose one")
         self._queue: deque[Work] = deque()
@@ -418,8 +420,7 @@ class Engine(Owner):
                 self._deliver(each, step)
             due = [each for each in due if each.goes_on]
         for each in drawing:
-            if each.draft:
-                self._forget_rest(each)
+            self._forget_rest(each)
 
     def _deliver(self, each: Drawing, step: Step | AutodecoError) -> None:
         slot, work = each.slot, each.work
@@ -438,9 +439,9 @@ class Engine(Owner):
     def _forget_rest(self, each: Drawing) -> None:
         """Of a draft, what was not drawn."""
         n_rest = len(each.draft) - max(len(each.steps) - 1, 0)
-        if n_rest:
+        if n_rest > 0:
             each.slot.cut(self._context, len(each.slot.tokens) - n_rest)
-        if self._drafts:
+        if self._drafts and each.steps:
             self._drafts.learn(each.slot.sequence, each.draft, each.steps)
 
     def _fail(self, slot: Slot, error: AutodecoError) -> None:
