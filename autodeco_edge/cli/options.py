@@ -51,6 +51,10 @@ DraftCostOption = Annotated[
     float,
     option("--draft-cost", help="What a further row of a batch takes, as a share of one: how sure a guess has to be."),
 ]
+RpcOption = Annotated[
+    str | None,
+    option("--rpc", metavar="HOST:PORT,...", help="Workers that compute layers, too (rpc-worker).", show_default=False),
+]
 TemplateOption = Annotated[
     Path | None,
     option("--chat-template-file", help="Jinja template instead of the model's own.", show_default=False),
@@ -163,6 +167,7 @@ class RunOptions:
     draft: DraftOption = "off"
     draft_max: DraftMaxOption = DRAFT_MAX
     draft_cost: DraftCostOption = ROW_COST
+    rpc: RpcOption = None
 
     as_json: Annotated[bool, option("--json", help="Print one JSON object at the end instead of the text.")] = False
     as_jsonl: Annotated[bool, option("--jsonl", help="Print one JSON object a token instead, then a summary.")] = False

@@ -46,9 +46,10 @@ class Engine(Owner):
     cpu_draw       cut and draw on the CPU instead of in the graph: same tokens, slower
     extra_buffers  see Model
     strategy       draws in place of the heads (strategies.py)
-    share_prompts  keep a sequence for prompts that many requests share
-    deterministic  neighbours change no bit of a reply: every slot has cells and batches of its own; slower from the
-                   second slot on, and a prompt is always computed from its beginning
+    share_prompts  keep a sequence for prompts that many requests share; decoding is slower, for all slots' cells are
+                   searched for each token
+    deterministic  neighbours change no bit of a reply: every slot has batches of its own; slower from the second slot
+                   on, and a prompt is always computed from its beginning
     n_batch        tokens of a tick at most, 1 to 2048: a cancelled prompt ends after a tick
     draft          "ngram": guess how a reply goes on from what is alike before, and compute several tokens at once; the
                    same tokens, sooner where the guesses are right (docs/speculative.md). "off" or None; or Drafts
@@ -116,6 +117,12 @@ class Engine(Owner):
         self.strategy.check()
         self._load_s = time.perf_counter() - start
 
+    @property
+    def _has_own_cells(self) -> bool:
+        """Not where a shared prompt is copied by reference. Nor where slots have several outputs each: llama.cpp computes rows
+        of own cells in parts, and a sampler takes the first row of a part for the first of the batch."""
+        return self._store is None and self._drafts is None
+
     def _make_context(self) -> Context:
         n_sequences = len(self._slots) + bool(self._store)
         needs = self.strategy.needs(len(self._slots))
@@ -125,7 +132,7 @@ class Engine(Owner):
             n_batch=max(self.n_batch, n_sequences),
             n_threads=self.n_threads,
             samplers=needs.samplers,
-            own_cells=self.deterministic,
+            own_cells=self._has_own_cells,
             states=needs.states,
             on_node=needs.on_node,
             n_outputs=1 + self.draft_max if self._drafts else 1,
