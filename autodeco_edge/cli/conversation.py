@@ -100,7 +100,7 @@ class Chat:
         before = list(messages)
         self.conversation.add("user", text)
         try:
-            if session.options.raw:
+            if session.is_raw:
                 trace = session.reply(session.engine.model.tokenize(text))
             else:
                 trace = session.reply(session.conversation_ids(self.conversation), reuse_prefix=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import AutodecoError, UsageError, check_range
+from ..io.extras import how_to_install
 from ..io.printing import say
 from ..io.reading import read_text
 from .arguments import Files, find_files
@@ -161,7 +162,7 @@ def _server() -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("autodeco_edge"):
             raise
-        raise AutodecoError(f'serve needs {error.name}; pip install "autodeco-edge[server]"') from None
+        raise AutodecoError(f"serve needs {error.name}: run  {how_to_install('server')}") from None
     return server
 
 
@@ -182,7 +183,7 @@ def _load(files: Files, options: ServeOptions) -> Engine:
     return open_engine(
         files,
         options,
-        plain=options.no_heads,
+        plain=files.heads is None,
         n_slots=options.parallel,
         deterministic=options.deterministic,
         n_batch=PROMPT_PIECE,

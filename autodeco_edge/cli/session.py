@@ -44,6 +44,12 @@ class Session:
         path = options.chat_template
         hint = "give a Jinja template to --chat-template-file"
         self.template = None if path is None else read_text(path, hint, streams=True)
+        self._continues = self.template is None and engine.model.chat_template is None
+        if self._continues and not options.raw:
+            say(
+                f"note: {engine.model.path.name} has no chat template, so it goes on with your text instead of answering it"
+                " (--chat-template-file gives it one)"
+            )
         self.reasoning = Reasoning.of(engine.model, template_of(engine.model, self.template))
         self._remarks: set[str] = set()
         self.last: Trace | None = None
@@ -82,6 +88,11 @@ class Session:
             say(f"note: this model asks for {', '.join(plain.not_followed)} as well, which is not applied here")
         return plain
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether a prompt goes in as it is: asked for, or the model has no template, and one made up would be babble."""
+        return self.options.raw or self._continues
+
     def next_seed(self) -> None:
         """A reply's random numbers start at 0, so each turn takes the next seed."""
         self.params = replace(self.params, seed=(self.params.seed + 1) % 2**64)
@@ -90,7 +101,7 @@ class Session:
 
     def prompt_ids(self, text: str, system: str | None) -> list[int]:
         """Ids of a single prompt."""
-        if self.options.raw:
+        if self.is_raw:
             return self.engine.model.tokenize(text)
         from ..text.chat import Conversation
 
@@ -148,7 +159,7 @@ class Session:
         from ..text.reasoning import prompt_end
 
         screen = Screen(self.options.color_by, self.options.hide_thinking)
-        thinking = self.reasoning.stream(prompt_end(self.engine.model, ids), self.options.raw)
+        thinking = self.reasoning.stream(prompt_end(self.engine.model, ids), self.is_raw)
         for record, pieces in self._tokens(trace, text, ids, reuse_prefix):
             if record is not None and self._trace_file:
                 self._trace_file.write(record)  # first: the reader of stdout may have gone
@@ -186,7 +197,7 @@ class Session:
         """(answer, thought) of a reply, as a conversation keeps them: without the model's marks."""
         from ..text.reasoning import prompt_end
 
-        if self.options.raw:
+        if self.is_raw:
             return trace.text, ""
         return self.reasoning.split(trace.text, prompt_end(self.engine.model, trace.prompt_ids))
 
@@ -238,6 +249,8 @@ class Session:
 
     def stats_line(self) -> str:
         """Speed, context, means and seed of the last reply."""
+        from ..engine.devices import device_of
+
         summary = self.last_summary
         if summary is None:
             return "[no reply yet]"
@@ -252,7 +265,7 @@ class Session:
         if summary["mean_top_p"] is not None:
             parts.append(f"mean P {summary['mean_top_p']:.2f}")
         parts += self._without_heads()
-        parts.append(f"seed {summary['seed']}")
+        parts += [f"on {device_of(self.options.gpu_layers)}", f"seed {summary['seed']}"]
         return "[" + " · ".join(parts) + "]"
 
     def _without_heads(self) -> list[str]:

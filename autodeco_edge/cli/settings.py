@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
@@ -52,9 +53,17 @@ class _Checked:
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
+            _check_environment()
             flags = {p.name: max(p.opts, key=len) if p.opts[0].startswith("-") else p.name for p in self.params}
             ctx.params = {name: checked(name, value, flags.get(name, name)) for name, value in ctx.params.items()}
         return rest
+
+
+def _check_environment() -> None:
+    """Raises UsageError for a variable that an import must not fail on, and that a command does not pass over."""
+    from ..engine import waiting
+
+    waiting.choose(os.environ.get(waiting.VARIABLE, ""), "", {})
 
 
 class Command(_Checked, TyperCommand):
