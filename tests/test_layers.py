@@ -75,7 +75,7 @@ INSIDE = {
         replies < answers < stream < app < listen
     """,
     "cli": """
-        bench colour config_file convert interrupts models piped plot terminal < doctor screen settings
+        bar bench colour config_file convert interrupts models piped plot terminal window wrap < doctor screen settings
         terminal_plot < collect eval options train < arguments config session < commands < completion <
         conversation < run < serve
     """,

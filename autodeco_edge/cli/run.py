@@ -18,6 +18,8 @@ from .options import RunOptions
 from .session import Session
 from .settings import takes
 
+PROMPT_PIECE = 64  # tokens of a prompt between two looks at the keyboard: no slower than 512 (docs/performance.md)
+
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from .serve import ServeOptions
@@ -42,7 +44,7 @@ def run(ctx: Any, **values: Any) -> None:
     files = find_files(model, options)
     _spare_inputs(files, options)
     plain = files.heads is None or options.heads_mode == "none"
-    engine = open_engine(files, options, plain=plain, cpu_draw=options.cpu_draw)
+    engine = open_engine(files, options, plain=plain, cpu_draw=options.cpu_draw, n_batch=PROMPT_PIECE)
     with engine, Interrupts() as interrupts, closing(Session(engine, options, interrupts)) as session:
         if text is None:
             from .conversation import converse

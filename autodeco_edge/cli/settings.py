@@ -67,7 +67,19 @@ def _check_environment() -> None:
 
 
 class Command(_Checked, TyperCommand):
-    """Of every command."""
+    """Of every command. Where its options class has ``groups`` (title: names of fields), --help shows them so."""
+
+    def format_options(self, ctx: typer.Context, formatter: Any) -> None:
+        groups: dict[str, str] = getattr(self.callback, "groups", {})
+        if not groups:
+            super().format_options(ctx, formatter)
+            return
+        lines = {p.name: record for p in self.get_params(ctx) if (record := p.get_help_record(ctx))}
+        for title, names in groups.items():
+            with formatter.section(title):
+                formatter.write_dl([lines.pop(name) for name in names.split() if name in lines])
+        with formatter.section("Other"):
+            formatter.write_dl(list(lines.values()))
 
 
 class Group(_Checked, TyperGroup):
@@ -114,6 +126,7 @@ def takes(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]
             default = inspect.Parameter.empty if default is MISSING else default
             kind = inspect.Parameter.KEYWORD_ONLY
             parameters.append(inspect.Parameter(f.name, kind, default=default, annotation=hints[f.name]))
+        command.groups = getattr(options, "groups", {})
         command.__signature__ = inspect.Signature(parameters)
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command

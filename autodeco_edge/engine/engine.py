@@ -443,5 +443,6 @@ def _charge(piece: Piece, seconds: float) -> None:
     if work := piece.slot.work:
         if piece.slot.is_reading:
             work.timings.prompt_s += seconds
+            work.timings.prompt_done += piece.n
         else:
             work.timings.predicted_s += seconds
