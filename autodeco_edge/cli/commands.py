@@ -137,15 +137,13 @@ class SlashCommands:
         self._facts()
 
     def _facts(self) -> None:
-        from ..engine.devices import device_of
-
         session, engine = self._session, self._session.engine
         heads = f"{session.heads_line()}: {engine.heads.description}" if engine.heads else "none"
         for name, value in (
             ("model", f"{session.model_line()}, {engine.model.path}"),
             ("heads", heads),
             ("context", f"{session.n_used} of {engine.n_ctx} tokens; trained with {engine.model.n_ctx_train}"),
-            ("device", f"{device_of(session.options.gpu_layers)}, {engine.n_threads} threads"),
+            ("device", f"{session.device_line()}, {engine.n_threads} threads"),
         ):
             say(f"{name:<20} {value}")
 

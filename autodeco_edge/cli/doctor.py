@@ -98,7 +98,7 @@ def _devices() -> str:
     """What llama.cpp can compute on, in its own words."""
     from ..engine.devices import devices
 
-    return ", ".join(f"{name} ({description})" for name, description in devices())
+    return ", ".join(devices())
 
 
 def _memory() -> str:

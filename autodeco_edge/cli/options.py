@@ -40,6 +40,10 @@ NoHeadsOption = Annotated[bool, option("--no-heads", help="Without heads, even w
 OfflineOption = Annotated[bool, option("--offline", help="Use what was downloaded before, and no network.")]
 ThreadsOption = Annotated[int, option("-t", "--threads", help="Threads; 0 = one a physical performance core.")]
 GpuLayersOption = Annotated[int, option("-ngl", "--gpu-layers", help="Layers on the GPU; -1 = all.")]
+RpcOption = Annotated[
+    str | None,
+    option("--rpc", metavar="HOST:PORT,...", help="Workers that compute layers, too (rpc-worker).", show_default=False),
+]
 TemplateOption = Annotated[
     Path | None,
     option("--chat-template-file", help="Jinja template instead of the model's own.", show_default=False),
@@ -52,7 +56,7 @@ class RunOptions:
     """Defaults leave everything to the model and its heads."""
 
     groups: ClassVar[dict[str, str]] = {
-        "Model": "words model hf heads no_heads offline preset n_ctx context_full threads gpu_layers",
+        "Model": "words model hf heads no_heads offline preset n_ctx context_full threads gpu_layers rpc",
         "Reply": "n seed system stop grammar json_schema regex chat_template raw",
         "Heads": "heads_mode temp top_p temp_range top_p_range",
         "Sampling, as in llama.cpp": "min_p top_k repeat_penalty frequency_penalty presence_penalty repeat_last_n logit_bias",
@@ -169,6 +173,7 @@ class RunOptions:
     ] = "shift"
     threads: ThreadsOption = 0
     gpu_layers: GpuLayersOption = 0
+    rpc: RpcOption = None
 
     as_json: Annotated[bool, option("--json", help="Print one JSON object at the end instead of the text.")] = False
     as_jsonl: Annotated[bool, option("--jsonl", help="Print one JSON object a token instead, then a summary.")] = False

@@ -264,8 +264,6 @@ class Session:
 
     def stats_line(self) -> str:
         """Speed, context, means and seed of the last reply."""
-        from ..engine.devices import device_of
-
         summary = self.last_summary
         if summary is None:
             return "[no reply yet]"
@@ -279,7 +277,7 @@ class Session:
             words for letter, name in (("T", "temperature"), ("P", "top_p")) if (words := self._mean(letter, name))
         ]
         parts += self._without_heads()
-        parts += [f"on {device_of(self.options.gpu_layers)}", f"seed {summary['seed']}"]
+        parts += [f"on {self.device_line()}", f"seed {summary['seed']}"]
         return "[" + " · ".join(parts) + "]"
 
     def _mean(self, letter: str, name: str) -> str:
@@ -307,6 +305,11 @@ class Session:
         model = self.engine.model
         name = model.metadata("general.name") or model.path.stem
         return f"{name} ({model.description}, {model.path.name})"
+
+    def device_line(self) -> str:
+        from ..engine.devices import device_of
+
+        return device_of(self.options.gpu_layers, self.options.rpc.split(",") if self.options.rpc else ())
 
     def heads_line(self) -> str:
         """What the heads do, in words."""
