@@ -41,7 +41,7 @@ LAYERS = {
 # The same within a room, from the bottom to the top: a module imports only from what stands left of a "<" before it.
 # Imports for annotations alone may point up (cli: a session and its commands know each other's types).
 INSIDE = {
-    "io": "atomic child digest interpreter printing reading regular < lock < folder",
+    "io": "atomic child digest extras interpreter printing reading regular < lock < folder",
     "gguf": "keys raw_file types < reader < model_file < model_check",
     "spec": "heads < sampling soft_nucleus",
     "convert": """
@@ -59,7 +59,7 @@ INSIDE = {
         demo.families everyday < sources < rows verifier < task
     """,
     "text": "plot shapes streaming template template_child trace < chat reasoning reply",
-    "hub": "registry remote variants < cache < download installed < heads < inspect resolve < inventory",
+    "hub": "names registry remote variants < cache < download installed < heads < inspect resolve < inventory",
     "dropin": "chain checked formats options trial < chat < llama < trial_child",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint
@@ -75,7 +75,7 @@ INSIDE = {
         replies < answers < stream < app < listen
     """,
     "cli": """
-        bench colour config_file convert interrupts models piped plot rpc_worker terminal < doctor screen settings
+        bar bench colour config_file convert interrupts models piped plot rpc_worker terminal window wrap < doctor screen settings
         terminal_plot < collect eval options train < arguments config session < commands < completion <
         conversation < run < serve
     """,
