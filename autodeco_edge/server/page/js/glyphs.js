@@ -1,12 +1,13 @@
 /** The text of a token as signs that can be seen, and as words that can be heard. */
 
-const BREAK = "\u200b"; // a line may break here, as it might at the blank itself
+/** A line may break here, as it might at the blank itself. */
+export const BREAK = "\u200b";
 const SIGNS = { " ": `${BREAK}·`, "\n": "⏎", "\t": "⇥", "\r": "␍", "\u00a0": "⍽" };
 const NAMES = { " ": " blank ", "\n": " newline ", "\t": " tab ", "\r": " return ", "\u00a0": " hard blank " };
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}]/u;
 
 export function visible(record) {
-  if (record.text) return Array.from(record.text, sign).join("");
+  if (record.text) return Array.from(record.text, sign).join("").replace(/^\u200b/, "");
   return record.bytes?.length ? record.bytes.map((byte) => `‹${hex(byte)}›`).join("") : "∎";
 }
 

@@ -6,8 +6,8 @@
  */
 
 import { button, el, newId } from "./dom.js";
-import { endsLine, spoken, visible } from "./glyphs.js";
-import { binOf, inDigits } from "./signals.js";
+import { BREAK, endsLine, spoken, visible } from "./glyphs.js";
+import { SIGNALS, binOf, inDigits } from "./signals.js";
 
 const MAX = 5000;
 
@@ -80,7 +80,7 @@ export class TokenView {
     option.textContent = visible(record);
     option.index = index;
     this.#tint(option, record);
-    this.#line().append(option);
+    this.#line().append(record.text.startsWith(" ") ? BREAK : "", option);
     this.options.push(option);
   }
 
@@ -176,6 +176,6 @@ export class TokenView {
 
 /** One token in a sentence, for the ear. */
 export function tokenInWords(record) {
-  const values = [["T", record.temperature ?? record.temperature_eff], ["P", record.top_p ?? record.top_p_eff], ["log-probability", record.logprob]];
-  return `${spoken(record)}: ${values.map(([name, value]) => `${name} ${inDigits(value)}`).join(", ")}`;
+  const values = Object.entries({ T: SIGNALS.temperature, P: SIGNALS.top_p, "log-probability": SIGNALS.logprob });
+  return `${spoken(record)}: ${values.map(([name, signal]) => `${name} ${inDigits(signal.value(record))}`).join(", ")}`;
 }
