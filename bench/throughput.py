@@ -33,21 +33,25 @@ FLOOR = "llama-batched-bench"
 
 
 def engine_rate(engine: Engine, n_slots: int, args: argparse.Namespace, params: SamplingParams, seed: int) -> float:
-    """Tokens a second over all slots, from the tick in which the last of them has its first token."""
+    """Tokens a second while all slots decode: from the tick in which the last of them has its first token until the
+    first of them ends, for the floor has as many rows in each batch, too."""
     rng = np.random.default_rng(seed)
     prompts = rng.integers(0, engine.model.n_vocab, (n_slots, args.prompt_tokens))
     requests = [
         Request(tuple(map(int, p)), params, args.tokens, stop_at_end=False, reuse_prefix=False) for p in prompts
     ]
     replies = [engine.submit(request) for request in requests]
-    n_early = 0
     while any(reply.timings.predicted_n == 0 for reply in replies):
         engine.tick()
     n_early = sum(reply.timings.predicted_n for reply in replies)
     start = time.perf_counter()
+    while not any(reply.ended for reply in replies):
+        engine.tick()
+    seconds = time.perf_counter() - start
+    n_drawn = sum(reply.timings.predicted_n for reply in replies) - n_early
     while engine.tick():
         pass
-    return (n_slots * args.tokens - n_early) / (time.perf_counter() - start)
+    return n_drawn / seconds
 
 
 def floor_rate(n_slots: int, args: argparse.Namespace) -> float:

@@ -49,7 +49,7 @@ INSIDE = {
         describe export < merge
     """,
     "engine": """
-        cpu expressions handle json_references library memory waiting < ecma gbnf native tokenizer <
+        cpu expressions handle json_references library memory waiting < devices ecma gbnf native tokenizer <
         json_schema lexemes < grammar model < sampler < context mask pairing plain < filters < generation < slots strategies < engine
     """,
     "tasks": """
@@ -75,7 +75,7 @@ INSIDE = {
         replies < answers < stream < app < listen
     """,
     "cli": """
-        bench colour config_file convert interrupts models piped plot terminal < doctor screen settings
+        bench colour config_file convert interrupts models piped plot rpc_worker terminal < doctor screen settings
         terminal_plot < collect eval options train < arguments config session < commands < completion <
         conversation < run < serve
     """,

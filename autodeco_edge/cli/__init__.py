@@ -14,7 +14,7 @@ import typer
 
 from ..errors import AutodecoError
 from ..io.printing import close_stdout, one_line, open_streams, say
-from . import bench, collect, config, convert, doctor, eval, models, plot, run, serve, train
+from . import bench, collect, config, convert, doctor, eval, models, plot, rpc_worker, run, serve, train
 from .settings import Command, Group
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app = typer.Typer(
 
 app.command()(run.run)
 app.command()(serve.serve)
+app.command()(rpc_worker.rpc_worker)
 app.command()(models.pull)
 app.command("list")(models.list_models)
 app.command()(models.rm)

@@ -96,20 +96,9 @@ def _gpu() -> str:
 
 def _devices() -> str:
     """What llama.cpp can compute on, in its own words."""
-    import ctypes
+    from ..engine.devices import devices
 
-    from llama_cpp._ggml import libggml
-
-    libggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-    libggml.ggml_backend_dev_get.restype = ctypes.c_void_p
-    libggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    for function in (libggml.ggml_backend_dev_name, libggml.ggml_backend_dev_description):
-        function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
-    devices = [libggml.ggml_backend_dev_get(i) for i in range(libggml.ggml_backend_dev_count())]
-    return ", ".join(
-        f"{libggml.ggml_backend_dev_name(d).decode()} ({libggml.ggml_backend_dev_description(d).decode()})"
-        for d in devices
-    )
+    return ", ".join(devices())
 
 
 def _memory() -> str:

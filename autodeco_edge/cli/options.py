@@ -39,6 +39,10 @@ NoHeadsOption = Annotated[bool, option("--no-heads", help="Without heads, even w
 OfflineOption = Annotated[bool, option("--offline", help="Use what was downloaded before, and no network.")]
 ThreadsOption = Annotated[int, option("-t", "--threads", help="Threads; 0 = one a physical performance core.")]
 GpuLayersOption = Annotated[int, option("-ngl", "--gpu-layers", help="Layers on the GPU; -1 = all.")]
+RpcOption = Annotated[
+    str | None,
+    option("--rpc", metavar="HOST:PORT,...", help="Workers that compute layers, too (rpc-worker).", show_default=False),
+]
 TemplateOption = Annotated[
     Path | None,
     option("--chat-template-file", help="Jinja template instead of the model's own.", show_default=False),
@@ -148,6 +152,7 @@ class RunOptions:
     n_ctx: Annotated[int, option("-c", "--ctx-size", help="Context in tokens; 0 = the model's, at most 4096.")] = 0
     threads: ThreadsOption = 0
     gpu_layers: GpuLayersOption = 0
+    rpc: RpcOption = None
 
     as_json: Annotated[bool, option("--json", help="Print one JSON object at the end instead of the text.")] = False
     as_jsonl: Annotated[bool, option("--jsonl", help="Print one JSON object a token instead, then a summary.")] = False

@@ -70,28 +70,23 @@ def open_engine(
 ) -> Engine:
     """With what a user should know said on the way. plain: no heads are wanted, so none are missed. how: as in Engine."""
     from ..engine.context import check_limits
+    from ..engine.devices import endpoints_of
     from ..engine.engine import DEFAULT_CONTEXT, Engine
     from ..engine.library import log
     from ..engine.memory import fit_context
+    from ..engine.model import Model
 
     log.set_verbose(options.verbose)
     check_limits(options.n_ctx, options.threads)
+    workers = endpoints_of(options.rpc) if options.rpc is not None else []
     if files.note:
         say(f"note: {files.note}")
-    n_ctx, remark = fit_context(
-        files.model, options.n_ctx * n_slots, DEFAULT_CONTEXT * n_slots, _gpu_share(options.gpu_layers)
-    )
+    elsewhere = 1.0 if workers else _gpu_share(options.gpu_layers)
+    n_ctx, remark = fit_context(files.model, options.n_ctx * n_slots, DEFAULT_CONTEXT * n_slots, elsewhere)
     if remark:
         say(f"note: {remark}")
-    engine = Engine(
-        files.model,
-        files.heads,
-        n_slots=n_slots,
-        n_ctx=n_ctx // n_slots,
-        n_threads=options.threads,
-        n_gpu_layers=options.gpu_layers,
-        **how,
-    )
+    model = Model(files.model, n_gpu_layers=options.gpu_layers, workers=workers)
+    engine = Engine(model, files.heads, n_slots=n_slots, n_ctx=n_ctx // n_slots, n_threads=options.threads, **how)
     if engine.heads is None and not plain:
         say(f"note: {engine.model.path.name} has no AutoDeco heads inside; plain sampling (give --heads FILE)")
     return engine

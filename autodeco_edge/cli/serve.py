@@ -22,17 +22,18 @@ from .options import (
     HfOption,
     NoHeadsOption,
     OfflineOption,
+    RpcOption,
     TemplateOption,
     ThreadsOption,
     VerboseOption,
 )
+from .rpc_worker import LOOPBACK
 from .run import open_engine
 from .settings import option, takes
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MAX_KEY = 512  # characters
 PROMPT_PIECE = 128  # tokens between two looks at who has left; a processor gains little from more
 
@@ -95,6 +96,7 @@ class ServeOptions:
     ] = 0
     threads: ThreadsOption = 0
     gpu_layers: GpuLayersOption = 0
+    rpc: RpcOption = None
     chat_template: TemplateOption = None
     verbose: VerboseOption = False
 

@@ -37,11 +37,12 @@ class Row(NamedTuple):
 class ContextParams:
     """
     n_ctx         cells in all
-    n_sequences   each with positions of its own; more than one share the cells, unless own_cells
+    n_sequences   each with positions of its own
     n_batch       rows of one decode
     n_threads
     samplers      sequence -> handle of the llama_sampler chain that runs in the graph
-    own_cells     every sequence has cells of its own, a share of n_ctx
+    own_cells     every sequence has cells of its own, an equal part of n_ctx, and attends to no others; else all share
+                  n_ctx cells, attend past each other's, and ``copy`` costs nothing
     states        outputs are hidden states; logits only where ``on_node`` lets the graph go on to them
     on_node       Python callback of llama.cpp's scheduler, or None
     """

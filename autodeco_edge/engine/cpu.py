@@ -134,9 +134,14 @@ def _remember(record: Path, fate: str) -> None:
 
 
 def probe_in_child(code: str) -> str:
-    """What becomes of a fresh interpreter that runs ``code``: "ok", a signal of _FATES or "failed"."""
+    """What becomes of a fresh interpreter that uses AMX by ``code``; as ``fate_in_child``."""
     if _simulated_trap():
         code = f"import os, signal; os.kill(os.getpid(), signal.{_simulated_trap()})"
+    return fate_in_child(code)
+
+
+def fate_in_child(code: str) -> str:
+    """What becomes of a fresh interpreter that runs ``code``: "ok", a signal of _FATES or "failed"."""
     try:
         child = subprocess.run(
             interpreter("-c", _NO_CORE + code),

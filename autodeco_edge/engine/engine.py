@@ -44,9 +44,10 @@ class Engine(Owner):
     cpu_draw       cut and draw on the CPU instead of in the graph: same tokens, slower
     extra_buffers  see Model
     strategy       draws in place of the heads (strategies.py)
-    share_prompts  keep a sequence for prompts that many requests share
-    deterministic  neighbours change no bit of a reply: every slot has cells and batches of its own; slower from the
-                   second slot on, and a prompt is always computed from its beginning
+    share_prompts  keep a sequence for prompts that many requests share; decoding is slower, for all slots' cells are
+                   searched for each token
+    deterministic  neighbours change no bit of a reply: every slot has batches of its own; slower from the second slot
+                   on, and a prompt is always computed from its beginning
     n_batch        tokens of a tick at most, 1 to 2048: a cancelled prompt ends after a tick
 
     Raises what Model and Heads raise, MismatchError for heads of another model, and
@@ -112,7 +113,7 @@ class Engine(Owner):
             n_batch=max(self.n_batch, n_sequences),
             n_threads=self.n_threads,
             samplers=needs.samplers,
-            own_cells=self.deterministic,
+            own_cells=self._store is None,  # a shared prompt is copied by reference, in cells that all share
             states=needs.states,
             on_node=needs.on_node,
         )

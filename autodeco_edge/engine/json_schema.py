@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from difflib import get_close_matches
 from fractions import Fraction
 from functools import lru_cache
@@ -61,16 +62,7 @@ _APPLICATORS = (
 
 _IN_PLACE = ("$ref", "allOf", "anyOf", "oneOf")
 _OPEN = {"additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties"}
-_ASSERTIONS = {
-    "properties",
-    "required",
-    "additionalProperties",
-    "patternProperties",
-    "$ref",
-    "anyOf",
-    "oneOf",
-    "allOf",
-} - {"$defs"}
+_ASSERTIONS = {"properties", "required", "additionalProperties", "patternProperties", *_IN_PLACE}
 KEYWORDS = {
     *MAPS, *LISTS, *SINGLE, *_COUNTS, *_BOUNDS, *_APPLICATORS, "type", "const", "enum", "required", "pattern", "format", "uniqueItems",
     "dependentRequired", "dependencies", "title", "description", "default", "readOnly", "writeOnly", "$schema", "$id", "id", "$anchor",
@@ -313,9 +305,11 @@ def _prepare(schema: Any, closes: bool) -> Any:
 
 
 def _closes(document: Any) -> bool:
-    """Not where schemas are laid over one another: each would close out the other's properties."""
+    """Not where schemas are laid over one another: each would close out the other's properties. Nor where just one of
+    several may hold: closed ones hold alone, but open ones together."""
     return not any(
-        len(s.get("allOf", ())) > 1 or (s.keys() & set(_IN_PLACE) and s.keys() & _ASSERTIONS) for s in walk(document)
+        "oneOf" in s or len(s.get("allOf", ())) > 1 or (s.keys() & set(_IN_PLACE) and len(s.keys() & _ASSERTIONS) > 1)
+        for s in walk(document)
     )
 
 
@@ -338,9 +332,10 @@ def _numbers(schema: dict[str, Any]) -> None:
             raise refuse(f"{key} {schema[key]}: allowed are numbers of {_SMALL:g} to 2^53, of either sign, and 0")
     _check_exclusive(schema)
     for key in schema.keys() & {"const", "enum"}:
-        if any(abs(n) >= _EXACT and int(float(n)) != n for n in _integers(schema[key])):
-            raise refuse(f"{key}: an integer beyond 2^53 that no double holds")
-        if -(2**63) in _integers(schema[key]):  # whose sign llguidance turns round without end
+        numbers = list(_numbers_in(schema[key]))
+        if any(abs(n) >= _EXACT and _as_written(n) != n for n in numbers):
+            raise refuse(f"{key}: a number beyond 2^53 whose digits a double does not keep")
+        if -(2**63) in numbers:  # whose sign llguidance turns round without end
             raise refuse(f"{key}: {-(2**63)} is not supported")
 
 
@@ -390,15 +385,20 @@ def _bound_integers(prepared: Any) -> None:
             schema["maximum"] = _EXACT - 1
 
 
-def _integers(value: Any) -> Iterable[int]:
+def _numbers_in(value: Any) -> Iterable[int | float]:
     stack = [value]
     while stack:
         value = stack.pop()
-        if isinstance(value, int) and abs(value) < 10**300:
-            yield value
-        elif isinstance(value, int):
+        if isinstance(value, int) and abs(value) >= 10**300:
             yield 2**53 + 1
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield value
         stack += value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+
+
+def _as_written(number: int | float) -> int:
+    """What llguidance writes for a large one: the shortest decimal of its double, filled up with zeros."""
+    return int(Decimal(repr(float(number))))
 
 
 def _format(schema: dict[str, Any]) -> None:

@@ -34,8 +34,10 @@ from .expressions import (
 from .gbnf import Rule, Rules, Token, literal
 
 MAX_SIZE, MAX_NESTING = 20_000, 60  # of a piece
-MAX_WORK = 1_000_000  # places and pairs of them; of a grammar that takes more, characters are the tokens
-MAX_PAIRS = 20_000  # of states of two pieces
+MAX_WORK = (
+    1_000_000  # places, pairs of them and steps in these; of a grammar that takes more, characters are the tokens
+)
+MAX_MEETING = 100_000  # steps of two pieces side by side
 _EVERY_BYTE = (1 << 256) - 1
 
 
@@ -188,7 +190,7 @@ class _Pieces:
     """The rules with a Leaf for each token. opened: expressions that are none as a whole."""
 
     def __init__(self, rules: Rules, regular: dict[str, Expression], opened: set[Expression]) -> None:
-        self._regular, self._opened, self._n = regular, opened, 0
+        self._regular, self._opened, self._n, self._size = regular, opened, 0, 0
         self._sources, self._names = dict(rules.bodies), dict(rules.names)
         self.bodies: dict[str, Expression] = {}
         self._wanted = [rules.root]
@@ -199,7 +201,8 @@ class _Pieces:
 
     @property
     def size(self) -> int:
-        return self._n
+        """Of all tokens, as written out: what making them costs."""
+        return self._size
 
     def _build(self, node: Expression, rule: str | None = None) -> Expression:
         pure = _pure(node, self._regular)
@@ -220,6 +223,7 @@ class _Pieces:
 
     def _leaf(self, content: Expression) -> Expression:
         self._n += 1
+        self._size += content.size
         return content if content is EMPTY else one(Leaf, self._n, content)
 
     def _row(self, parts: list[Expression]) -> Expression:
@@ -324,7 +328,8 @@ def _greedy(pieces: _Pieces, work: _Work) -> set[Leaf]:
             a, b = pair
             next_a, next_b = after.get(a, _NOTHING), after.get(b, _NOTHING)
             if a.is_piece and b.is_piece:
-                goes_on, both_end = _meet(a.content, b.content)
+                goes_on, both_end, taken = _meet(a.content, b.content)
+                work.count(taken)
                 if goes_on & follows.get(next_a, 0):
                     found.add(b)
             else:
@@ -339,24 +344,27 @@ _NOTHING: frozenset[Leaf] = frozenset()
 
 
 @lru_cache(maxsize=10_000)
-def _meet(a: Expression, b: Expression) -> tuple[int, bool]:
-    """(first bytes by which b may go on where a text of a has ended, whether they have a text in common)."""
-    goes_on, both_end, work = 0, False, 0
+def _meet(a: Expression, b: Expression) -> tuple[int, bool, int]:
+    """(first bytes by which b may go on where a text of a has ended, whether they have a text in common, steps taken)."""
+    goes_on, both_end, taken = 0, False, 0
     seen: set[tuple[Expression, Expression]] = set()
     stack = [(a, b)]
     while stack:
-        for pair in _together(*stack.pop()):
-            work += 1
-            if work > MAX_PAIRS:
-                return _EVERY_BYTE, True
+        x, y = stack.pop()
+        taken += len(x.steps) + len(y.steps)  # a row of parts that may all be empty has as many as parts
+        for pair in _together(x, y):
+            taken += 1
+            if taken > MAX_MEETING:
+                return _EVERY_BYTE, True, taken
             if pair in seen:
                 continue
             seen.add(pair)
             stack.append(pair)
             if pair[0].nullable:
+                taken += len(pair[1].steps)
                 goes_on |= _first_bytes(pair[1])
                 both_end |= pair[1].nullable
-    return goes_on, both_end
+    return goes_on, both_end, taken
 
 
 def _together(x: Expression, y: Expression) -> Iterator[tuple[Expression, Expression]]:

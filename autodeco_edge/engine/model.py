@@ -20,6 +20,7 @@ import llama_cpp
 from ..errors import FormatError, MissingInputError, OutOfMemoryError, UsageError
 from ..gguf.model_check import check_model
 from .cpu import extra_buffers_safe
+from .devices import add_workers, cpu_buffer_type
 from .handle import Handle, Owner
 from .library import log
 from .tokenizer import Tokenizer, as_bytes
@@ -30,14 +31,20 @@ class Model(Owner):
     path           GGUF file
     n_gpu_layers   layers to offload; -1 = all that llama.cpp can
     extra_buffers  allow repacked weights (AMX and the like); None = when a probe found it safe
+    workers        "host:port" of machines that compute layers, too (devices.py)
 
     ``close`` ends its use; the weights stay in memory until the last context made from it is closed.
 
-    Raises MissingInputError, FormatError (with llama.cpp's own last words).
+    Raises MissingInputError, FormatError (with llama.cpp's own last words), and what add_workers raises.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, n_gpu_layers: int = 0, extra_buffers: bool | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        n_gpu_layers: int = 0,
+        extra_buffers: bool | None = None,
+        workers: Sequence[str] = (),
     ) -> None:
         self.path = Path(path)
         if not os.path.exists(self.path):
@@ -46,6 +53,11 @@ class Model(Owner):
         llama_cpp.llama_backend_init()
         params = llama_cpp.llama_model_default_params()
         params.n_gpu_layers = n_gpu_layers
+        if workers:
+            add_workers(workers)
+            params.n_gpu_layers = n_gpu_layers or -1
+            kept_here = _kept_here()
+            params.tensor_buft_overrides = ctypes.addressof(kept_here)
         params.use_extra_bufts = extra_buffers_safe() if extra_buffers is None else extra_buffers
         log.clear()
         with deferred_interrupt() as interrupted:
@@ -244,6 +256,18 @@ def deferred_interrupt() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
     if caught:
         signal.raise_signal(signal.SIGINT)
+
+
+class _Placing(ctypes.Structure):
+    """llama_model_tensor_buft_override"""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
+
+
+def _kept_here() -> ctypes.Array[_Placing]:
+    """The output matrix lies on this machine, and so the heads and the draw behind it run here: a worker is sent
+    whatever follows its layers, nodes of another process's functions too."""
+    return (_Placing * 2)(_Placing(rb"^(output|output_norm|token_embd)\.weight$", cpu_buffer_type()), _Placing())
 
 
 def new_context(

@@ -17,7 +17,7 @@ from typing import Any
 import llama_cpp
 
 from ..engine.model import Model
-from ..errors import FormatError
+from ..errors import FormatError, UsageError
 from ..io.atomic import atomic_write
 from ..io.reading import read_json
 from .shapes import Shape, absent, lost, probe, shapes, surely_arrived
@@ -138,8 +138,17 @@ def template_prompt(
     bos, eos = marks.get("bos_token", ""), marks.get("eos_token", "")
     variables = {**marks, **(variables or {})}
     filled = fill(template_of(model, template), messages, bos, eos, True, variables)
-    ids = without_double_bos(model, model.tokenize(filled.text, add_special=True, parse_special=True))
-    return Prompt(ids, filled.text, filled.remark)
+    return Prompt(without_double_bos(model, _tokens(model, filled.text, messages)), filled.text, filled.remark)
+
+
+def _tokens(model: Model, text: str, messages: list[dict[str, Any]]) -> list[int]:
+    """Of a template's text. Raises UsageError for messages that are no text for a tokenizer, TemplateError where the
+    template alone made the text one."""
+    try:
+        return model.tokenize(text, add_special=True, parse_special=True)
+    except UsageError as error:
+        model.tokenize(json.dumps(messages, ensure_ascii=False))
+        raise TemplateError(f"what it made is no prompt; {error}") from None
 
 
 def without_double_bos(model: Model, ids: list[int]) -> list[int]:

@@ -126,3 +126,11 @@ def test_parts(tmp_path):
     path = write_chain(tmp_path / "m.gguf", ":", ("Four.",), template=PARTS)
     done = json.loads(run("-m", path, *GREEDY, "Why?", "--json").stdout)
     assert len(done["prompt_ids"]) == len("User: Why?Assistant:")
+
+
+@pytest.mark.parametrize("template", [r"{{ '\ud800' }}", "{{ 'a' * 500000 }}"], ids=["surrogate", "one long word"])
+def test_text_that_a_template_made_unreadable_is_its_own_fault(template, tmp_path):
+    (tmp_path / "t.jinja").write_text(template + "{{ messages[-1].content }}")
+    done = run(*GREEDY, "some words", "--chat-template-file", tmp_path / "t.jinja", code=65)
+    assert b"the model's chat template failed (what it made is no prompt; " in done.stderr
+    run(*GREEDY, "a" * 110_000, code=2)  # their user's

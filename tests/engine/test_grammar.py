@@ -233,6 +233,7 @@ REFUSED = {
     '{"type": "string", "format": "uri-reference"}': "uri-reference", '{"type": "string", "pattern": "(?=a)"}': "(?=a)", '{"minLenght": 3}': "minLenght",
     '{"type": "string", "pattern": "(a)\\\\1"}': "pattern", '{"x-guidance": {"lenient": true}, "not": {}}': "not",
     '{"type": "integer", "minimum": 9007199254740993}': "minimum", '{"const": 123456789012345678901234567890}': "const",
+    '{"const": 123456789012345678901234567890.12345}': "const", '{"enum": [1, {"a": [1e30]}]}': "enum",
     '{"exclusiveMaximum": 1e-300, "exclusiveMinimum": 0}': "exclusiveMaximum", '{"const": "' + "a" * MAX_TEXT + '"}': "characters",
     '{"enum": [' + ",".join(map(str, range(MAX_VALUES))) + "]}": "values", '{"items":' * MAX_DEPTH + "{}" + "}" * MAX_DEPTH: "deeper than",
     "[" * 100000: "too deep", '{"not":' * 5000 + "{}" + "}" * 5000: "too deep",
@@ -296,6 +297,13 @@ def test_documents_are_not_changed():
     ).schema
     assert json.dumps(closed.prepared).count('"additionalProperties": false') == 2, (
         "named properties and no others, unless it says so"
+    )
+    referred = {
+        "$defs": {"flag": {"type": "boolean"}},
+        "properties": {"on": {"$ref": "#/$defs/flag"}, "n": {"anyOf": [{}]}},
+    }
+    assert Grammar.from_schema(referred).schema.prepared["additionalProperties"] is False, (
+        "a bare reference adds nothing"
     )
     laid_over = {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}
     assert Grammar.from_schema(laid_over).schema.prepared == laid_over

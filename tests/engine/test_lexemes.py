@@ -80,6 +80,11 @@ def test_free_text_is_long_tokens():
     assert pieces('root ::= "(" [^()]* (root [^()]*)* ")"') >= 2
 
 
+def doubled(n: int) -> str:
+    """A grammar of n rules whose text may be empty in 2^n ways."""
+    return "root ::= r0\n" + "".join(f"r{i} ::= r{i + 1} r{i + 1}\n" for i in range(n)) + f'r{n} ::= "a"?'
+
+
 def test_bounds():
     """Grammars at the limits of the reader: an answer in seconds, or characters."""
     many = "root ::= " + " | ".join(f'"k{i}" root' for i in range(3000)) + ' | "x"'
@@ -90,7 +95,7 @@ def test_bounds():
         + "root ::= r0"
     )
     counted = 'root ::= "(" root ")" | (([ab]{0,2000} "a"){0,2000} "b"){0,2000}'
-    for grammar in (many, words, chain, tangled, counted, 'root ::= "a" ' + "?" * 300):
+    for grammar in (many, words, chain, tangled, counted, doubled(18), doubled(60), 'root ::= "a" ' + "?" * 300):
         start = time.process_time()
         fold(read_gbnf(grammar))
         assert time.process_time() - start < 20
