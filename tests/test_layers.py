@@ -49,7 +49,7 @@ INSIDE = {
         describe export < merge
     """,
     "engine": """
-        cpu expressions handle json_references library memory waiting < devices ecma gbnf native tokenizer <
+        cpu drafts expressions handle json_references library memory waiting < devices ecma gbnf native tokenizer <
         json_schema lexemes < grammar model < sampler < context mask pairing plain < filters < generation < slots strategies < engine
     """,
     "tasks": """

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..engine.drafts import DRAFT_MAX, ROW_COST, DraftParams, check_draft
 from ..engine.plain import NEUTRAL
 from ..errors import UsageError, check_range
 from .settings import Command, option, read_settings, takes
@@ -39,6 +40,17 @@ NoHeadsOption = Annotated[bool, option("--no-heads", help="Without heads, even w
 OfflineOption = Annotated[bool, option("--offline", help="Use what was downloaded before, and no network.")]
 ThreadsOption = Annotated[int, option("-t", "--threads", help="Threads; 0 = one a physical performance core.")]
 GpuLayersOption = Annotated[int, option("-ngl", "--gpu-layers", help="Layers on the GPU; -1 = all.")]
+DraftOption = Annotated[
+    str,
+    option(
+        "--draft", help="Guess several tokens ahead: ngram, from what was said before, or off. Same tokens, sooner."
+    ),
+]
+DraftMaxOption = Annotated[int, option("--draft-max", help="Tokens of a guess at most.")]
+DraftCostOption = Annotated[
+    float,
+    option("--draft-cost", help="What a further row of a batch takes, as a share of one: how sure a guess has to be."),
+]
 RpcOption = Annotated[
     str | None,
     option("--rpc", metavar="HOST:PORT,...", help="Workers that compute layers, too (rpc-worker).", show_default=False),
@@ -152,6 +164,9 @@ class RunOptions:
     n_ctx: Annotated[int, option("-c", "--ctx-size", help="Context in tokens; 0 = the model's, at most 4096.")] = 0
     threads: ThreadsOption = 0
     gpu_layers: GpuLayersOption = 0
+    draft: DraftOption = "off"
+    draft_max: DraftMaxOption = DRAFT_MAX
+    draft_cost: DraftCostOption = ROW_COST
     rpc: RpcOption = None
 
     as_json: Annotated[bool, option("--json", help="Print one JSON object at the end instead of the text.")] = False
@@ -180,6 +195,8 @@ class RunOptions:
             raise UsageError("--json and --jsonl exclude each other; choose one")
         check_range("-n", self.n, -1, 2**31 - 1, "-1 = until the end")
         check_range("-ngl", self.gpu_layers, -1, 2**31 - 1, "-1 = all")
+        check_draft(self.draft)
+        DraftParams(self.draft_max, self.draft_cost)
         if self.trace is not None and _is_folder(self.trace):
             raise UsageError(f"--trace {self.trace}: is a folder; give a file name")
         if self.color_by not in FORMS:

@@ -86,7 +86,17 @@ def open_engine(
     if remark:
         say(f"note: {remark}")
     model = Model(files.model, n_gpu_layers=options.gpu_layers, workers=workers)
-    engine = Engine(model, files.heads, n_slots=n_slots, n_ctx=n_ctx // n_slots, n_threads=options.threads, **how)
+    engine = Engine(
+        model,
+        files.heads,
+        n_slots=n_slots,
+        n_ctx=n_ctx // n_slots,
+        n_threads=options.threads,
+        draft=options.draft,
+        draft_max=options.draft_max,
+        draft_cost=options.draft_cost,
+        **how,
+    )
     if engine.heads is None and not plain:
         say(f"note: {engine.model.path.name} has no AutoDeco heads inside; plain sampling (give --heads FILE)")
     return engine

@@ -247,6 +247,8 @@ class Session:
             f"reply {timings['predicted_n']} at {timings['predicted_per_second'] or 0:.0f}/s",
             f"context {self.n_used}/{self.engine.n_ctx}",
         ]
+        if timings["draft_n"]:
+            parts.append(f"{timings['draft_n_accepted']} of {timings['draft_n']} guesses right")
         if summary["mean_temperature"] is not None:
             parts.append(f"mean T {summary['mean_temperature']:.2f}")
         if summary["mean_top_p"] is not None:
