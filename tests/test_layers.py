@@ -71,7 +71,7 @@ INSIDE = {
     "eval": "diversity methods results schedule statistics < likelihood samples < report steering < evaluation figures",
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
     "server": """
-        errors fair_queue limits schema wire < connection guard service settings tools < metrics prompts <
+        errors fair_queue limits page_files schema wire < connection guard service settings tools < metrics prompts <
         replies < answers < stream < app < listen
     """,
     "cli": """
