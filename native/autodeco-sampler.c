@@ -81,19 +81,25 @@ static struct state * new_state(const struct autodeco_heads * heads, struct auto
     return s;
 }
 
-// The first that went wrong: kept from earlier decodes, or of a row of the last one.
-static enum autodeco_status status_of(const struct state * s) {
+// The first that went wrong: kept from earlier decodes, or of the first rows of the last one.
+static enum autodeco_status status_of(const struct state * s, int32_t n_rows) {
     enum autodeco_status status = s->status;
-    for (int32_t i = 0; status == AUTODECO_STATUS_OK && i < s->n_steps; i++) {
+    for (int32_t i = 0; status == AUTODECO_STATUS_OK && i < s->n_steps && i < n_rows; i++) {
         status = s->nodes[i].row.status;
     }
     return status;
 }
 
+// Rows of the last decode that count: those taken, the rest of a draft that was rejected does not. All of them for a caller
+// who takes rows by llama_sampler_sample, of which we do not hear.
+static int32_t n_counted(const struct state * s) {
+    return s->n_taken > 0 ? s->n_taken : s->n_steps;
+}
+
 static void copy_mutable(const struct state * src, struct state * dst) {
     dst->params     = src->params;
     dst->n_accepted = src->n_accepted;
-    dst->status     = status_of(src);
+    dst->status     = status_of(src, n_counted(src));
     dst->n_taken  = src->n_taken;
     dst->n_steps    = src->n_steps < dst->n_nodes ? src->n_steps : dst->n_nodes;
     for (int32_t i = 0; i < dst->n_steps; i++) {
@@ -198,7 +204,7 @@ static void sampler_backend_apply(struct llama_sampler * smpl, struct ggml_conte
 // Only for sequences with an output in this batch, before the graph runs.
 static void sampler_backend_set_input(struct llama_sampler * smpl) {
     struct state * s = smpl->ctx;
-    s->status    = status_of(s);
+    s->status    = status_of(s, n_counted(s));
     s->n_steps   = s->n_built;
     s->n_taken = 0;
     for (int32_t i = 0; i < s->n_steps; i++) {
@@ -472,7 +478,7 @@ static enum autodeco_status no_state(const struct llama_sampler * smpl, char * e
     return autodeco_fail(AUTODECO_STATUS_ARGUMENT, err, n_err, "this is no sampler of autodeco_sampler_init");
 }
 
-enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, char * err, size_t n_err) {
+static enum autodeco_status report(const struct llama_sampler * smpl, int32_t n_rows, char * err, size_t n_err) {
     const struct state * s = state_of(smpl);
     if (!s) {
         return no_state(smpl, err, n_err);
@@ -480,7 +486,7 @@ enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, 
     if (s->graph != AUTODECO_STATUS_OK) {
         return graph_status(s, err, n_err);
     }
-    const enum autodeco_status status = status_of(s);
+    const enum autodeco_status status = status_of(s, n_rows);
     switch (status) {
         case AUTODECO_STATUS_OK:
             return AUTODECO_STATUS_OK;
@@ -493,6 +499,19 @@ enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, 
     }
 }
 
+enum autodeco_status autodeco_sampler_status(const struct llama_sampler * smpl, char * err, size_t n_err) {
+    const struct state * s = state_of(smpl);
+    return report(smpl, s ? n_counted(s) : 0, err, n_err);
+}
+
+// The row that the next call takes. Rows behind it may come to nothing, and are not asked.
+static int32_t next_row(const struct state * s) {
+    if (!s) {
+        return -1;
+    }
+    return s->n_taken < s->n_steps ? s->n_taken : s->n_steps - 1;
+}
+
 // llama_sampler_sample would abort without.
 static bool has_output(struct llama_context * ctx, int32_t i_batch) {
     return llama_get_sampled_token_ith(ctx, i_batch) != LLAMA_TOKEN_NULL || llama_get_sampled_logits_ith(ctx, i_batch) || llama_get_logits_ith(ctx, i_batch);
@@ -501,7 +520,9 @@ static bool has_output(struct llama_context * ctx, int32_t i_batch) {
 enum autodeco_status autodeco_sampler_sample(
         const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx, int32_t i_batch,
         struct autodeco_step * out, char * err, size_t n_err) {
-    enum autodeco_status status = autodeco_sampler_status(smpl, err, n_err);
+    struct state *       s      = state_of(smpl);
+    const int32_t        index  = next_row(s);
+    enum autodeco_status status = report(smpl, index + 1, err, n_err);
     if (status != AUTODECO_STATUS_OK) {
         return status;
     }
@@ -511,11 +532,9 @@ enum autodeco_status autodeco_sampler_sample(
     if (!has_output(ctx, i_batch)) {
         return autodeco_fail(AUTODECO_STATUS_NOT_ATTACHED, err, n_err, "the last batch has no output to sample; set its logits flag");
     }
-    struct state * s     = state_of(smpl);
-    const int32_t  index = s->n_taken < s->n_steps ? s->n_taken : s->n_steps - 1;
     const llama_token token = llama_sampler_sample(chain, ctx, i_batch);
     s->n_taken = index + 1;
-    status = autodeco_sampler_status(smpl, err, n_err);
+    status = report(smpl, index + 1, err, n_err);
     if (status != AUTODECO_STATUS_OK) {
         return status;
     }

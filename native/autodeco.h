@@ -192,7 +192,8 @@ AUTODECO_API enum autodeco_status autodeco_sampler_status(const struct llama_sam
 // llama_sampler_sample on the chain that holds smpl, with the status before and after and the step: what a decode
 // loop calls after llama_decode for each sequence with an output. i_batch: index of the output's token in the
 // batch, -1 = the last output; it must belong to the sequence that the chain is attached to. Several outputs of one
-// sequence (n_outputs_max_per_seq) are taken in their order, as far as they are wanted.
+// sequence (n_outputs_max_per_seq) are taken in their order, as far as they are wanted: what went wrong in
+// a row behind them, of a draft that was rejected, is not reported.
 AUTODECO_API enum autodeco_status autodeco_sampler_sample(
         const struct llama_sampler * smpl, struct llama_sampler * chain, struct llama_context * ctx, int32_t i_batch,
         struct autodeco_step * out, char * err, size_t n_err);

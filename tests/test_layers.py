@@ -42,7 +42,7 @@ LAYERS = {
 # The same within a room, from the bottom to the top: a module imports only from what stands left of a "<" before it.
 # Imports for annotations alone may point up (cli: a session and its commands know each other's types).
 INSIDE = {
-    "io": "atomic child digest interpreter printing reading regular < lock < folder",
+    "io": "atomic child digest extras interpreter printing reading regular < lock < folder",
     "gguf": "keys raw_file types < reader < model_file < model_check",
     "spec": "heads < sampling soft_nucleus",
     "convert": """
@@ -50,7 +50,7 @@ INSIDE = {
         describe export < merge
     """,
     "engine": """
-        cpu expressions handle json_references library memory waiting < devices ecma gbnf native tokenizer <
+        cpu drafts expressions handle json_references library memory waiting < devices ecma gbnf native tokenizer <
         json_schema lexemes < grammar model < sampler < context mask pairing plain < filters < generation < slots strategies < engine
     """,
     "tasks": """
@@ -60,7 +60,7 @@ INSIDE = {
         demo.families everyday < sources < rows verifier < task
     """,
     "text": "plot shapes streaming template template_child trace < chat reasoning reply",
-    "hub": "registry remote variants < cache < download installed < heads < inspect resolve < inventory",
+    "hub": "names registry remote variants < cache < download installed < heads < inspect resolve < inventory",
     "dropin": "chain checked formats options trial < chat < llama < trial_child",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint
@@ -73,11 +73,11 @@ INSIDE = {
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
     "fit": "heads_file settings state < pool < measure < fitting report",
     "server": """
-        errors fair_queue limits schema wire < connection guard service settings tools < metrics prompts <
+        errors fair_queue limits page_files schema wire < connection guard service settings tools < metrics prompts <
         replies < answers < stream < app < listen
     """,
     "cli": """
-        bench colour config_file convert interrupts models piped plot rpc_worker terminal < doctor screen settings
+        bar bench colour config_file convert interrupts models piped plot rpc_worker terminal window wrap < doctor screen settings
         terminal_plot < collect eval options train < arguments config fit session < commands < completion <
         conversation < run < serve
     """,

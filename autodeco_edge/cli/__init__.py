@@ -75,7 +75,7 @@ def main() -> None:
 
 def _guarded() -> int:
     try:
-        return app(standalone_mode=False) or 0
+        return app(standalone_mode=False, prog_name=app.info.name) or 0
     except AutodecoError as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -91,6 +91,9 @@ def _guarded() -> int:
 
 
 def _unexpected(error: Exception) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # a name without a command is a question
+        print(error.ctx.get_help())
+        return 0
     if hasattr(error, "format_message"):  # click's own: a wrong option or argument
         return _complain(error.format_message(), 2)
     if type(error).__name__ == "Abort":

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..engine.drafts import DRAFT_MAX, ROW_COST, DraftParams, check_draft
 from ..errors import AutodecoError, UsageError, check_range
+from ..io.extras import how_to_install
 from ..io.printing import say
 from ..io.reading import read_text
 from .arguments import Files, find_files
 from .options import (
+    DraftCostOption,
+    DraftMaxOption,
+    DraftOption,
     GpuLayersOption,
     HeadsOption,
     HfOption,
@@ -96,6 +101,9 @@ class ServeOptions:
     ] = 0
     threads: ThreadsOption = 0
     gpu_layers: GpuLayersOption = 0
+    draft: DraftOption = "off"
+    draft_max: DraftMaxOption = DRAFT_MAX
+    draft_cost: DraftCostOption = ROW_COST
     rpc: RpcOption = None
     chat_template: TemplateOption = None
     verbose: VerboseOption = False
@@ -104,6 +112,8 @@ class ServeOptions:
         """The model that was named. Raises UsageError."""
         check_range("--port", self.port, 0, 65535)
         check_range("-ngl", self.gpu_layers, -1, 2**31 - 1, "-1 = all")
+        check_draft(self.draft)
+        DraftParams(self.draft_max, self.draft_cost)
         if self.heads and self.no_heads:
             raise UsageError("--heads and --no-heads exclude each other; choose one")
         named = [name for name in (self.word, self.model, self.hf) if name is not None]
@@ -163,7 +173,7 @@ def _server() -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("autodeco_edge"):
             raise
-        raise AutodecoError(f'serve needs {error.name}; pip install "autodeco-edge[server]"') from None
+        raise AutodecoError(f"serve needs {error.name}: run  {how_to_install('server')}") from None
     return server
 
 
@@ -184,7 +194,7 @@ def _load(files: Files, options: ServeOptions) -> Engine:
     return open_engine(
         files,
         options,
-        plain=options.no_heads,
+        plain=files.heads is None,
         n_slots=options.parallel,
         deterministic=options.deterministic,
         n_batch=PROMPT_PIECE,

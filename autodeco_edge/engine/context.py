@@ -45,6 +45,7 @@ class ContextParams:
                   n_ctx cells, attend past each other's, and ``copy`` costs nothing
     states        outputs are hidden states; logits only where ``on_node`` lets the graph go on to them
     on_node       Python callback of llama.cpp's scheduler, or None
+    n_outputs     of a sequence in one decode, at most
     """
 
     n_ctx: int
@@ -55,6 +56,7 @@ class ContextParams:
     own_cells: bool = False
     states: bool = False
     on_node: Callable[[int, bool, int], bool] | None = None
+    n_outputs: int = 1
 
 
 def check_limits(n_ctx: int, n_threads: int) -> None:
@@ -99,7 +101,7 @@ class Context(Owner):
             native.pooling_type = llama_cpp.LLAMA_POOLING_TYPE_NONE
             native.attention_type = llama_cpp.LLAMA_ATTENTION_TYPE_CAUSAL
         else:
-            native.n_outputs_max_per_seq = 1
+            native.n_outputs_max_per_seq = params.n_outputs
         self._attach(native, params.samplers)
         return native
 

@@ -15,11 +15,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import AutodecoError, BusyError, ContextOverflowError, UsageError, check_range
 from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
+from .drafts import DRAFT_MAX, ROW_COST, DraftParams, Drafts, open_drafts
 from .generation import Generation, Reply, Request, Timings, Work
 from .handle import Owner
 from .model import Model, check_id
@@ -49,6 +51,10 @@ class Engine(Owner):
     deterministic  neighbours change no bit of a reply: every slot has batches of its own; slower from the second slot
                    on, and a prompt is always computed from its beginning
     n_batch        tokens of a tick at most, 1 to 2048: a cancelled prompt ends after a tick
+    draft          "ngram": guess how a reply goes on from what is alike before, and compute several tokens at once; the
+                   same tokens, sooner where the guesses are right (docs/speculative.md). "off" or None; or Drafts
+    draft_max      tokens of a guess at most
+    draft_cost     what a further row of a batch takes, as a share of one row's time: how sure a guess has to be
 
     Raises what Model and Heads raise, MismatchError for heads of another model, and
     OutOfMemoryError for a context that does not fit.
@@ -76,6 +82,9 @@ class Engine(Owner):
         share_prompts: bool = False,
         deterministic: bool = False,
         n_batch: int = _BATCH,
+        draft: str | Drafts | None = None,
+        draft_max: int = DRAFT_MAX,
+        draft_cost: float = ROW_COST,
     ) -> None:
         start = time.perf_counter()
         check_limits(n_ctx, n_threads)
@@ -96,6 +105,10 @@ class Engine(Owner):
         self.deterministic = deterministic
         check_range("batch", n_batch, 1, 2048, "tokens of a tick")
         self.n_batch = n_batch
+        self.draft_max = draft_max
+        self._drafts = open_drafts(draft, DraftParams(draft_max, draft_cost), self.model, self.n_ctx)
+        if self._drafts and deterministic:
+            raise UsageError("draft and deterministic exclude each other: rows change last bits too; choose one")
         self._queue: deque[Work] = deque()
         self._turn = 0
         self._lock = threading.Lock()
@@ -103,6 +116,12 @@ class Engine(Owner):
         self.native = self._context.native
         self.strategy.check()
         self._load_s = time.perf_counter() - start
+
+    @property
+    def _has_own_cells(self) -> bool:
+        """Not where a shared prompt is copied by reference. Nor where slots have several outputs each: llama.cpp computes rows
+        of own cells in parts, and a sampler takes the first row of a part for the first of the batch."""
+        return self._store is None and self._drafts is None
 
     def _make_context(self) -> Context:
         n_sequences = len(self._slots) + bool(self._store)
@@ -113,9 +132,10 @@ class Engine(Owner):
             n_batch=max(self.n_batch, n_sequences),
             n_threads=self.n_threads,
             samplers=needs.samplers,
-            own_cells=self._store is None,  # a shared prompt is copied by reference, in cells that all share
+            own_cells=self._has_own_cells,
             states=needs.states,
             on_node=needs.on_node,
+            n_outputs=1 + self.draft_max if self._drafts else 1,
         )
         of = (
             f"{n_sequences} sequences of {self.n_ctx} tokens"
@@ -251,7 +271,25 @@ class Engine(Owner):
         n_rows = self._context.params.n_batch
         if self.deterministic:
             return [Piece(slot, min(slot.n_missing, n_rows)) for slot in self._slots if slot.n_missing]
-        return divide([*self._slots, *([self._store] if self._store else [])], n_rows)
+        pieces = divide([*self._slots, *([self._store] if self._store else [])], n_rows)
+        return self._with_drafts(pieces, n_rows - sum(piece.n for piece in pieces)) if self._drafts else pieces
+
+    def _with_drafts(self, pieces: list[Piece], n_free: int) -> list[Piece]:
+        """Drafts behind the decode steps, as many rows as the prompts leave."""
+        drafted = []
+        for piece in pieces:
+            draft = self._draft(piece, n_free)
+            n_free -= len(draft)
+            drafted.append(replace(piece, draft=draft) if draft else piece)
+        return drafted
+
+    def _draft(self, piece: Piece, n_free: int) -> tuple[int, ...]:
+        """The row behind the last token of a draft is drawn too, so that a draft is shorter than what is left to draw."""
+        work = piece.slot.work
+        if not self._drafts or not work or not piece.draws or piece.slot.is_reading:
+            return ()
+        n_max = min(self.draft_max, n_free, work.limit - work.n_drawn - 1)
+        return tuple(self._drafts.propose(piece.slot.sequence, piece.slot.target, n_max)) if n_max > 0 else ()
 
     def _advance(self, work: Work) -> None:
         """A tick for a reader that waits; another thread may have brought the step meanwhile."""
@@ -300,6 +338,8 @@ class Engine(Owner):
     def _begin(self, slot: Slot, work: Work) -> None:
         request = work.request
         self.strategy.begin(self._context, slot.sequence, request)
+        if self._drafts:
+            self._drafts.begin(slot.sequence)
         slot.cut(self._context, 0 if self.deterministic else slot.reusable(request))
         slot.work, slot.target, slot.waiting = work, list(request.prompt), request.share_prompt
         self._turn += 1
@@ -341,13 +381,13 @@ class Engine(Owner):
             self._retry(pieces, error)
             return
         seconds = time.perf_counter() - start
-        drawing: list[tuple[Slot, Work, int]] = []
+        drawing: list[Drawing] = []
         row = -1
         for piece in pieces:
-            row += piece.n
             _charge(piece, seconds)
             if piece.draws and (work := piece.slot.work):
-                drawing.append((piece.slot, work, row))
+                drawing.append(Drawing(piece.slot, work, row + piece.n, piece.draft))
+            row += piece.n_rows
             piece.done()
         self._draw(drawing)
 
@@ -356,7 +396,9 @@ class Engine(Owner):
         for piece in pieces:
             n = len(piece.slot.tokens)
             piece.slot.cut(self._context, n)
-            if len(pieces) == 1 or len(piece.slot.tokens) < n:
+            if piece.draft and len(piece.slot.tokens) == n:
+                self._compute([replace(piece, draft=())])
+            elif len(pieces) == 1 or len(piece.slot.tokens) < n:
                 self._fail(piece.slot, error)
             else:
                 self._compute([piece])
@@ -370,30 +412,44 @@ class Engine(Owner):
             else:
                 self._end(slot, "cancelled")
 
-    def _draw(self, drawing: Sequence[tuple[Slot, Work, int]]) -> None:
-        start = time.perf_counter()
-        due = []
-        for slot, work, row in drawing:
-            if work.limit > 0:
-                due.append((slot, work, Output(slot.sequence, work.request, work.n_drawn, row)))
-            else:
-                self._end(slot, "length")
-        steps = self.strategy.draw(self._context, [output for _, _, output in due]) if due else []
-        seconds = time.perf_counter() - start
-        for (slot, work, _), step in zip(due, steps, strict=True):
-            work.timings.predicted_s += seconds
-            self._deliver(slot, work, step)
+    def _draw(self, drawing: Sequence[Drawing]) -> None:
+        """The row of each, then the next one of those whose draft had guessed the token, and so on."""
+        for each in drawing:
+            if each.work.limit == 0:
+                self._end(each.slot, "length")
+        due = [each for each in drawing if not each.work.ended]
+        while due:
+            start = time.perf_counter()
+            steps = self.strategy.draw(self._context, [each.output() for each in due])
+            seconds = time.perf_counter() - start
+            for each, step in zip(due, steps, strict=True):
+                each.work.timings.predicted_s += seconds
+                self._deliver(each, step)
+            due = [each for each in due if each.goes_on]
+        for each in drawing:
+            self._forget_rest(each)
 
-    def _deliver(self, slot: Slot, work: Work, step: Step | AutodecoError) -> None:
+    def _deliver(self, each: Drawing, step: Step | AutodecoError) -> None:
+        slot, work = each.slot, each.work
         if isinstance(step, AutodecoError):
             self._fail(slot, step)
             return
         work.timings.predicted_n += 1
+        each.steps.append(step)
+        work.timings.draft_n_accepted += each.is_guessed
         work.deliver(step, self.model.is_end(step.id))
         if work.ended:
             slot.free()
         else:
             slot.target.append(step.id)
+
+    def _forget_rest(self, each: Drawing) -> None:
+        """Of a draft, what was not drawn."""
+        n_rest = len(each.draft) - max(len(each.steps) - 1, 0)
+        if n_rest > 0:
+            each.slot.cut(self._context, len(each.slot.tokens) - n_rest)
+        if self._drafts and each.steps:
+            self._drafts.learn(each.slot.sequence, each.draft, each.steps)
 
     def _fail(self, slot: Slot, error: AutodecoError) -> None:
         """A shared prompt that failed fails those who wait for it."""
@@ -426,6 +482,38 @@ class Engine(Owner):
             self._queue.clear()
             native.close()
             self.strategy.close()
+            if self._drafts:
+                self._drafts.close()
+
+
+@dataclass
+class Drawing:
+    """What is drawn of a slot in one batch.
+
+    row    in the batch, of its first output; one more for every token of the draft
+    draft  tokens that were computed behind it
+    steps  drawn so far
+    """
+
+    slot: Slot
+    work: Work
+    row: int
+    draft: tuple[int, ...] = ()
+    steps: list[Step] = field(default_factory=list)
+
+    def output(self) -> Output:
+        return Output(self.slot.sequence, self.work.request, self.work.n_drawn, self.row + len(self.steps))
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether the draft has the last token, too."""
+        n = len(self.steps)
+        return 0 < n <= len(self.draft) and self.steps[-1].id == self.draft[n - 1]
+
+    @property
+    def goes_on(self) -> bool:
+        """The next row continues what was drawn."""
+        return not self.work.ended and self.is_guessed
 
 
 def _read(active: dict[int, tuple[Generation, Reply]]) -> list[int]:
@@ -442,7 +530,9 @@ def _read(active: dict[int, tuple[Generation, Reply]]) -> list[int]:
 def _charge(piece: Piece, seconds: float) -> None:
     """Time of a batch, to each reply that had rows in it."""
     if work := piece.slot.work:
+        work.timings.draft_n += len(piece.draft)
         if piece.slot.is_reading:
             work.timings.prompt_s += seconds
+            work.timings.prompt_done += piece.n
         else:
             work.timings.predicted_s += seconds

@@ -51,14 +51,18 @@ class Reply:
 
 @dataclass
 class Timings:
-    """Seconds and tokens of one reply; load_s is the engine's own."""
+    """Seconds and tokens of one reply; load_s is the engine's own. draft_n: tokens that were drafted, and of these
+    draft_n_accepted: those that were drawn."""
 
     load_s: float = 0.0
     prompt_n: int = 0
     prompt_cached: int = 0
     prompt_s: float = 0.0
+    prompt_done: int = 0  # of prompt_n, so far
     predicted_n: int = 0
     predicted_s: float = 0.0
+    draft_n: int = 0
+    draft_n_accepted: int = 0
 
     def as_dict(self) -> dict[str, float | int | None]:
         return {
@@ -70,6 +74,8 @@ class Timings:
             "predicted_n": self.predicted_n,
             "predicted_s": round(self.predicted_s, 4),
             "predicted_per_second": _rate(self.predicted_n, self.predicted_s),
+            "draft_n": self.draft_n,
+            "draft_n_accepted": self.draft_n_accepted,
         }
 
 

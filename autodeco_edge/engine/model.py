@@ -120,6 +120,12 @@ class Model(Owner):
         return text.replace(" ?B ", f" {_short(n)} ") if n else text
 
     @property
+    def is_recurrent(self) -> bool:
+        """Whether some of what it remembers is a state, from which single tokens cannot be taken back."""
+        with self.native.call() as model:
+            return bool(llama_cpp.llama_model_is_recurrent(model) or llama_cpp.llama_model_is_hybrid(model))
+
+    @property
     def chat_template(self) -> str | None:
         """The Jinja chat template inside the GGUF."""
         with self.native.call() as model:

@@ -70,10 +70,18 @@ class Slot:
 
 @dataclass(frozen=True)
 class Piece:
-    """The next n tokens of a slot; ``draws`` when they complete its target and a reply goes on from there."""
+    """The next n tokens of a slot; ``draws`` when they complete its target and a reply goes on from there.
+
+    draft  tokens that may follow, computed in the same batch
+    """
 
     slot: Slot
     n: int
+    draft: tuple[int, ...] = ()
+
+    @property
+    def n_rows(self) -> int:
+        return self.n + len(self.draft)
 
     @property
     def draws(self) -> bool:
@@ -85,12 +93,13 @@ class Piece:
         rows = [Row(slot.target[i], i, slot.sequence, False) for i in range(start, end)]
         if self.draws:
             rows[-1] = Row(slot.target[end - 1], end - 1, slot.sequence, True)
-        return rows
+        return rows + [Row(token, end + i, slot.sequence, True) for i, token in enumerate(self.draft)]
 
     def done(self) -> None:
         """The rows are in the cells."""
         start = len(self.slot.tokens)
         self.slot.tokens.extend(self.slot.target[start : start + self.n])
+        self.slot.tokens.extend(self.draft)
 
 
 def divide(slots: Sequence[Slot], n_rows: int) -> list[Piece]:

@@ -125,6 +125,8 @@ class TimingsBody(Sent):
     predicted_n: int
     predicted_s: float
     predicted_per_second: float | None
+    draft_n: int
+    draft_n_accepted: int
 
 
 class CachedTokens(Sent):
