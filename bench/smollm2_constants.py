@@ -83,15 +83,17 @@ def summary(evals: Path, state: Path, group: str, vocab: list[bytes]) -> dict:
     here = {name: scores for name in names if (scores := drawn(evals, name, group))}
     found |= here
     reference = here[MEAN_SHIFT[group]]
-    points = [_points(s) for s in (*constants.values(), reference) if np.isfinite(s["spread"]).all()]
+    known = np.isfinite(reference["spread"])  # problems with replies enough
+    points = np.stack([_points(s)[known] for s in (*constants.values(), reference)])
     result = {
         "mean_shift": MEAN_SHIFT[group],
         "n_problems": len(ours["accuracy"]),
         "among": AMONG[group],
         "methods": {name: _row(scores, ours) for name, scores in found.items()},
     }
-    if np.isfinite(reference["spread"]).all():
-        result["outside_with_mean_shift"] = asdict(outside_interval(_points(ours), np.stack(points)))
+    if known.any():
+        result["outside_with_mean_shift"] = asdict(outside_interval(_points(ours)[known], points))
+        result["outside_without"] = asdict(outside_interval(_points(ours)[known], points[:-1]))
     if "autodeco" in here:
         result["autodeco_minus_mean_shift"] = _row(reference, here["autodeco"])["heads_minus_it"]
     return result
@@ -105,9 +107,10 @@ def _row(scores: Scores, ours: Scores) -> dict:
     """Means with intervals, and the heads of the lab minus the method."""
     row = {"replies": int(scores["replies"].min()), "heads_minus_it": {}}
     for measure in ("accuracy", "spread"):
-        if np.isfinite(scores[measure]).all() and np.isfinite(ours[measure]).all():
-            row[measure] = asdict(bootstrap(scores[measure]))
-            row["heads_minus_it"][measure] = asdict(paired_bootstrap(ours[measure], scores[measure]))
+        known = np.isfinite(scores[measure]) & np.isfinite(ours[measure])
+        if known.any():
+            row[measure] = asdict(bootstrap(scores[measure][known])) | {"n_problems": int(known.sum())}
+            row["heads_minus_it"][measure] = asdict(paired_bootstrap(ours[measure][known], scores[measure][known]))
     return row
 
 
@@ -125,7 +128,13 @@ def main() -> None:
     result = {group: summary(options.evals, options.lab, group, vocab) for group in GROUPS}
     options.output.write_text(json.dumps(result, indent=1) + "\n")
     for group, found in result.items():
-        print(group, "outside with mean-shift:", found.get("outside_with_mean_shift"))
+        print(
+            group,
+            "outside with mean-shift:",
+            found.get("outside_with_mean_shift"),
+            "without:",
+            found.get("outside_without"),
+        )
         for name, row in found["methods"].items():
             cells = {m: f"{row[m]['mean']:.3f}" for m in ("accuracy", "spread") if m in row}
             lead = {m: " ".join(f"{v:+.3f}" for v in d.values()) for m, d in row["heads_minus_it"].items()}

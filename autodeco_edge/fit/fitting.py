@@ -110,7 +110,7 @@ class Fitting:
 
     def _say_how_long(self, speed: dict[str, float]) -> None:
         least = LEAST_REPLIES * speed["tokens"] / speed["rate"] / 60
-        say(f"{speed['rate']:.0f} tokens a second, {speed['tokens']:.0f} a reply")
+        say(f"{speed['rate']:.3g} tokens a second, {speed['tokens']:.0f} a reply")
         if least > self.config.minutes:
             say(f"warning: the least work takes about {least:.0f} minutes at this speed; a shorter --max-tokens helps")
 
