@@ -34,6 +34,7 @@ PATHS = frozenset(
         "calibration",
         "chat_template",
         "data",
+        "draft",
         "file",
         "grammar",
         "heads",

@@ -21,7 +21,8 @@ from typing import Any
 from ..errors import AutodecoError, BusyError, ContextOverflowError, UsageError, check_range
 from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
-from .drafts import DRAFT_MAX, ROW_COST, DraftParams, Drafts, open_drafts
+from .draft_kinds import open_drafts
+from .drafts import DRAFT_MAX, ROW_COST, DraftParams, Drafts
 from .generation import Generation, Reply, Request, Timings, Work
 from .handle import Owner
 from .model import Model, check_id
@@ -52,7 +53,8 @@ class Engine(Owner):
                    on, and a prompt is always computed from its beginning
     n_batch        tokens of a tick at most, 1 to 2048: a cancelled prompt ends after a tick
     draft          "ngram": guess how a reply goes on from what is alike before, and compute several tokens at once; the
-                   same tokens, sooner where the guesses are right (docs/speculative.md). "off" or None; or Drafts
+                   same tokens, sooner where the guesses are right (docs/speculative.md). The path of a GGUF: a smaller
+                   model of the same vocabulary guesses. "off" or None; or Drafts
     draft_max      tokens of a guess at most
     draft_cost     what a further row of a batch takes, as a share of one row's time: how sure a guess has to be
 
@@ -82,7 +84,7 @@ class Engine(Owner):
         share_prompts: bool = False,
         deterministic: bool = False,
         n_batch: int = _BATCH,
-        draft: str | Drafts | None = None,
+        draft: str | os.PathLike[str] | Drafts | None = None,
         draft_max: int = DRAFT_MAX,
         draft_cost: float = ROW_COST,
     ) -> None:
@@ -106,7 +108,14 @@ class Engine(Owner):
         check_range("batch", n_batch, 1, 2048, "tokens of a tick")
         self.n_batch = n_batch
         self.draft_max = draft_max
-        self._drafts = open_drafts(draft, DraftParams(draft_max, draft_cost), self.model, self.n_ctx)
+        self._drafts = open_drafts(
+            draft,
+            DraftParams(draft_max, draft_cost),
+            self.model,
+            n_slots=n_slots,
+            n_ctx=self.n_ctx,
+            n_threads=self.n_threads,
+        )
         if self._drafts and deterministic:
             raise UsageError("draft and deterministic exclude each other: rows change last bits too; choose one")
         self._queue: deque[Work] = deque()
@@ -339,7 +348,7 @@ class Engine(Owner):
         request = work.request
         self.strategy.begin(self._context, slot.sequence, request)
         if self._drafts:
-            self._drafts.begin(slot.sequence)
+            self._drafts.begin(slot.sequence, request)
         slot.cut(self._context, 0 if self.deterministic else slot.reusable(request))
         slot.work, slot.target, slot.waiting = work, list(request.prompt), request.share_prompt
         self._turn += 1
