@@ -43,7 +43,7 @@ LAYERS = {
 INSIDE = {
     "io": "atomic child digest interpreter printing reading regular < lock < folder",
     "gguf": "keys raw_file types < reader < model_file < model_check",
-    "spec": "heads < sampling soft_nucleus",
+    "spec": "heads < sampling soft_nucleus speculative",
     "convert": """
         checkpoint_config safetensors_reader tensors < sources < checkpoint < base < layout < verify <
         describe export < merge
