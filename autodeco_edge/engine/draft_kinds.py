@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..errors import UsageError
 from .draft_model import DraftModel
 from .drafts import DraftParams, Drafts, check_draft, check_target
 from .model import Model
@@ -22,6 +23,8 @@ def open_drafts(
     """ "ngram", the path of a GGUF, "off" or None, or Drafts. Raises what they raise, UsageError for anything else."""
     if draft is None or draft == "off":
         return None
+    if not isinstance(draft, Drafts | str | os.PathLike):
+        raise UsageError(f"draft: allowed ngram, off, a path or Drafts; got {type(draft).__name__}")
     if not isinstance(draft, Drafts):
         check_draft(os.fspath(draft))
     check_target(params, model, n_ctx)

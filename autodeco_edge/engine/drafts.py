@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from ..errors import MismatchError, MissingInputError, UsageError, check_range
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .generation import Request
     from .model import Model
     from .sampler import Step
@@ -43,7 +45,12 @@ class DraftParams:
 
 
 class Drafts(ABC):
-    """For slots of sequences 0 to n - 1. ``close`` after the last draft."""
+    """For slots of sequences 0 to n - 1. ``close`` after the last draft.
+
+    is_drawn  its tokens have random numbers of their own; ``drawn_from`` says what they were drawn from
+    """
+
+    is_drawn = False
 
     def begin(self, sequence: int, request: Request) -> None:  # noqa: B027  not every kind remembers something
         """A slot takes a request; nothing of the one before may come into its drafts."""
@@ -51,6 +58,10 @@ class Drafts(ABC):
     @abstractmethod
     def propose(self, sequence: int, tokens: Sequence[int], n_max: int) -> list[int]:
         """At most n_max tokens to follow ``tokens``, prompt and reply so far."""
+
+    def drawn_from(self, sequence: int) -> Sequence[np.ndarray]:
+        """Of the last draft: float64 [V] a token, [] where it was not drawn."""
+        return ()
 
     def learn(self, sequence: int, draft: Sequence[int], steps: Sequence[Step]) -> None:  # noqa: B027
         """What was drawn behind ``tokens``: equal to the draft as far as it was accepted, and one more. Also without a draft."""
