@@ -19,6 +19,7 @@ help: ## Show this help
 
 demo: install ## Install into .venv and let the bundled demo model reply
 	$(BIN)/autodeco-edge run "Find two numbers that make 83."
+	@echo "to chat with it:  . $(BIN)/activate && autodeco-edge run"
 
 test: install-dev lint ## Install what the tests need into .venv and run them
 	$(BIN)/pytest $(WORKERS)

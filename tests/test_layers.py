@@ -33,6 +33,7 @@ LAYERS = {
     "bench": 9,
     "eval": 9,
     "collect": 10,
+    "fit": 11,
     "server": 11,
     "cli": 12,
     "__main__": 13,
@@ -41,7 +42,7 @@ LAYERS = {
 # The same within a room, from the bottom to the top: a module imports only from what stands left of a "<" before it.
 # Imports for annotations alone may point up (cli: a session and its commands know each other's types).
 INSIDE = {
-    "io": "atomic child digest interpreter printing reading regular < lock < folder",
+    "io": "atomic child digest extras interpreter printing reading regular < lock < folder",
     "gguf": "keys raw_file types < reader < model_file < model_check",
     "spec": "heads < sampling soft_nucleus speculative",
     "convert": """
@@ -59,24 +60,25 @@ INSIDE = {
         demo.families everyday < sources < rows verifier < task
     """,
     "text": "plot shapes streaming template template_child trace < chat reasoning reply",
-    "hub": "registry remote variants < cache < download installed < heads < inspect resolve < inventory",
+    "hub": "names registry remote variants < cache < download installed < heads < inspect resolve < inventory",
     "dropin": "chain checked formats options trial < chat < llama < trial_child",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint
-        losses < batches fast_losses model < backbone compare objective < gguf_backbone head_run
+        losses < batches constant_heads fast_losses model < backbone compare objective < gguf_backbone head_run
         hidden_cache hyperparameters processes steer < metrics plan rollouts < constant_baseline gradient
         progress record < diagnostics early_stopping state < reinforce trainer
     """,
     "bench": "_native heads stats < machine < busy decode step < loss",
     "eval": "diversity methods results schedule statistics < likelihood samples < report steering < evaluation figures",
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
+    "fit": "heads_file settings state < pool < measure < fitting report",
     "server": """
-        errors fair_queue limits schema wire < connection guard service settings tools < metrics prompts <
+        errors fair_queue limits page_files schema wire < connection guard service settings tools < metrics prompts <
         replies < answers < stream < app < listen
     """,
     "cli": """
-        bench colour config_file convert interrupts models piped plot rpc_worker terminal < doctor screen settings
-        terminal_plot < collect eval options train < arguments config session < commands < completion <
+        bar bench colour config_file convert interrupts models piped plot rpc_worker terminal window wrap < doctor screen settings
+        terminal_plot < collect eval options train < arguments config fit session < commands < completion <
         conversation < run < serve
     """,
 }

@@ -14,7 +14,7 @@ import typer
 
 from ..errors import AutodecoError
 from ..io.printing import close_stdout, one_line, open_streams, say
-from . import bench, collect, config, convert, doctor, eval, models, plot, rpc_worker, run, serve, train
+from . import bench, collect, config, convert, doctor, eval, fit, models, plot, rpc_worker, run, serve, train
 from .settings import Command, Group
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command()(models.show)
 app.command()(convert.verify)
 app.command()(collect.collect)
 app.command()(train.train)
+app.command()(fit.fit)
 app.command()(plot.plot)
 app.command()(config.config)
 app.command()(doctor.doctor)
@@ -74,7 +75,7 @@ def main() -> None:
 
 def _guarded() -> int:
     try:
-        return app(standalone_mode=False) or 0
+        return app(standalone_mode=False, prog_name=app.info.name) or 0
     except AutodecoError as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -90,6 +91,9 @@ def _guarded() -> int:
 
 
 def _unexpected(error: Exception) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # a name without a command is a question
+        print(error.ctx.get_help())
+        return 0
     if hasattr(error, "format_message"):  # click's own: a wrong option or argument
         return _complain(error.format_message(), 2)
     if type(error).__name__ == "Abort":

@@ -5,6 +5,7 @@ Owns no state: a command changes the conversation or the session it is given.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..errors import UsageError
 from ..io.atomic import refuse_foreign
 from ..io.printing import say
 from ..io.reading import user_path
-from .options import FORMS, RunOptions, run_command
+from .options import CONTEXT_FULL, FORMS, RunOptions, run_command
 from .session import Session
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ HEADS = {"on": "both", "off": "none", "temp": "temp", "top-p": "top-p"}
 SETTABLE = (
     "temp", "top-p", "temp-range", "top-p-range", "min-p", "top-k", "repeat-penalty", "frequency-penalty",
     "presence-penalty", "repeat-last-n", "heads-mode", "seed", "max-tokens", "stop", "grammar", "json-schema", "regex",
-    "color-by", "hide-thinking",
+    "color-by", "hide-thinking", "context-full",
 )  # fmt: skip
 GRAMMARS = ("grammar", "json-schema", "regex")
 _KEYS = (
@@ -43,7 +44,14 @@ class SlashCommand:
 
 
 CHOICES = {"/heads": tuple(HEADS), "/set": SETTABLE}
-VALUES = {"color-by": FORMS, "heads-mode": tuple(HEADS.values()), "hide-thinking": ("true", "false")}
+ENDS = ("/exit", "/quit", "/bye", "/q")
+ALIASES = {"/?": "/help", "/h": "/help", "/new": "/clear", "/reset": "/clear", "/retry": "/regen"}  # of other programs
+VALUES = {
+    "context-full": CONTEXT_FULL,
+    "color-by": FORMS,
+    "heads-mode": tuple(HEADS.values()),
+    "hide-thinking": ("true", "false"),
+}
 FILES = ("/save", "/load")
 
 COMMANDS = (
@@ -54,7 +62,7 @@ COMMANDS = (
     SlashCommand("/system [TEXT]", "show or change the system message; - removes it"),
     SlashCommand("/set NAME VALUE", "change an option; - puts back its default"),
     SlashCommand("/show", "the options in force"),
-    SlashCommand("/save FILE", "write the conversation"),
+    SlashCommand("/save [-f] FILE", "write the conversation; -f in place of another one"),
     SlashCommand("/load FILE", "go on with a saved conversation"),
     SlashCommand("/stats", "speed, context and means of the last reply"),
     SlashCommand("/trace", "T and P of the last reply as a plot"),
@@ -75,9 +83,11 @@ class SlashCommands:
     def run(self, line: str) -> None:
         """Raises UsageError for an unknown command, and what the command raises."""
         name, _, rest = line.partition(" ")
+        name = ALIASES.get(name, name)
         if name not in {c.name for c in COMMANDS}:
-            near = get_close_matches(name, [c.name for c in COMMANDS], 1)
-            raise UsageError(f"{name}: no such command; {f'did you mean {near[0]}?' if near else '/help lists them'}")
+            raise UsageError(
+                f"{name}: no such command; {_nearest(name, [c.name for c in COMMANDS]) or '/help lists them'}"
+            )
         getattr(self, "_" + name[1:])(rest.strip())
 
     def _help(self, _: str) -> None:
@@ -87,6 +97,7 @@ class SlashCommands:
 
     def _clear(self, _: str) -> None:
         self._chat.conversation.clear()
+        self._chat.replace(self._chat.conversation)
         say("[cleared]")
 
     def _regen(self, _: str) -> None:
@@ -108,8 +119,10 @@ class SlashCommands:
     def _set(self, text: str) -> None:
         name, _, value = text.partition(" ")
         options = self._session.options
-        if name not in SETTABLE or not value:
-            raise UsageError(f"/set NAME VALUE, with NAME one of {', '.join(SETTABLE)}; got '{text}'")
+        if name not in SETTABLE:
+            raise UsageError(f"/set {name}: no such option; {_nearest(name, SETTABLE) or ', '.join(SETTABLE)}")
+        if not value:
+            raise UsageError(f"/set {name} VALUE: a value is missing; it is {shown(name, options)} now")
         changed = changed_option(options, name, value.strip())
         if name in GRAMMARS:  # the last one counts
             others = {key.replace("-", "_"): None for key in GRAMMARS if key != name}
@@ -121,20 +134,37 @@ class SlashCommands:
         for name in SETTABLE:
             say(f"{name:<20} {shown(name, self._session.options)}")
         say(f"{'next seed':<20} {self._session.params.seed}")
-        say(f"{'model':<20} {self._session.engine.model.path} ({self._session.engine.model.description})")
-        say(f"{'heads':<20} {self._session.heads_line().removeprefix('heads: ')}")
+        self._facts()
+
+    def _facts(self) -> None:
+        session, engine = self._session, self._session.engine
+        heads = f"{session.heads_line()}: {engine.heads.description}" if engine.heads else "none"
+        for name, value in (
+            ("model", f"{session.model_line()}, {engine.model.path}"),
+            ("heads", heads),
+            ("context", f"{session.n_used} of {engine.n_ctx} tokens; trained with {engine.model.n_ctx_train}"),
+            ("device", f"{session.device_line()}, {engine.n_threads} threads"),
+        ):
+            say(f"{name:<20} {value}")
 
     def _save(self, path: str) -> None:
-        _need(path, "/save FILE")
-        refuse_foreign(user_path(path), _is_conversation, "a saved conversation")
-        self._chat.conversation.save(user_path(path))
+        force, _, rest = path.partition(" ")
+        path = rest.strip() if force == "-f" else path
+        _need(path, "/save [-f] FILE")
+        target = user_path(path)
+        refuse_foreign(target, _is_conversation, "a saved conversation")
+        if force != "-f" and target.is_file() and target != self._chat.own_file:
+            raise UsageError(f"{path}: another conversation is saved there; /save -f {path} replaces it")
+        self._chat.conversation.save(target)
+        self._chat.own_file = target
         say(f"[saved {len(self._chat.conversation.messages)} messages to {path}]")
 
     def _load(self, path: str) -> None:
         from ..text.chat import Conversation
 
         _need(path, "/load FILE")
-        self._chat.conversation = Conversation.load(user_path(path))
+        self._chat.replace(Conversation.load(user_path(path)))
+        self._chat.own_file = user_path(path)
         say(f"[loaded {len(self._chat.conversation.messages)} messages from {path}]")
 
     def _stats(self, _: str) -> None:
@@ -163,6 +193,12 @@ def _is_conversation(path: Path) -> bool:
 
     Conversation.load(path)
     return True
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """ "did you mean temp?", or nothing."""
+    near = get_close_matches(name, names, 1)
+    return f"did you mean {near[0]}?" if near else ""
 
 
 def _need(argument: str, usage: str) -> None:

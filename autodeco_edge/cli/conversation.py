@@ -1,15 +1,18 @@
 """A conversation on a terminal: read a line, reply, repeat.
 
 Owns the messages so far, the keys and the history of lines. Slash commands are commands.py; replies are
-session.py. Ctrl-C stops a reply or clears the line typed, at an empty prompt it leaves with 130; Ctrl-D ends.
+session.py. Ctrl-C stops a reply or clears the line typed; at an empty prompt the first says how to leave and the
+second leaves with 130, for one that comes as a reply ends is meant for the reply. Ctrl-D ends.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application.current import get_app
@@ -18,27 +21,38 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
+from prompt_toolkit.utils import is_dumb_terminal
 
 from ..errors import AutodecoError, ContextOverflowError, MissingInputError
 from ..io.printing import StdoutError, one_line, say
 from ..io.reading import check_text
 from ..text.chat import Conversation
-from .commands import SlashCommands
+from .commands import ENDS, SlashCommands
 from .completion import SlashCompleter
 from .config_file import state_dir
-from .session import Session
+from .session import MORE_CONTEXT, Session
+from .window import Window
+
+if TYPE_CHECKING:
+    from .terminal import SignalInput
 
 HINT = "/help lists the commands. /exit or Ctrl-D ends, Ctrl-C stops a reply."
+LEAVE_HINT = "[Ctrl-C again ends, so does /exit]"
+NEARLY_FULL = 0.8  # of the context
+_RECALLED_LINES = 12  # of the last answer, for somebody who comes back
 QUOTES = '"""'
 
 
 def converse(session: Session) -> None:
     """Read, reply, repeat, until /exit or Ctrl-D. An interrupt at the empty prompt goes on upwards."""
     chat = Chat(session)
-    say(f"{session.engine.model.description} · {session.heads_line()}", HINT)
-    while (line := chat.read()) is not None:
-        if line:
-            chat.handle(line)
+    say(f"{session.model_line()} · {session.heads_line()}", HINT)
+    with chat.keyboard():
+        if session.options.resume:
+            chat.recall()
+        while (line := chat.read()) is not None:
+            if line:
+                chat.handle(line)
 
 
 class Chat:
@@ -51,8 +65,16 @@ class Chat:
         if options.system:
             self.conversation.system = options.system
         self.commands = SlashCommands(self)
+        self.window = Window()
+        self.own_file: Path | None = None  # where /save put it, or /load found it
         self._remember = options.history
-        self._reader = _reader(session, options.history)
+        self._input = _input()
+        self._reader = _reader(session, options.history, self._input)
+        self._is_leaving = self._was_nearly_full = False
+
+    def keyboard(self) -> AbstractContextManager[None]:
+        """The terminal is ours inside, between two prompts too."""
+        return self._input.raw_mode() if self._input else nullcontext()
 
     # ---- reading -----------------------------------------------------------------------------
 
@@ -64,12 +86,20 @@ class Chat:
         except EOFError:
             return None
         except KeyboardInterrupt:
-            if not self._reader.default_buffer.text:
-                raise
-            return ""
+            return self._interrupted()
+        self._is_leaving = False
         if line.startswith(QUOTES):
             line = line.removeprefix(QUOTES).removesuffix(QUOTES).strip()
-        return None if line == "/exit" else line
+        return None if line in ENDS else line
+
+    def _interrupted(self) -> str:
+        if self._reader.default_buffer.text:
+            return ""
+        if self._is_leaving:
+            raise KeyboardInterrupt
+        self._is_leaving = True
+        say(LEAVE_HINT)
+        return ""
 
     # ---- doing -------------------------------------------------------------------------------
 
@@ -77,13 +107,14 @@ class Chat:
         """A command or a turn. What goes wrong is one line, and the conversation goes on: whatever it is, unless
         nobody can see the reply any more."""
         try:
-            with self.session.interrupts.working():
+            with self._typing_kept(), self.session.interrupts.working():
                 line = check_text(line, "the line")
                 if line.startswith("/"):
                     self.commands.run(line)
                 else:
                     self.turn(line)
         except KeyboardInterrupt:
+            self._is_leaving = False
             say("", "[stopped]")
         except (StdoutError, BrokenPipeError):
             raise
@@ -94,16 +125,29 @@ class Chat:
         except Exception as error:
             say(f"internal error: {type(error).__name__}: {one_line(error)}; the conversation goes on")
 
+    @contextmanager
+    def _typing_kept(self) -> Iterator[None]:
+        """What is typed while a reply comes is the beginning of the next line; a paste stays one message."""
+        output = None if self._input is None or is_dumb_terminal() else self._reader.app.output
+        if output:
+            output.enable_bracketed_paste()
+            output.flush()
+        with self._input.set_aside() if self._input else nullcontext():
+            yield
+        if output:
+            output.disable_bracketed_paste()
+            output.flush()
+
     def turn(self, text: str) -> None:
         """A reply to one more message; a reply that was stopped leaves no trace in the conversation."""
         session, messages = self.session, self.conversation.messages
         before = list(messages)
         self.conversation.add("user", text)
         try:
-            if session.options.raw:
+            if session.is_raw:
                 trace = session.reply(session.engine.model.tokenize(text))
             else:
-                trace = session.reply(session.conversation_ids(self.conversation), reuse_prefix=True)
+                trace = session.reply(self._prompt(), reuse_prefix=True)
         except BaseException:
             self.conversation.messages = before
             raise
@@ -112,6 +156,58 @@ class Chat:
         self.conversation.add("assistant", *session.answer(trace))
         session.next_seed()
         self.keep()
+        self._say_if_nearly_full()
+
+    def _prompt(self) -> list[int]:
+        """Of the whole conversation, or of what of it still fits."""
+        session, messages = self.session, self.conversation.messages
+        if session.options.context_full == "shift":
+            before, limit = self.window.n_left_out, session.options.n
+            room = session.engine.n_ctx // 4 if limit < 0 else min(limit, session.engine.n_ctx // 4)
+            size = lambda some: len(session.conversation_ids(some))  # noqa: E731
+            messages = self.window.fit(messages, size, session.engine.n_ctx, room)
+            if self.window.n_left_out > before:
+                say(
+                    f"[the oldest {self.window.n_left_out} messages are left out: the context is full; more: {MORE_CONTEXT}]"
+                )
+        return session.conversation_ids(messages)
+
+    def _say_if_nearly_full(self) -> None:
+        n_ctx, n_used = self.session.engine.n_ctx, self.session.n_used
+        nearly = n_used >= NEARLY_FULL * n_ctx
+        if nearly and not self._was_nearly_full and n_used < n_ctx:
+            then = (
+                "the oldest turns will be left out"
+                if self.session.options.context_full == "shift"
+                else "the conversation stops"
+            )
+            say(f"[the context is {n_used / n_ctx:.0%} full; then {then}; more: {MORE_CONTEXT}]")
+        self._was_nearly_full = nearly
+
+    def replace(self, conversation: Conversation) -> None:
+        """Go on with another one, and know how much of the context it takes."""
+        self.conversation, self.window = conversation, Window()
+        self.measure()
+
+    def measure(self) -> None:
+        """Before a reply has measured it."""
+        session, turns = self.session, [m for m in self.conversation.messages if m["role"] != "system"]
+        session.n_used = 0
+        if turns and not session.is_raw:
+            with suppress(AutodecoError):  # a template that wants an answer, say: the next reply will show
+                session.n_used = min(len(session.conversation_ids(self.conversation.messages)), session.engine.n_ctx)
+
+    def recall(self) -> None:
+        """The end of the conversation that is gone on with."""
+        self.measure()
+        messages = self.conversation.messages
+        said = [m for m in messages if m["role"] != "system"][-2:]
+        for message in said:
+            lines = message["content"].splitlines()
+            more = ["..."] if len(lines) > _RECALLED_LINES else []
+            mark = "you: " if message["role"] == "user" else ""
+            say(*(f"{mark}{line}" for line in [*lines[:_RECALLED_LINES], *more]))
+        say(f"[going on with {len(messages)} messages · context {self.session.n_used}/{self.session.engine.n_ctx}]")
 
     def keep(self) -> None:
         """Write the conversation where --continue finds it."""
@@ -146,7 +242,7 @@ def _private_folder() -> None:
 # ---- the prompt -------------------------------------------------------------------------------
 
 
-def _reader(session: Session, remember: bool) -> PromptSession[str]:
+def _reader(session: Session, remember: bool, keyboard: Input | None) -> PromptSession[str]:
     return PromptSession(
         history=_history(remember),
         multiline=Condition(_is_open),
@@ -154,7 +250,7 @@ def _reader(session: Session, remember: bool) -> PromptSession[str]:
         completer=SlashCompleter(),
         complete_while_typing=Condition(lambda: get_app().current_buffer.text.startswith("/")),
         bottom_toolbar=lambda: _toolbar(session),
-        input=_input(),
+        input=keyboard,
     )
 
 
@@ -208,7 +304,7 @@ def _toolbar(session: Session) -> str:
     )
 
 
-def _input() -> Input | None:
+def _input() -> SignalInput | None:
     """The keyboard, with Ctrl-C as a signal at all times. prompt_toolkit would read it as a byte while it
     holds the terminal, and a byte that comes just after Enter is met by nobody."""
     if sys.platform == "win32" or not sys.stdin.isatty():

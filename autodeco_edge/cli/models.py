@@ -29,14 +29,18 @@ def pull(
         typer.Option("--heads", help="Heads: user/repo, a file, or none. Default: those of NAME.", show_default=False),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Look on this disk alone.")] = False,
 ) -> None:
     """Download a model and its heads, or what is newer of them; prints their paths.
 
     Example: autodeco-edge pull r1-distill-qwen-7b:Q8_0
     """
     from ..hub import resolve
+    from ..hub.resolve import is_here
 
-    found = resolve(model, heads, progress=not quiet, refresh=True)
+    if is_here(model):
+        say(f"note: {model} is here already; nothing to download")
+    found = resolve(model, heads, progress=not quiet, refresh=True, offline=offline)
     if found.note:
         say(f"note: {found.note}")
     put_path(found.model)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..engine.sampler import SamplingParams
 
 # The options of NEUTRAL, left to themselves, are None: a model without heads is sampled by its own values instead.
+CONTEXT_FULL = ("shift", "stop")
 FORMS = ("t", "p", "entropy", "logprob", "off")
 
 # Options of every command that opens a model with heads, here and in serve.py.
@@ -67,6 +68,15 @@ VerboseOption = Annotated[bool, option("-v", "--verbose", help="Show llama.cpp's
 @dataclass(frozen=True)
 class RunOptions:
     """Defaults leave everything to the model and its heads."""
+
+    groups: ClassVar[dict[str, str]] = {
+        "Model": "words model hf heads no_heads offline preset n_ctx context_full threads gpu_layers rpc",
+        "Reply": "n seed system stop grammar json_schema regex chat_template raw",
+        "Heads": "heads_mode temp top_p temp_range top_p_range",
+        "Sampling, as in llama.cpp": "min_p top_k repeat_penalty frequency_penalty presence_penalty repeat_last_n logit_bias",
+        "Seeing it": "color_by hide_thinking trace as_json as_jsonl verbose",
+        "Conversation": "resume history",
+    }
 
     words: Annotated[
         list[str] | None,
@@ -113,10 +123,14 @@ class RunOptions:
         option("--top-p", help="Multiplies the predicted top-p. Without heads: the top-p.", show_default=False),
     ] = None
     temp_range: Annotated[
-        str, option("--temp-range", metavar="LO:HI", help="Keeps the temperature within; 0 = no limit.")
+        str,
+        option(
+            "--temp-range", metavar="LO:HI", help="Keeps the temperature within. [default: off]", show_default=False
+        ),
     ] = "0:0"
     top_p_range: Annotated[
-        str, option("--top-p-range", metavar="LO:HI", help="Keeps the top-p within; 0 = no limit.")
+        str,
+        option("--top-p-range", metavar="LO:HI", help="Keeps the top-p within. [default: off]", show_default=False),
     ] = "0:0"
     min_p: Annotated[
         float | None,
@@ -164,6 +178,13 @@ class RunOptions:
     history: Annotated[bool, option("--history/--no-history", help="Remember lines and the last conversation.")] = True
 
     n_ctx: Annotated[int, option("-c", "--ctx-size", help="Context in tokens; 0 = the model's, at most 4096.")] = 0
+    context_full: Annotated[
+        str,
+        option(
+            "--context-full",
+            help="When a conversation outgrows the context: shift leaves out the oldest turns, stop ends it.",
+        ),
+    ] = "shift"
     threads: ThreadsOption = 0
     gpu_layers: GpuLayersOption = 0
     draft: DraftOption = "off"
@@ -203,6 +224,8 @@ class RunOptions:
             raise UsageError(f"--trace {self.trace}: is a folder; give a file name")
         if self.color_by not in FORMS:
             raise UsageError(f"--color-by: allowed {', '.join(FORMS)}; got '{self.color_by}'")
+        if self.context_full not in CONTEXT_FULL:
+            raise UsageError(f"--context-full: allowed {', '.join(CONTEXT_FULL)}; got '{self.context_full}'")
         if self.heads and self.no_heads:
             raise UsageError("--heads and --no-heads exclude each other; choose one")
         if "" in (self.stop or ()):

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
 from ..io.printing import say
-from .arguments import STDIN, Files, find_files, read_prompt, split_words
+from .arguments import STDIN, Files, check_model, find_files, read_prompt, split_words
 from .config_file import config_path
 from .interrupts import Interrupts
 from .options import RunOptions
 from .session import Session
 from .settings import takes
+
+PROMPT_PIECE = 64  # tokens of a prompt between two looks at the keyboard: no slower than 512 (docs/performance.md)
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -35,13 +37,14 @@ def run(ctx: Any, **values: Any) -> None:
     options = RunOptions(**values)
     options.check()
     model, prompt = split_words(options)
+    check_model(model, options.words)
     options.sampling()  # out of range is said before the model is loaded
     options.filters()
     text = read_prompt(prompt, STDIN in (options.words or ()))
     files = find_files(model, options)
     _spare_inputs(files, options)
-    plain = options.no_heads or options.heads_mode == "none"
-    engine = open_engine(files, options, plain=plain, cpu_draw=options.cpu_draw)
+    plain = files.heads is None or options.heads_mode == "none"
+    engine = open_engine(files, options, plain=plain, cpu_draw=options.cpu_draw, n_batch=PROMPT_PIECE)
     with engine, Interrupts() as interrupts, closing(Session(engine, options, interrupts)) as session:
         if text is None:
             from .conversation import converse
@@ -63,7 +66,7 @@ def _spare_inputs(files: Files, options: RunOptions) -> None:
         own = (
             files.model, files.heads, options.grammar, options.json_schema, options.chat_template, options.draft, config_path()
         )  # fmt: skip
-        refuse_inputs(options.trace, own)
+        refuse_inputs(options.trace, own, "--trace")
         refuse_foreign(options.trace, is_trace, "a trace")
 
 
@@ -71,6 +74,8 @@ def open_engine(
     files: Files, options: RunOptions | ServeOptions, *, plain: bool, n_slots: int = 1, **how: Any
 ) -> Engine:
     """With what a user should know said on the way. plain: no heads are wanted, so none are missed. how: as in Engine."""
+    import llama_cpp
+
     from ..engine.context import check_limits
     from ..engine.devices import endpoints_of
     from ..engine.engine import DEFAULT_CONTEXT, Engine
@@ -83,6 +88,11 @@ def open_engine(
     workers = endpoints_of(options.rpc) if options.rpc is not None else []
     if files.note:
         say(f"note: {files.note}")
+    if options.gpu_layers and not workers and not llama_cpp.llama_supports_gpu_offload():
+        say(
+            f"note: -ngl {options.gpu_layers} is without effect: this llama.cpp was built without a GPU"
+            " (docs/install.md says how to get one that was)"
+        )
     elsewhere = 1.0 if workers else _gpu_share(options.gpu_layers)
     n_ctx, remark = fit_context(files.model, options.n_ctx * n_slots, DEFAULT_CONTEXT * n_slots, elsewhere)
     if remark:

@@ -6,12 +6,15 @@ on a terminal its control characters are shown, not obeyed.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from ..io.printing import safe_text, shows_unicode
 from . import colour
+from .wrap import Wrap
 
 
 class Screen:
@@ -22,6 +25,7 @@ class Screen:
         self._codes = colour.allowed(sys.stdout)
         self._by = color_by
         self._hide = hide_thinking
+        self._wrap = Wrap(_columns) if self._terminal and os.environ.get("TERM", "dumb") != "dumb" else None
         self._fresh = True  # nothing of the answer is out yet: a hidden block leaves no blank lines behind
 
     def show(self, pieces: list[tuple[str, dict[str, Any] | None, bool]]) -> None:
@@ -36,15 +40,24 @@ class Screen:
         self._fresh = self._fresh and not text
         if self._terminal:
             text = safe_text(text)
-        if not self._codes or not text:
-            return text
+        dress = self._dress(record, thought)
+        return self._wrap.feed(text, dress) if self._wrap else dress(text)
+
+    def _dress(self, record: dict[str, Any] | None, thought: bool) -> Callable[[str], str]:
+        """What puts the codes around a text."""
+        if not self._codes:
+            return str
         x = colour.share(self._by, record) if self._by != "off" and record else None
         if x is not None:
-            return colour.tint(text, x)
-        return colour.dim(text) if thought else text
+            return lambda text: colour.tint(text, x)
+        return colour.dim if thought else str
 
     def end(self) -> None:
         write("\n")
+
+
+def _columns() -> int:
+    return max(shutil.get_terminal_size().columns, 1)
 
 
 def write(text: str) -> None:

@@ -14,6 +14,7 @@ import typer
 
 from ..engine.drafts import DRAFT_MAX, ROW_COST, DraftParams, check_draft
 from ..errors import AutodecoError, UsageError, check_range
+from ..io.extras import how_to_install
 from ..io.printing import say
 from ..io.reading import read_text
 from .arguments import Files, find_files
@@ -172,7 +173,7 @@ def _server() -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("autodeco_edge"):
             raise
-        raise AutodecoError(f'serve needs {error.name}; pip install "autodeco-edge[server]"') from None
+        raise AutodecoError(f"serve needs {error.name}: run  {how_to_install('server')}") from None
     return server
 
 
@@ -193,7 +194,7 @@ def _load(files: Files, options: ServeOptions) -> Engine:
     return open_engine(
         files,
         options,
-        plain=options.no_heads,
+        plain=files.heads is None,
         n_slots=options.parallel,
         deterministic=options.deterministic,
         n_batch=PROMPT_PIECE,

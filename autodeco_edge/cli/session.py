@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..io.printing import say, shows_unicode
 from ..io.reading import read_text
+from .bar import Bar
 from .interrupts import Interrupts
 from .options import NEUTRAL
 from .screen import Screen, spark, write
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.generation import Generation
     from ..engine.plain import PlainSampling
-    from ..text.chat import Conversation
+    from ..engine.sampler import Step
     from ..text.reply import ReplyText
     from ..text.trace import Trace
     from .options import RunOptions
+
+
+MORE_CONTEXT = "-c, or /set ctx-size in a conversation"
 
 
 class Session:
@@ -44,12 +48,19 @@ class Session:
         path = options.chat_template
         hint = "give a Jinja template to --chat-template-file"
         self.template = None if path is None else read_text(path, hint, streams=True)
+        self._continues = self.template is None and engine.model.chat_template is None
+        if self._continues and not options.raw:
+            say(
+                f"note: {engine.model.path.name} has no chat template, so it goes on with your text instead of answering it"
+                " (--chat-template-file gives it one)"
+            )
         self.reasoning = Reasoning.of(engine.model, template_of(engine.model, self.template))
         self._remarks: set[str] = set()
         self.last: Trace | None = None
         self.generation: Generation | None = None
         self.last_summary: dict[str, Any] | None = None
         self.shortfall: str | None = None  # of the last reply
+        self.n_used = 0  # tokens of the context that the conversation takes
         self.options: RunOptions | None = None
         self.set_options(options)
         self._trace_file = TraceFile(options.trace) if options.trace else None
@@ -82,6 +93,11 @@ class Session:
             say(f"note: this model asks for {', '.join(plain.not_followed)} as well, which is not applied here")
         return plain
 
+    @property
+    def is_raw(self) -> bool:
+        """Whether a prompt goes in as it is: asked for, or the model has no template, and one made up would be babble."""
+        return self.options.raw or self._continues
+
     def next_seed(self) -> None:
         """A reply's random numbers start at 0, so each turn takes the next seed."""
         self.params = replace(self.params, seed=(self.params.seed + 1) % 2**64)
@@ -90,19 +106,19 @@ class Session:
 
     def prompt_ids(self, text: str, system: str | None) -> list[int]:
         """Ids of a single prompt."""
-        if self.options.raw:
+        if self.is_raw:
             return self.engine.model.tokenize(text)
         from ..text.chat import Conversation
 
         conversation = Conversation()
         conversation.system = system
         conversation.add("user", text)
-        return self.conversation_ids(conversation)
+        return self.conversation_ids(conversation.messages)
 
-    def conversation_ids(self, conversation: Conversation) -> list[int]:
+    def conversation_ids(self, messages: list[dict[str, str]]) -> list[int]:
         from ..text.chat import prompt_of
 
-        prompt = prompt_of(self.engine.model, conversation.messages, self.template)
+        prompt = prompt_of(self.engine.model, messages, self.template)
         if prompt.remark and prompt.remark not in self._remarks:
             self._remarks.add(prompt.remark)
             say(f"note: {prompt.remark}")
@@ -135,6 +151,7 @@ class Session:
 
     def _record(self, summary: dict[str, Any]) -> None:
         self.last_summary = summary
+        self.n_used = len(self.last.prompt_ids) + len(self.last.records)
         if self._trace_file:
             self._trace_file.write(summary)
             self._has_reply = True
@@ -148,7 +165,7 @@ class Session:
         from ..text.reasoning import prompt_end
 
         screen = Screen(self.options.color_by, self.options.hide_thinking)
-        thinking = self.reasoning.stream(prompt_end(self.engine.model, ids), self.options.raw)
+        thinking = self.reasoning.stream(prompt_end(self.engine.model, ids), self.is_raw)
         for record, pieces in self._tokens(trace, text, ids, reuse_prefix):
             if record is not None and self._trace_file:
                 self._trace_file.write(record)  # first: the reader of stdout may have gone
@@ -168,7 +185,7 @@ class Session:
         steps = self.generation = self.engine.generate(
             ids, self.params, max_tokens=self.options.n, reuse_prefix=reuse_prefix, filters=self.filters
         )
-        for step in steps:
+        for step in self._read(steps):
             self.interrupts.check()
             data = self.reasoning.token_bytes(self.engine.model, step.id)
             record = trace.add(step, data, "")
@@ -182,11 +199,20 @@ class Session:
         trace.rest = "".join(piece for piece, _ in rest)
         yield None, rest
 
+    def _read(self, steps: Generation) -> Iterator[Step]:
+        """The steps, with a bar until the first of a long prompt."""
+        with Bar("reading") as bar:
+            while not (first := steps.read()) and not steps.ended and self.engine.tick():
+                self.interrupts.check()
+                bar.show(steps.timings.prompt_done, steps.timings.prompt_n)
+        yield from first
+        yield from steps
+
     def answer(self, trace: Trace) -> tuple[str, str]:
         """(answer, thought) of a reply, as a conversation keeps them: without the model's marks."""
         from ..text.reasoning import prompt_end
 
-        if self.options.raw:
+        if self.is_raw:
             return trace.text, ""
         return self.reasoning.split(trace.text, prompt_end(self.engine.model, trace.prompt_ids))
 
@@ -213,7 +239,7 @@ class Session:
             return
         if len(trace.prompt_ids) + len(trace.records) >= self.engine.n_ctx:
             say(
-                f"note: the context of {self.engine.n_ctx} tokens is full; pass a larger -c, or /clear in a conversation"
+                f"note: the context of {self.engine.n_ctx} tokens is full, which ended the reply; a larger one: {MORE_CONTEXT}"
             )
 
     def _shortfall(self, trace: Trace, is_cut: bool) -> str | None:
@@ -249,13 +275,20 @@ class Session:
         ]
         if timings["draft_n"]:
             parts.append(f"{timings['draft_n_accepted']} of {timings['draft_n']} guesses right")
-        if summary["mean_temperature"] is not None:
-            parts.append(f"mean T {summary['mean_temperature']:.2f}")
-        if summary["mean_top_p"] is not None:
-            parts.append(f"mean P {summary['mean_top_p']:.2f}")
+        parts += [
+            words for letter, name in (("T", "temperature"), ("P", "top_p")) if (words := self._mean(letter, name))
+        ]
         parts += self._without_heads()
-        parts.append(f"seed {summary['seed']}")
+        parts += [f"on {self.device_line()}", f"seed {summary['seed']}"]
         return "[" + " · ".join(parts) + "]"
+
+    def _mean(self, letter: str, name: str) -> str:
+        """ "mean T 0.52", or "mean T 0.52, applied 0.41" where factors and ranges make a difference."""
+        predicted, applied = self.last.mean(name), self.last.mean(f"{name}_eff")
+        if predicted is None:
+            return ""
+        same = applied is None or f"{predicted:.2f}" == f"{applied:.2f}"
+        return f"mean {letter} {predicted:.2f}" + ("" if same else f", applied {applied:.2f}")
 
     def _without_heads(self) -> list[str]:
         """What was sampled with where a head is missing or switched off."""
@@ -269,13 +302,25 @@ class Session:
             fixed.append(f"P {self.params.top_p:.4g} (no head applied)")
         return fixed
 
-    @property
-    def n_used(self) -> int:
-        """Tokens of the context after the last reply."""
-        return len(self.last.prompt_ids) + len(self.last.records) if self.last else 0
+    def model_line(self) -> str:
+        """Its name and file, and its size and weights in llama.cpp's words."""
+        model = self.engine.model
+        name = model.metadata("general.name") or model.path.stem
+        return f"{name} ({model.description}, {model.path.name})"
+
+    def device_line(self) -> str:
+        from ..engine.devices import device_of
+
+        return device_of(self.options.gpu_layers, self.options.rpc.split(",") if self.options.rpc else ())
 
     def heads_line(self) -> str:
-        return f"heads: {self.engine.heads.description}" if self.engine.heads else "no heads"
+        """What the heads do, in words."""
+        heads = self.engine.heads
+        if heads is None:
+            return "no heads"
+        what = [word for word, there in (("temperature", heads.has_temp), ("top-p", heads.has_top_p)) if there]
+        where = "" if heads.path == self.engine.model.path else f" ({heads.path.name})"
+        return f"heads that set {' and '.join(what)} at every token{where}"
 
 
 def plain_words(in_force: RunOptions, asked: RunOptions, plain: PlainSampling) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
@@ -43,7 +44,7 @@ PATHS = frozenset(
         "model",
         "output",
     )
-    + ("problems", "task", "template_from", "tokenizer", "trace", "traces", "word")
+    + ("problems", "prompts", "task", "template_from", "tokenizer", "trace", "traces", "word")
 )  # parameters, of whichever command, that hold a path, or may hold one
 
 
@@ -53,13 +54,33 @@ class _Checked:
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:
+            _check_environment()
             flags = {p.name: max(p.opts, key=len) if p.opts[0].startswith("-") else p.name for p in self.params}
             ctx.params = {name: checked(name, value, flags.get(name, name)) for name, value in ctx.params.items()}
         return rest
 
 
+def _check_environment() -> None:
+    """Raises UsageError for a variable that an import must not fail on, and that a command does not pass over."""
+    from ..engine import waiting
+
+    waiting.choose(os.environ.get(waiting.VARIABLE, ""), "", {})
+
+
 class Command(_Checked, TyperCommand):
-    """Of every command."""
+    """Of every command. Where its options class has ``groups`` (title: names of fields), --help shows them so."""
+
+    def format_options(self, ctx: typer.Context, formatter: Any) -> None:
+        groups: dict[str, str] = getattr(self.callback, "groups", {})
+        if not groups:
+            super().format_options(ctx, formatter)
+            return
+        lines = {p.name: record for p in self.get_params(ctx) if (record := p.get_help_record(ctx))}
+        for title, names in groups.items():
+            with formatter.section(title):
+                formatter.write_dl([lines.pop(name) for name in names.split() if name in lines])
+        with formatter.section("Other"):
+            formatter.write_dl(list(lines.values()))
 
 
 class Group(_Checked, TyperGroup):
@@ -106,6 +127,7 @@ def takes(options: type) -> Callable[[Callable[..., None]], Callable[..., None]]
             default = inspect.Parameter.empty if default is MISSING else default
             kind = inspect.Parameter.KEYWORD_ONLY
             parameters.append(inspect.Parameter(f.name, kind, default=default, annotation=hints[f.name]))
+        command.groups = getattr(options, "groups", {})
         command.__signature__ = inspect.Signature(parameters)
         command.__annotations__ = {p.name: p.annotation for p in parameters}
         return command

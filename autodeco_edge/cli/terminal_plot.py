@@ -1,4 +1,4 @@
-"""`/trace`: T and P of a reply as a plot in the terminal, by plotext (an optional package)."""
+"""`/trace`: T and P of a reply as a plot in the terminal."""
 
 from __future__ import annotations
 
@@ -16,15 +16,11 @@ _HEIGHT = 18
 
 
 def plot_on_terminal(trace: Trace | None) -> None:
-    """Raises UsageError where there is no reply, and where plotext is missing."""
+    """Raises UsageError where there is no reply."""
     if trace is None or not trace.records:
         raise UsageError("/trace: there is no reply yet")
-    try:
-        import plotext
-    except ImportError:
-        raise UsageError("/trace needs plotext: run  pip install 'autodeco-edge[plot]'") from None
-    if not hasattr(plotext, "clear_figure"):
-        raise UsageError("/trace needs plotext 5: run  pip install 'autodeco-edge[plot]'")
+    import plotext
+
     plotext.clear_figure()
     plotext.plot_size(shutil.get_terminal_size().columns, _HEIGHT)
     plotext.theme("clear")

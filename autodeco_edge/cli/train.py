@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..io.extras import how_to_install
 from ..paths import hub_endpoint
 from .settings import shared, takes
 
@@ -175,4 +176,4 @@ def check_packages() -> None:
     """Raises UsageError if an optional package is missing."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise UsageError(f"train needs {', '.join(missing)}: run  pip install 'autodeco-edge[train]'")
+        raise UsageError(f"train needs {', '.join(missing)}: run  {how_to_install('train')}")

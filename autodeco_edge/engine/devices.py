@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+import llama_cpp
 from llama_cpp._ggml import libggml
 
 from ..errors import AutodecoError, MissingInputError, UsageError
@@ -51,6 +52,16 @@ def devices() -> list[str]:
     return [
         f"{ggml.ggml_backend_dev_name(d).decode()} ({ggml.ggml_backend_dev_description(d).decode()})" for d in found
     ]
+
+
+def device_of(n_gpu_layers: int, workers: Sequence[str] = ()) -> str:
+    """Where a model's layers are, for people: "CPU", "CUDA0 (all layers)", "2 workers"."""
+    if workers:
+        return f"{len(workers)} worker{'s' if len(workers) > 1 else ''}"
+    if n_gpu_layers == 0 or not llama_cpp.llama_supports_gpu_offload():
+        return "CPU"
+    names = [name for device in devices() if (name := device.partition(" ")[0]) not in ("CPU", "BLAS")]
+    return f"{'+'.join(names) or 'GPU'} ({'all' if n_gpu_layers < 0 else n_gpu_layers} layers)"
 
 
 def cpu_buffer_type() -> int:

@@ -554,5 +554,6 @@ def _charge(piece: Piece, seconds: float) -> None:
         work.timings.draft_n += len(piece.draft)
         if piece.slot.is_reading:
             work.timings.prompt_s += seconds
+            work.timings.prompt_done += piece.n
         else:
             work.timings.predicted_s += seconds

@@ -108,6 +108,8 @@ def _bias(model: Model, biases: dict[int, float]) -> Filter:
 def read_text_or_file(value: str, is_text: Callable[[str], bool], what: str) -> str:
     """``value`` itself where it looks like the text, else the file of that name. Raises MissingInputError."""
     value = value.removeprefix("\ufeff")
+    if not value.strip():
+        raise UsageError(f"{what}: the text is empty; give a file or the text itself")
     if is_text(value):
         return check_text(value, what)
     return read_text(value, f"give {what} a file or the text itself", limit=2**24, streams=True)

@@ -58,6 +58,7 @@ class Timings:
     prompt_n: int = 0
     prompt_cached: int = 0
     prompt_s: float = 0.0
+    prompt_done: int = 0  # of prompt_n, so far
     predicted_n: int = 0
     predicted_s: float = 0.0
     draft_n: int = 0

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import MismatchError, NoHeadsError
+from ..errors import FormatError, MismatchError, NoHeadsError
+from ..gguf.model_check import is_safetensors
 from .sampler import Heads
 
 
@@ -22,11 +23,22 @@ def open_heads(heads: str | os.PathLike[str] | Heads | None, model_path: str | o
     if heads is None or isinstance(heads, Heads):
         return heads
     if heads != "auto":
+        _check_kind(heads)
         return Heads(heads)
     try:
         return Heads(model_path)
     except NoHeadsError:
         return None
+
+
+def _check_kind(heads: str | os.PathLike[str]) -> None:
+    """Raises FormatError for a checkpoint that is to be converted first."""
+    is_folder = os.path.isdir(heads)
+    if is_folder or is_safetensors(heads):
+        what = "a folder" if is_folder else "safetensors"
+        raise FormatError(
+            f"{heads}: is {what}, not a heads file; make one: autodeco-edge convert {heads} --base MODEL.gguf"
+        )
 
 
 def check_heads(heads: Heads, model: int, model_path: str | os.PathLike[str]) -> None:

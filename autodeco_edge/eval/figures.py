@@ -10,7 +10,6 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
 from .report import ALL
 
 ABLATION = ("default", "autodeco-p", "autodeco-t", "autodeco")
@@ -18,11 +17,9 @@ OURS, THEIRS, LIGHT = "#0072b2", "#777777", "#d0d0d0"  # told apart by colour-bl
 
 
 def save_figures(report: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Every picture that the report has the figures for, as SVG. Raises UsageError without matplotlib."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise UsageError("figures need matplotlib: run  pip install 'autodeco-edge[eval]'") from None
+    """Every picture that the report has the figures for, as SVG."""
+    import matplotlib
+
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "autodeco"  # the same report gives the same bytes
     group = report["groups"][ALL]

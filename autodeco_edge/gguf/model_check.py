@@ -32,17 +32,62 @@ def check_model(path: str | os.PathLike[str]) -> str | None:
     Returns why no text can be made into tokens of this model, None where it can: llama.cpp loads a model without a
     vocabulary, or without tokens for single bytes, and aborts on the first text.
     """
+    _check_kind(path)
     try:
         with ModelFile(path) as file:
             keys = _Keys(file)
+            _check_purpose(keys)
             _check_layers(keys)
             _check_experts(keys)
             _check_numbers(keys)
             return _check_tokens(file, keys)
+    except OtherKindError:
+        raise
     except FormatError as error:
         if not _is_gguf(path):
             raise  # another kind of file: that is said, and it is whole for all we know
         raise FormatError(f"{error}; the file is damaged or incomplete: fetch it again") from None
+
+
+class OtherKindError(FormatError):
+    """Whole, for all we know, and no model."""
+
+
+def _check_kind(path: str | os.PathLike[str]) -> None:
+    """Raises OtherKindError for what people give for a GGUF model."""
+    if os.path.isdir(path):
+        raise OtherKindError(
+            f"{path}: is a folder; give a GGUF file in it, or make one with llama.cpp's convert_hf_to_gguf.py"
+        )
+    with suppress(OSError):
+        if is_safetensors(path):
+            raise OtherKindError(
+                f"{path}: holds safetensors; llama.cpp's convert_hf_to_gguf.py makes a GGUF of their folder"
+            )
+
+
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """By its beginning: the length of a JSON header, and the header."""
+    if not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(10)[8:] == b'{"'
+
+
+_OTHER_KINDS = {
+    "lora": "a LoRA adapter; merge it into its model with llama.cpp's llama-export-lora",
+    "autodeco": "AutoDeco heads; give them as --heads, and their model as -m",
+    "mmproj": "the eyes of a model (mmproj); give the model itself",
+    "imatrix": "an importance matrix; give the model that it was made for",
+}
+
+
+def _check_purpose(keys: _Keys) -> None:
+    """Raises OtherKindError for a sound GGUF that is no model by its own word."""
+    kind = keys.text("general.type")
+    kind = keys.text("adapter.type") if kind == "adapter" else kind
+    if kind in _OTHER_KINDS:
+        raise OtherKindError(f"{keys.file.path}: holds {_OTHER_KINDS[kind]}")
 
 
 def _is_gguf(path: str | os.PathLike[str]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ..errors import MissingInputError
 from .cache import (
@@ -21,9 +22,9 @@ from .cache import (
     storage,
 )
 from .installed import installed_models
-from .registry import RegistryEntry, load_registry
+from .registry import ASSETS, RegistryEntry, load_registry
 from .resolve import find_entry
-from .variants import choose
+from .variants import Variant, choose, quant_of
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,21 @@ def inventory() -> list[Item]:
 
 
 def _items(entry: RegistryEntry) -> list[Item]:
-    models = _installed(entry) + [cached for repo in entry.base for cached in cached_models(repo)]
+    models = _files(entry) + _installed(entry) + [cached for repo in entry.base for cached in cached_models(repo)]
     return [_item(entry, cached) for cached in models] or [_item(entry, None)]
+
+
+def _files(entry: RegistryEntry) -> list[Cached]:
+    """Those of the entry's files that are there."""
+    paths = [Path(path) for base in entry.base if os.path.isfile(path := os.path.expanduser(base))]
+    return [
+        Cached(
+            "this package" if path.is_relative_to(ASSETS) else "a file",
+            Variant(entry.quant or quant_of(path.name), (path.name,)),
+            (path,),
+        )
+        for path in paths
+    ]
 
 
 def _installed(entry: RegistryEntry) -> list[Cached]:
@@ -117,6 +131,10 @@ def plan_removal(model: str) -> Removal:
 
 
 def _nothing_here(model: str, entry: RegistryEntry) -> MissingInputError:
+    if _files(entry):
+        return MissingInputError(
+            f"{model}: nothing of it was downloaded; {entry.base[0]} belongs to {_files(entry)[0].repo}"
+        )
     if _installed(entry):
         name = entry.distribution
         return MissingInputError(f"{model}: a file of the installed package {name}; `pip uninstall {name}` removes it")

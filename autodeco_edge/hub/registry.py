@@ -15,7 +15,7 @@ from ..paths import config_dir
 PACKAGED = Path(__file__).with_name("registry.toml")
 USER_FILE = "models.toml"
 MAX_BYTES = 1 << 20
-ASSETS = Path(__file__).parents[1]  # heads that come with the package are named from here
+ASSETS = Path(__file__).parents[1]  # files that come with the package are named from here
 _TEXTS = ("title", "heads", "quant", "package")
 _MEANS = {"mean_temperature": 2.0, "mean_top_p": 1.0}
 _ALLOWED = ("base", *_TEXTS, *_MEANS)
@@ -57,7 +57,7 @@ def load_registry() -> dict[str, RegistryEntry]:
 
     Raises FormatError or MissingInputError for a models.toml that cannot be used.
     """
-    tables = {name: _with_own_heads(table) for name, table in _read(PACKAGED).items()}
+    tables = {name: _with_own_files(table) for name, table in _read(PACKAGED).items()}
     user = config_dir() / USER_FILE
     own = _read(user) if user.exists() else {}
     for name, table in own.items():
@@ -65,9 +65,9 @@ def load_registry() -> dict[str, RegistryEntry]:
     return {name: _entry(user if name in own else PACKAGED, name, table) for name, table in tables.items()}
 
 
-def _with_own_heads(table: dict) -> dict:
-    heads = str(table.get("heads", ""))
-    return {**table, "heads": str(ASSETS / heads)} if heads.endswith(".gguf") else table
+def _with_own_files(table: dict) -> dict:
+    own = {key: str(ASSETS / value) for key in ("heads", "base") if str(value := table.get(key)).endswith(".gguf")}
+    return {**table, **own}
 
 
 def _read(path: Path) -> dict[str, dict]:

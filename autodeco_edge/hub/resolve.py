@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NO_HEADS = "none"
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
+_HUB = re.compile(r"(?:https://)?(?:hf\.co|huggingface\.co)/")  # as ollama and a browser have it
+
 
 @dataclass(frozen=True)
 class Resolved:
@@ -74,6 +76,14 @@ def resolve(
     return Resolved(path, request.heads(heads or entry.heads, path, entry), _name(entry, used), note)
 
 
+def is_here(model: str) -> bool:
+    """Whether it is a file, or a name whose file no hub brings: nothing can be newer."""
+    if os.path.isfile(model):
+        return True
+    entry, quant = find_entry(model)
+    return any(os.path.isfile(os.path.expanduser(base)) for base in entry.base) or bool(_installed(entry, quant))
+
+
 def find_file(model: str) -> tuple[Path, Path | None]:
     """A path as it is, else the model of that name on this disk and its heads, without a network."""
     if os.path.exists(model) or model.endswith(".gguf"):
@@ -87,7 +97,7 @@ def find_file(model: str) -> tuple[Path, Path | None]:
 
 def find_entry(model: str) -> tuple[RegistryEntry, str | None]:
     """The registry entry, or one made up for ``user/repo``; and what stands behind ``:``, if anything."""
-    name, _, quant = model.partition(":")
+    name, _, quant = _HUB.sub("", model, count=1).partition(":")
     registry = load_registry()
     if name in registry:
         return registry[name], quant or None
@@ -158,8 +168,8 @@ class _Request:
         """A heads file for ``base``; None leaves it to the model."""
         if heads is None or heads == NO_HEADS:
             return None
-        if os.path.isfile(path := os.path.expanduser(heads)):
-            return Path(path)
+        if os.path.exists(path := os.path.expanduser(heads)):
+            return Path(path)  # the engine says what a folder is
         if not _is_repo(heads) or heads.endswith(".gguf"):
             raise MissingInputError(f"{heads}: no such heads; give a heads file, user/repo, or {NO_HEADS}")
         from ..convert.layout import Means

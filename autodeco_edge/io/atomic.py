@@ -116,7 +116,9 @@ def _lock(fd: int) -> None:
             fcntl.flock(fd, fcntl.LOCK_EX)
 
 
-def refuse_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str] | None]) -> None:
+def refuse_inputs(
+    output: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str] | None], option: str = "-o"
+) -> None:
     """Raises UsageError when ``output`` is one of ``inputs``, whichever way it is spelt: another path, a link,
     a hard link, other case where the file system ignores it. An input of None is skipped.
 
@@ -124,7 +126,7 @@ def refuse_inputs(output: str | os.PathLike[str], inputs: Iterable[str | os.Path
     """
     for path in inputs:
         if path is not None and _same_place(output, path):
-            raise UsageError(f"{output}: this is an input file; choose another output with -o")
+            raise UsageError(f"{output}: this is an input file; choose another output with {option}")
 
 
 def _same_place(output: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:

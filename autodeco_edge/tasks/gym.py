@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import UsageError
+from ..io.extras import how_to_install
 from .gym_worker import BLOCK, MAX_ANSWER
 from .problem import Problem, messages_of
 from .splits import split_of
@@ -138,7 +139,7 @@ def check(family: str, settings: dict[str, str]) -> None:
     try:
         from reasoning_gym.factory import DATASETS
     except ImportError:
-        raise UsageError(f"{PREFIX} tasks need reasoning-gym: run  pip install 'autodeco-edge[tasks]'") from None
+        raise UsageError(f"{PREFIX} tasks need reasoning-gym: run  {how_to_install('tasks')}") from None
     if family not in DATASETS:
         near = get_close_matches(family, DATASETS, 3, 0.5)
         hint = (

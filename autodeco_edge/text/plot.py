@@ -107,10 +107,8 @@ def save_figure(traces: Sequence[ReadTrace], output: str | os.PathLike[str]) -> 
 
 def picture(traces: Sequence[ReadTrace], form: str) -> bytes:
     """The figure as PNG or SVG."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UsageError("plot needs matplotlib: run  pip install 'autodeco-edge[plot]'") from None
+    from matplotlib.figure import Figure
+
     lines = [_text_lines(t.tokens[:MAX_TOKENS]) for t in traces]
     heights = [2.0 + 0.17 * len(text) for text in lines]
     if sum(heights) > _MAX_INCHES:

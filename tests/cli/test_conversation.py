@@ -68,7 +68,7 @@ def test_commands_about_the_session(chat):
     terminal.command("/stats", "ended: length]")
     terminal.command("/heads temp", "[heads: temp]")
     terminal.type("hello")
-    terminal.wait_for_match(r"mean T \d\.\d\d · P 1 \(no head applied\) · seed")  # no mean P: its head was off
+    terminal.wait_for_match(r"mean T \d\.\d\d · P 1 \(no head applied\) · on CPU · seed")  # no mean P: its head was off
     terminal.wait_for_prompt()
     terminal.command("/heads off", "[heads: none]")
     terminal.command("/heads on", "[heads: both]")
@@ -89,6 +89,7 @@ SET = {
     "repeat-last-n": ("-1", "-1"), "heads-mode": ("temp", "temp"), "seed": ("7", "7"), "max-tokens": ("2", "2"),
     "stop": ("zz", "['zz']"), "grammar": ('root ::= "yes" | "no"', 'root ::= "yes" | "no"'),
     "json-schema": ('{"enum": ["yes"]}', '{"enum": ["yes"]}'), "regex": ("[ab]{3}", "[ab]{3}"), "color-by": ("t", "t"), "hide-thinking": ("true", "true"),
+    "context-full": ("stop", "stop"),
 }  # fmt: skip
 
 
@@ -102,7 +103,9 @@ def test_set_takes_every_name(chat):
     terminal.command("/set temp warm", "got 'warm'")
     terminal.command("/set temp -1", "temperature: allowed 0 to 100")
     terminal.command("/set temp-range 2:1", "must not exceed")
-    terminal.command("/set nothing 1", "/set NAME VALUE")
+    terminal.command("/set nothing 1", "/set nothing: no such option; temp, top-p")
+    terminal.command("/set tmp 1", "/set tmp: no such option; did you mean temp?")
+    terminal.command("/set temp", "a value is missing; it is 0.5 now")
     terminal.command("/set grammar rot ::= x", "the grammar has no rule named root")
     assert terminal.say("hello")[1] == 512, "what was refused changed nothing"
     assert terminal.leave() == 0
@@ -348,24 +351,37 @@ def test_interrupt_is_never_lost_after_enter(chat):
     assert terminal.leave() == 0
 
 
-def test_interrupt_at_the_empty_prompt_leaves_with_130(chat):
-    terminal = chat()
-    terminal.interrupt()
-    assert terminal.ended() == 130
-
-
-def test_interrupt_clears_a_line_first(chat):
+def test_second_interrupt_at_the_empty_prompt_leaves_with_130(chat):
+    """The first may have been meant for a reply that ended at that moment: what is pasted next is no shell's."""
     terminal = chat("-n", "1")
-    terminal.send("half a li")
-    terminal.wait_for("half a li")
+    for _ in range(2):
+        terminal.interrupt()
+        terminal.wait_for("[Ctrl-C again ends, so does /exit]")
+        terminal.wait_for_prompt()
+        assert terminal.say("hello"), "a line in between, and it counts from the beginning"
     terminal.interrupt()
+    terminal.wait_for("[Ctrl-C again ends, so does /exit]")
     terminal.wait_for_prompt()
     terminal.interrupt()
     assert terminal.ended() == 130
 
 
+def test_interrupt_clears_a_line_first(chat, n_prompt):
+    terminal = chat("-n", "1")
+    first = n_prompt(HELLO) + 1
+    terminal.send("half a li")
+    terminal.wait_for("half a li")
+    terminal.interrupt()
+    terminal.wait_for_prompt()
+    assert terminal.say("hello")[0] == first, "nothing of it is left"
+    assert terminal.leave() == 0
+
+
 def test_signal_from_elsewhere_counts_like_the_key(chat):
     terminal = chat()
+    os.kill(terminal.child.pid, signal.SIGINT)
+    terminal.wait_for("again ends")
+    terminal.wait_for_prompt()
     os.kill(terminal.child.pid, signal.SIGINT)
     assert terminal.ended() == 130
 

@@ -48,9 +48,12 @@ def test_which_word_is_the_model(letters):
     assert words("user/repo:Q4_K_M", "hello") == ("user/repo:Q4_K_M", "hello")
     assert words("user/repo", model="m.gguf") == ("m.gguf", "user/repo")
     assert words(hf="user/repo") == ("user/repo", None)
-    assert not is_model("nowhere.gguf") and not is_model("and / or") and not is_model("")
-    with pytest.raises(UsageError, match="one prompt only, got 'ho'"):
-        words("hi", "ho", model="m.gguf")
+    assert is_model("nowhere.gguf") and not is_model("and / or") and not is_model("")
+    assert words("hi", "ho", model="m.gguf") == ("m.gguf", "hi ho"), "words without quotes are one prompt"
+    assert words("tell", "me", "more") == (None, "tell me more")
+    assert words("mymodel", "say hi") == ("mymodel", "say hi")
+    with pytest.raises(UsageError, match="one prompt only, got 'ho ho'"):
+        words("hi", "ho ho", model="m.gguf")
     with pytest.raises(UsageError, match="exclude each other"):
         words(model="a", hf="b")
 

@@ -113,7 +113,7 @@ def test_show_a_name(hub, letters):
     ok("pull", "letters")
     facts = json.loads(ok("show", "letters", "--json"))
     assert (facts["kind"], facts["architecture"], facts["quant"]) == ("model", "llama", "F32")
-    assert facts["n_ctx_train"] == 512 and facts["chat_template"] is False and facts["parameters"] > 20000
+    assert facts["n_ctx_train"] == 512 and facts["chat_template"] is True and facts["parameters"] > 20000
     (heads,) = facts["heads_files"]
     assert (heads["fits"], heads["fingerprints"], heads["n_embd"]) == (True, True, 32)
     assert (heads["mean_temperature"], heads["mean_top_p"], len(heads["features"])) == (0.5, 0.25, 5)

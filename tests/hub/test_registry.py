@@ -20,6 +20,7 @@ def test_the_packaged_names(home):
     write(home, "")
     registry = load_registry()
     assert list(registry) == [
+        "demo",
         "smollm2-135m",
         "llama-nemotron-8b",
         "r1-distill-qwen-7b",
@@ -30,7 +31,7 @@ def test_the_packaged_names(home):
         "deepseek-v3.1",
     ]
     for entry in registry.values():
-        assert all(repo.count("/") == 1 for repo in entry.base) and entry.title
+        assert all(repo.count("/") == 1 or Path(repo).is_file() for repo in entry.base) and entry.title
     assert [name for name, entry in registry.items() if entry.heads is None] == ["deepseek-v3.1"]
 
 

@@ -15,6 +15,8 @@ from types import MappingProxyType
 import numpy as np
 from gguf import GGUFWriter, TokenType
 
+from autodeco_edge.text.chat import CHATML
+
 from . import checkpoints
 
 N_EMBD = 32
@@ -38,7 +40,7 @@ def make_letters(folder: Path) -> Letters:
     from autodeco_edge.convert.checkpoint import read_checkpoint
     from autodeco_edge.convert.export import write_heads
 
-    gguf = write_model(folder / "letters.gguf")
+    gguf = write_model(folder / "letters.gguf", template=CHATML)
     checkpoint = checkpoints.random_heads(folder / "letters-heads", N_EMBD, seed=7)
     _, base = open_base(gguf)
     write_heads(read_checkpoint(checkpoint), folder / "letters-heads.gguf", base=base)

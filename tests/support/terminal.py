@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -31,6 +32,12 @@ class Terminal:
             timeout=30,  # others may have the processor
             dimensions=(40, columns),
         )
+        self.child.logfile_read = self._log = io.StringIO()
+
+    @property
+    def shown(self) -> str:
+        """Everything that was read so far."""
+        return self._log.getvalue()
 
     def wait_for(self, text: str) -> None:
         self.child.expect_exact(text)

@@ -30,8 +30,8 @@ def as_text(model: Model, ids: list[int]) -> str:
 # ---- rendering --------------------------------------------------------------------------------
 
 
-def test_chatml_where_the_model_has_no_template(letters):
-    model = Model(letters.gguf)
+def test_chatml_where_the_model_has_no_template(tmp_path):
+    model = Model(write_model(tmp_path / "m.gguf"))
     assert model.chat_template is None
     text = as_text(model, render(model, MESSAGES))
     assert text == "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"

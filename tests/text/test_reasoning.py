@@ -34,7 +34,7 @@ def talk(engine: Engine, options: RunOptions, turns: int = 1) -> Conversation:
     with Interrupts() as interrupts, closing(Session(engine, options, interrupts)) as session:
         for _ in range(turns):
             conversation.add("user", "What is 2 + 2?")
-            trace = session.reply(session.conversation_ids(conversation), reuse_prefix=True)
+            trace = session.reply(session.conversation_ids(conversation.messages), reuse_prefix=True)
             conversation.add("assistant", *session.answer(trace))
     return conversation
 
