@@ -72,3 +72,23 @@ def test_constants_of_their_own_mean_are_the_results() -> None:
         assert numbers(more) == pytest.approx(interval(of) if of else [], abs=6e-4)
     for group, result in results.items():  # what the page calls their own mean
         assert all(f"{float(x):g}" in section for x in result["mean_shift"].split("/")), group
+
+
+def test_commands_are_the_results() -> None:
+    results = json.loads((ROOT / "bench" / "results" / "smollm2-steering.json").read_text())
+    section = PAGE[PAGE.index("## What was tried") : PAGE.index("## The runtime on it")]
+    found = rows(section)
+    for name, row in results["conditions"].items():
+        want = []
+        for figure in ("temperature", "top_p"):
+            want.append(row[figure]["mean"])
+            if name != "none":
+                want += [*interval(row[figure]["difference"])]
+        assert [x for cell in found[name][:-1] for x in numbers(cell)] == pytest.approx(want, abs=6e-4)
+        assert numbers(found[name][-1]) == pytest.approx([100 * row["accuracy"]["mean"]], abs=0.051)
+        if name != "none":
+            shares = [int(found[name][i]) for i in (2, 5)]
+            assert shares == [round(100 * row[f]["consistency"]) for f in ("temperature", "top_p")]
+    for figure, of in results["steered_minus_start_without_a_command"].items():
+        if isinstance(of, dict) and figure != "accuracy":
+            assert f"{-of['mean']:.3f} [{-of['high']:.3f}, {-of['low']:.3f}]" in section
