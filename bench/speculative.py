@@ -44,6 +44,7 @@ SETTINGS = {
     "0.8/0.95": SamplingParams(heads_mode="none", temperature=0.8, top_p=0.95),
 }
 N_ROWS = (1, 2, 3, 5, 9, 17)
+OTHER_COSTS = (0.6, 0.4, 0.2, 0.05)  # of a row: what these replies and drafts would have taken elsewhere
 N_PAST = 200  # tokens in the cells while rows are timed
 
 
@@ -91,6 +92,7 @@ class Side:
 
     seconds: list[float] = field(default_factory=list)
     decodes: list[int] = field(default_factory=list)
+    with_draft: int = 0  # of the decodes
     drafted: int = 0
     accepted: int = 0
     tokens: int = 0
@@ -101,12 +103,17 @@ class Side:
         return {
             "speed": round(sum(plain.seconds) / sum(self.seconds), 3),
             "speed_by_prompt": speed,
+            "speed_at_cost": {cost: round(self.tokens / self._rows_time(cost), 3) for cost in OTHER_COSTS},
             "tokens_a_decode": round(self.tokens / sum(self.decodes), 3),
             "drafted": self.drafted,
             "accepted": round(self.accepted / self.drafted, 3) if self.drafted else None,
             "tokens": self.tokens,
             "other_replies": self.other,
         }
+
+    def _rows_time(self, cost: float) -> float:
+        """In times of one row, as the engine reckons (engine/drafts.py::Length)."""
+        return sum(self.decodes) + cost * (self.drafted + 0.5 * self.with_draft)
 
 
 def row_costs(model: Model, n_threads: int, rounds: int, clock: Callable[[], float]) -> dict[int, float]:
@@ -143,8 +150,11 @@ def answer(
     while not generation.timings.predicted_n:
         engine.tick()
     start, n_decodes = clock(), 0
+    before = 0
     while engine.tick():
         n_decodes += 1
+        side.with_draft += generation.timings.draft_n > before
+        before = generation.timings.draft_n
     side.seconds.append(clock() - start)
     side.decodes.append(n_decodes + 1)
     drawn = [step.id for step in generation]

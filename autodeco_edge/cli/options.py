@@ -46,7 +46,7 @@ DraftOption = Annotated[
     option(
         "--draft",
         metavar="ngram|FILE|off",
-        help="Guess several tokens ahead: from what was said before, or by a smaller GGUF. Same tokens, sooner.",
+        help="Guess several tokens ahead: from what was said before, or by a smaller GGUF. The same reply, sooner.",
     ),
 ]
 DraftMaxOption = Annotated[int, option("--draft-max", help="Tokens of a guess at most.")]
