@@ -58,7 +58,7 @@ INSIDE = {
         writing.forms < demo.arithmetic demo.chats demo.puzzles demo.stories everyday.families writing <
         demo.families everyday < sources < rows verifier < task
     """,
-    "text": "plot shapes streaming template template_child trace < chat reasoning reply",
+    "text": "colours shapes streaming template template_child trace < chat plot reasoning reply",
     "hub": "names registry remote variants < cache < download installed < heads < inspect resolve < inventory",
     "dropin": "chain checked formats options trial < chat < llama < trial_child",
     "train": """
@@ -75,8 +75,8 @@ INSIDE = {
         replies < answers < stream < app < listen
     """,
     "cli": """
-        bar bench colour config_file convert interrupts models piped plot rpc_worker terminal window wrap < doctor screen settings
-        terminal_plot < collect eval options train < arguments config session < commands < completion <
+        bar bench colour config_file convert interrupts models piped rpc_worker terminal window wrap < doctor screen settings
+        terminal_plot < plot < collect eval options train < arguments config session < commands < completion <
         conversation < run < serve
     """,
 }

@@ -5,6 +5,7 @@ Owns no state: a command changes the conversation or the session it is given.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -177,9 +178,11 @@ class SlashCommands:
             )
 
     def _trace(self, _: str) -> None:
-        from .terminal_plot import plot_on_terminal
+        from .terminal_plot import draw
 
-        plot_on_terminal(self._session.last)
+        if self._session.last is None or not self._session.last.records:
+            raise UsageError("/trace: there is no reply yet")
+        draw(self._session.last.records, sys.stderr)
 
     def _heads(self, mode: str) -> None:
         if mode not in HEADS:

@@ -16,7 +16,7 @@ from ..io.reading import read_text
 from .bar import Bar
 from .interrupts import Interrupts
 from .options import NEUTRAL
-from .screen import Screen, spark, write
+from .screen import Screen, say_legend, spark, write
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -188,7 +188,8 @@ class Session:
         for step in self._read(steps):
             self.interrupts.check()
             data = self.reasoning.token_bytes(self.engine.model, step.id)
-            record = trace.add(step, data, "")
+            top = [self.engine.model.token_bytes(i, special=True).decode("utf-8", "replace") for i, _ in step.top]
+            record = trace.add(step, data, "", top)
             pieces = text.feed(data, record)
             record["text"] = "".join(piece for piece, _ in pieces)
             yield record, pieces
@@ -218,6 +219,7 @@ class Session:
 
     def _finish(self, trace: Trace, summary: dict[str, Any]) -> None:
         if self.options.form == "text":
+            say_legend(self.options.color_by)
             bars = spark(trace.records)
             if bars:
                 say(bars)
