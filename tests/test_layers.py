@@ -76,7 +76,7 @@ INSIDE = {
     """,
     "cli": """
         bar bench colour config_file convert interrupts models piped rpc_worker terminal window wrap < doctor screen settings
-        terminal_plot < plot < collect eval options train < arguments config session < commands < completion <
+        terminal_plot < plot < collect eval options train < arguments config session < compare < commands < completion <
         conversation < run < serve
     """,
 }
