@@ -33,6 +33,7 @@ LAYERS = {
     "bench": 9,
     "eval": 9,
     "collect": 10,
+    "fit": 11,
     "server": 11,
     "cli": 12,
     "__main__": 13,
@@ -58,25 +59,26 @@ INSIDE = {
         writing.forms < demo.arithmetic demo.chats demo.puzzles demo.stories everyday.families writing <
         demo.families everyday < sources < rows verifier < task
     """,
-    "text": "colours shapes streaming template template_child trace < chat plot reasoning reply",
+    "text": "colours shapes streaming template template_child trace < chat plot reasoning reply < talk",
     "hub": "names registry remote variants < cache < download installed < heads < inspect resolve < inventory",
-    "dropin": "chain checked formats options trial < chat < llama < trial_child",
+    "dropin": "chain checked formats logprobs options signatures trial < chat < llama < trial_child",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint
-        losses < batches fast_losses model < backbone compare objective < gguf_backbone head_run
+        losses < batches constant_heads fast_losses model < backbone compare objective < gguf_backbone head_run
         hidden_cache hyperparameters processes steer < metrics plan rollouts < constant_baseline gradient
         progress record < diagnostics early_stopping state < reinforce trainer
     """,
     "bench": "_native heads stats < machine < busy decode step < loss",
     "eval": "diversity methods results schedule statistics < likelihood samples < report steering < evaluation figures",
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
+    "fit": "heads_file settings state < pool < measure < fitting report",
     "server": """
-        errors fair_queue limits schema wire < connection guard service settings tools < metrics prompts <
+        errors fair_queue limits page_files schema wire < connection guard service settings tools < metrics prompts <
         replies < answers < stream < app < listen
     """,
     "cli": """
         bar bench colour config_file convert interrupts models piped rpc_worker terminal window wrap < doctor screen settings
-        terminal_plot < plot < collect eval options train < arguments config session < compare < commands < completion <
+        terminal_plot < plot < collect eval options train < arguments config fit session < compare < commands < completion <
         conversation < run < serve
     """,
 }

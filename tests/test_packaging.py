@@ -47,6 +47,9 @@ DATA = (
     "assets/config.toml",
     "assets/heads/autodeco-smollm2-135m-f16.gguf",
     "hub/registry.toml",
+    "server/page/index.html",
+    "server/page/js/main.js",
+    "server/page/vendor/dompurify.LICENSE",
 )
 
 

@@ -14,7 +14,7 @@ import typer
 
 from ..errors import AutodecoError
 from ..io.printing import close_stdout, one_line, open_streams, say
-from . import bench, collect, config, convert, doctor, eval, models, plot, rpc_worker, run, serve, train
+from . import bench, collect, config, convert, doctor, eval, fit, models, plot, rpc_worker, run, serve, train
 from .settings import Command, Group
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ app.command()(models.show)
 app.command()(convert.verify)
 app.command()(collect.collect)
 app.command()(train.train)
+app.command()(fit.fit)
 app.command()(plot.plot)
 app.command()(config.config)
 app.command()(doctor.doctor)

@@ -43,7 +43,7 @@ PATHS = frozenset(
         "model",
         "output",
     )
-    + ("problems", "task", "template_from", "tokenizer", "trace", "traces", "word")
+    + ("problems", "prompts", "task", "template_from", "tokenizer", "trace", "traces", "word")
 )  # parameters, of whichever command, that hold a path, or may hold one
 
 

@@ -7,9 +7,11 @@ OUT.part; OUT itself is written whole at the end, and OUT.part is then removed.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import astuple, dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,7 @@ class CollectConfig:
     samples   draws a problem
     keep      at most so many right ones of a problem; None: all. stop: draw no more of it than these need
     accept    official, math-verify or both: whose word counts on a math problem
+    minutes   no further group of replies is begun after so long; 0: all are drawn
     """
 
     source: LocalModel | Endpoint
@@ -76,6 +79,7 @@ class CollectConfig:
     limit: int | None = None
     accept: str = "official"
     draws: DrawSettings = DrawSettings()
+    minutes: float = 0.0
     resume: bool = False
 
     @property
@@ -188,7 +192,8 @@ def _answers(config: CollectConfig, ledger: Ledger, source: ReplySource) -> Gene
     if not source.n_together:
         yield from source.answers(ledger.jobs())
         return
-    for group in ledger.groups(source.n_together, config.draws.n_parallel):
+    groups, clock = ledger.groups(source.n_together, config.draws.n_parallel), time.monotonic()
+    for group in takewhile(lambda _: not config.minutes or time.monotonic() - clock < 60 * config.minutes, groups):
         with closing(source.answers(iter(group))) as answers:
             yield from (answer for answer in answers if not ledger.has(answer.problem, answer.sample))
 

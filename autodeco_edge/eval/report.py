@@ -36,6 +36,7 @@ class Scores:
 
     accuracy  [n_problems] share of right samples
     coverage  [n_problems] expected distinct right solutions among ``m`` samples
+    utility   [n_problems] accuracy + coverage / m: what training on a reward maximises
     A method that draws nothing has one sample, which stands for all.
     """
 
@@ -46,6 +47,7 @@ class Scores:
         self.accuracy = self.right / self.n
         keys = [[s.key if s.right else None for s in group] for group in self.by_problem]
         self.coverage = np.array([distinct_of(found, min(m, len(found))) for found in keys])
+        self.utility = self.accuracy + self.coverage / m
 
     def row(self, n_seeds: int) -> dict[str, Any]:
         """The figures of a method. Accuracy and pass@k are shares; tokens a reply."""
@@ -58,6 +60,7 @@ class Scores:
             "accuracy_math_verify": float(np.mean(verified)) if verified else None,
             "std_over_seeds": self._over_seeds(n_seeds),
             "coverage": asdict(bootstrap(self.coverage)),
+            "utility": asdict(bootstrap(self.utility)),
             "pass_at": {str(k): float(pass_at_k(self.n, self.right, k).mean()) for k in PASS_AT if k <= self.n.min()},
             "mean_temperature": _token_mean(samples, "mean_t"),
             "mean_top_p": _token_mean(samples, "mean_p"),
@@ -124,8 +127,8 @@ def _group(problems: list[str], samples: Samples, grid: Samples, n_seeds: int, m
 def _differences(ours: str, scores: Mapping[str, Scores]) -> dict[str, Any]:
     return {
         name: {
-            "accuracy": asdict(paired_bootstrap(scores[ours].accuracy, s.accuracy)),
-            "coverage": asdict(paired_bootstrap(scores[ours].coverage, s.coverage)),
+            measure: asdict(paired_bootstrap(getattr(scores[ours], measure), getattr(s, measure)))
+            for measure in ("accuracy", "coverage", "utility")
         }
         for name, s in scores.items()
         if name != ours

@@ -28,6 +28,7 @@ from .errors import ApiError, add_handlers, refused
 from .guard import OWNER, Guard, Hosts, Keys
 from .limits import ServerLimits
 from .metrics import ServerMetrics
+from .page_files import page_files, page_routes
 from .prompts import ReplyPlan, ReplyPlanner
 from .replies import ReplyReader
 from .service import Exchange, Service
@@ -284,9 +285,11 @@ def make_app(house: House, keys: Keys, hosts: Hosts, origins: Sequence[str] = ()
         title="autodeco-edge", version=__version__, docs_url=None, redoc_url=None, openapi_url=None,
         redirect_slashes=False,
     )  # fmt: skip
+    page = page_files()
     app.include_router(routes(house))
+    app.router.routes.extend(page_routes(page))
     add_handlers(app)
-    app.add_middleware(Guard, keys=keys, hosts=hosts)
+    app.add_middleware(Guard, keys=keys, hosts=hosts, free=page)
     if origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(origins), allow_methods=["GET", "POST"],

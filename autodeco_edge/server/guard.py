@@ -69,8 +69,13 @@ def _is_address(name: str) -> bool:
 
 
 class Guard:
-    def __init__(self, app: ASGIApp, keys: Keys, hosts: Hosts, max_body: int = MAX_BODY) -> None:
+    """free: paths that a GET may have without a key, beside /health."""
+
+    def __init__(
+        self, app: ASGIApp, keys: Keys, hosts: Hosts, max_body: int = MAX_BODY, free: Iterable[str] = ()
+    ) -> None:
         self._app, self._keys, self._hosts, self._max_body = app, keys, hosts, max_body
+        self._free = frozenset([*OPEN, *free])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -90,7 +95,7 @@ class Guard:
         if not self._hosts.allow(_all(headers, b"host")):
             raise ApiError(421, "this host name is not served here; start the server with --allow-host NAME")
         scope[OWNER] = ""
-        if self._keys and not (scope["path"] in OPEN and scope["method"] == "GET"):
+        if self._keys and not (scope["path"] in self._free and scope["method"] == "GET"):
             owner = self._keys.owner(_all(headers, b"authorization"))
             if owner is None:
                 raise ApiError(

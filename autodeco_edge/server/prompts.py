@@ -28,15 +28,18 @@ from .tools import Format, Toolbox, format_of
 from .wire import ChatRequest, CompletionRequest, Message, Sampling, Tool
 
 DEFAULT_COMPLETION = 16  # tokens, as the OpenAI API has it for plain completions
+REPLY_START = "autodeco.reply_start"
 _TAKEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token")
 
 
 @dataclass(frozen=True)
 class PlannedChoice:
-    """One reply to draw. prompt_end: the last characters of a chat's prompt, None for plain text."""
+    """One reply to draw. prompt_end: the last characters of a chat's prompt, None for plain text; begun: tokens of the
+    reply that were given, the last of the request's prompt."""
 
     request: Request
     prompt_end: str | None = None
+    begun: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,14 @@ class ReplyPlanner:
         prompt = self.prompt(body.messages, body.tools if toolbox else None, self._variables(body))
         n_top = (body.top_logprobs or 0) if body.logprobs else None
         grammar = self._grammar(body, toolbox)
-        choices = self._choices(body, [prompt.ids], owner, body.limit, grammar, n_top)
+        begun = self._begun(body, grammar)
+        ids = [*prompt.ids, *begun]
+        choices = self._choices(body, [ids], owner, body.limit, grammar, n_top)
         end = prompt_end(self.model, prompt.ids)
         return ReplyPlan(
-            choices=tuple(replace(choice, prompt_end=end) for choice in choices),
+            choices=tuple(replace(choice, prompt_end=end, begun=begun) for choice in choices),
             params=choices[0].request.params,
-            prompts=(len(prompt.ids),),
+            prompts=(len(ids),),
             stops=tuple(body.stops),
             n_top=n_top,
             toolbox=toolbox,
@@ -115,6 +120,8 @@ class ReplyPlanner:
 
     def completion(self, body: CompletionRequest, owner: str) -> ReplyPlan:
         """Raises ApiError."""
+        if body.heads.reply_start is not None:
+            raise ApiError(400, f"{REPLY_START}: belongs to chats; here put the tokens into prompt", REPLY_START)
         prompts = self._plain_prompts(body.prompt)
         limit = DEFAULT_COMPLETION if body.max_tokens is None else body.max_tokens
         choices = self._choices(body, prompts, owner, limit, None, body.logprobs)
@@ -170,6 +177,17 @@ class ReplyPlanner:
             return toolbox.format.grammar(toolbox.tools, toolbox.many, self.controls)
         except AutodecoError as error:
             raise refused(error, "tools") from None
+
+    def _begun(self, body: ChatRequest, grammar: Grammar | None) -> tuple[int, ...]:
+        begun = tuple(body.heads.reply_start or ())
+        if begun and grammar is not None:
+            raise ApiError(
+                400, f"{REPLY_START}: a reply that follows a grammar has to begin at its beginning", REPLY_START
+            )
+        try:
+            return tuple(check_id(token, self.model.n_vocab) for token in begun)
+        except AutodecoError as error:
+            raise refused(error, REPLY_START) from None
 
     def _plain_prompts(self, prompt: Any) -> list[list[int]]:
         several = isinstance(prompt, list) and not isinstance(prompt[0], int)

@@ -83,6 +83,8 @@ class ReplyReader:
         self.n_drawn = self.n_thought = self._n_characters = 0
         self.stopped = False
         self.signals = Signals()
+        for token in choice.begun:
+            self._show(self._text.feed(planner.token_bytes(token)), Delta())
 
     def feed(self, steps: Iterable[Step]) -> Delta:
         """Up to a stop string: what is drawn after it does not count."""

@@ -126,6 +126,7 @@ class AutodecoRequest(Wire):
     temperature_factor, top_p_factor     multiply the predictions, in place of temperature and top_p
     temperature_range, top_p_range       [low, high] that the product is kept within; 0 = no limit
     trace                                the record of every token in choices[].autodeco.trace
+    reply_start                          token ids that the reply begins with; what comes back is what follows them
     """
 
     heads: Literal["both", "temperature", "top_p", "none"] = "both"
@@ -134,6 +135,7 @@ class AutodecoRequest(Wire):
     temperature_range: Range | None = None
     top_p_range: Range | None = None
     trace: bool = False
+    reply_start: list[TokenId] | None = None
 
 
 class Sampling(Wire):

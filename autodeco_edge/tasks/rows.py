@@ -5,6 +5,7 @@ Owns the row formats and what is said of a bad row. Knows no split and no judgem
     {"problem": "...", "gt": "204" or 204}                      a math problem, as the official data have it
     {"problem": "...", "gt": "sum2 83", "family": "make"}       one of the demo model's
     {"question": "...", "options": ["...", ...], "answer": "C"} multiple choice
+    {"prompt": "..."}                                           open writing: right is what is well formed
 
 "system" and "id" may stand in any of them; further fields are ignored. A file is JSONL or one JSON array.
 """
@@ -21,8 +22,9 @@ from ..errors import FormatError
 from ..io.reading import is_text, parse_json, read_bytes
 from .demo import families
 from .problem import CHOICE, DEMO, LETTERS, MATH, Problem, choice_prompt, math_prompt, messages_of
+from .writing import ANY
 
-EXPECTED = "expected problem and gt, or question, options and answer"
+EXPECTED = "expected problem and gt, or question, options and answer, or prompt"
 
 
 def read_problems(path: Path) -> Iterator[Problem]:
@@ -31,7 +33,7 @@ def read_problems(path: Path) -> Iterator[Problem]:
     Raises MissingInputError where the file cannot be read, and FormatError, naming file and line, for a bad row.
     """
     seen: dict[str, str] = {}
-    for number, (where, row) in enumerate(_rows(path)):
+    for number, (where, row) in enumerate(read_rows(path)):
         problem = _problem(row, where, f"{path.stem}/{number}")
         if problem.id in seen:
             raise FormatError(f'{where}: "id" {problem.id!r} is that of {seen[problem.id]} too; ids must differ')
@@ -44,8 +46,8 @@ def read_problems(path: Path) -> Iterator[Problem]:
 # ---- containers --------------------------------------------------------------------
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """("file:line", value) of each non-empty line, ("file: row i", value) of an array."""
+def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """("file:line", value) of each non-empty line, ("file: row i", value) of an array. Raises as read_problems."""
     data = read_bytes(path, "check the path and its rights", limit=2**32).removeprefix(codecs.BOM_UTF8)
     if data.lstrip().startswith(b"["):
         rows = _parse(data, str(path))
@@ -70,6 +72,8 @@ def _problem(row: Any, where: str, default_id: str) -> Problem:
         kind, gt, prompt = CHOICE, *_choice(row, where)
     elif "family" in row:
         kind, gt, prompt = _demo(row, where)
+    elif "prompt" in row:
+        kind, gt, prompt = ANY, "", _text(row, "prompt", where)
     else:
         kind, gt, prompt = MATH, _answer(row, where), math_prompt(_text(row, "problem", where))
     system = _text(row, "system", where) if "system" in row else ""

@@ -15,8 +15,13 @@ ALLOWED = f"{', '.join(NAMES)}, {gym.PREFIX}NAME[,key=value...] (reasoning-gym)"
 
 
 def has(name: str) -> bool:
-    """True for the name of a task, and for the kind of its problems."""
+    """True for the name of a task."""
     return name in NAMES or is_gym(name)
+
+
+def has_kind(kind: str) -> bool:
+    """True for the kind of its problems, and of a user's own prompts."""
+    return has(kind) or kind == writing.ANY
 
 
 def is_gym(name: str) -> bool:
@@ -40,9 +45,9 @@ def has_many_answers(kind: str) -> bool:
     """True for a kind of problem whose right answers differ."""
     if kind.startswith(DEMO):
         return kind in DEMO_MANY
-    return gym.many_answers(kind) if is_gym(kind) else everyday.has_many(kind) or kind in writing.NAMES
+    return gym.many_answers(kind) if is_gym(kind) else everyday.has_many(kind) or kind.startswith(writing.PREFIX)
 
 
 def must_end(kind: str) -> bool:
     """True for a kind of problem where a reply that was cut short is wrong."""
-    return kind.startswith(DEMO) or has(kind)
+    return kind.startswith(DEMO) or has_kind(kind)

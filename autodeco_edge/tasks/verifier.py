@@ -86,7 +86,7 @@ def judge(problem: Problem, completion: str) -> tuple[bool, str]:
     if problem.kind == CHOICE:
         letter = answers.letter(completion)
         return letter == problem.gt, letter or ""
-    if sources.has(problem.kind) and not sources.is_gym(problem.kind):
+    if sources.has_kind(problem.kind) and not sources.is_gym(problem.kind):
         return sources.judge(problem, completion)
     if not problem.kind.startswith(DEMO):
         raise ValueError(

@@ -19,7 +19,7 @@ from ..convert.checkpoint import read_checkpoint
 from ..convert.checkpoint_config import MEAN_TEMPERATURE, MEAN_TOP_P, CheckpointConfig
 from ..convert.safetensors_reader import SafetensorsFile
 from ..errors import FormatError, MissingInputError, UsageError
-from ..gguf.keys import FEATURES_BASIC, HeadSpec
+from ..gguf.keys import ARCH_OF_MODEL_TYPE, FEATURES_BASIC, HeadSpec
 from ..io.atomic import atomic_write, refuse_foreign, refuse_inputs
 from ..io.folder import make_output_folder
 from .modules import AutoDecoHeads
@@ -45,6 +45,13 @@ class HeadsCheckpoint:
 
 
 # ---- save --------------------------------------------------------------------------
+
+
+def gguf_config(arch: str, n_embd: int, n_vocab: int | None) -> dict[str, Any]:
+    """What stands for the config.json of a base that is a GGUF."""
+    names = {arch: name for name, arch in reversed(ARCH_OF_MODEL_TYPE.items())}
+    config = {"model_type": names.get(arch, arch), "hidden_size": n_embd, "vocab_size": n_vocab}
+    return {name: value for name, value in config.items() if value is not None}
 
 
 def autodeco_config(

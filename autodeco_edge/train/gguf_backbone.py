@@ -21,9 +21,9 @@ from ..convert.checkpoint_config import CheckpointConfig
 from ..engine import native as _native  # noqa: F401  installs the log before any model is opened
 from ..engine.model import Model
 from ..errors import FormatError, UsageError
-from ..gguf.keys import ARCH_OF_MODEL_TYPE
 from .backbone import Backbone, Positions, Shard
 from .base import check_claims
+from .checkpoint import gguf_config
 from .data import TrainingSample
 from .gguf_states import GraphStop, HiddenStates
 from .gguf_tokenizer import GgufTokenizer
@@ -103,9 +103,7 @@ class GgufBackbone(Backbone):
 
     def config(self) -> dict[str, Any]:
         """No more than the metadata says. An architecture without a Hugging Face name keeps its own."""
-        names = {arch: name for name, arch in reversed(ARCH_OF_MODEL_TYPE.items())}
-        model_type = names.get(self._info.arch, self._info.arch)
-        return {"model_type": model_type, "hidden_size": self.n_embd, "vocab_size": self._model.n_vocab}
+        return gguf_config(self._info.arch, self.n_embd, self._model.n_vocab)
 
     def check_heads(self, claims: CheckpointConfig) -> None:
         arch = claims.arch or claims.model_type

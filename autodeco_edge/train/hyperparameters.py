@@ -47,6 +47,7 @@ class TrainConfig:
     log_every     optimiser steps between progress lines, 0: none
     eval_every    optimiser steps between validations, 0: only before and after; None: the recipe's number of them
     save_every    optimiser steps between resumable states, 0: none
+    minutes       no step is begun after so long, 0: as many as there are; for one process
     steer         also rank T and P under commands for less and more diversity (steer.py); data in messages form
     steer_weight  lambda of the ranking term
     resume        go on from the state in ``output``
@@ -87,6 +88,7 @@ class TrainConfig:
     steer: bool = False
     steer_weight: float = 1.0
     recipe: str = "auto"
+    minutes: float = 0.0
 
     def __post_init__(self) -> None:
         """What does not wait for model and data. Raises UsageError for an unknown recipe."""

@@ -7,6 +7,7 @@ model is unsure and its first choice is good (docs/results.md).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -48,6 +49,7 @@ class RewardConfig:
     heads         both | temp | top-p: which heads are trained
     diversity     weight of distinct right solutions against right ones (advantages.py)
     steps, problems_per_step, samples   optimiser steps; problems in one, samples of each
+    minutes       no step is begun after so long; 0: all are done
     """
 
     model: str
@@ -70,6 +72,7 @@ class RewardConfig:
     save_every: int = 0
     resume: bool = False
     log_every: int = 10
+    minutes: float = 0.0
 
     def check(self) -> None:
         """Raises UsageError for the first setting out of its range."""
@@ -138,15 +141,17 @@ class RewardTrainer:
             state = self.file.load(self.heads, self.head_run.optimizer)
             first, self.record = state.step, state.record
             _say(f"resumed after step {first} of {self.config.steps}")
-        for step in range(first, self.config.steps):
-            self._step(step)
+        n_done, end = first, clock + 60 * (self.config.minutes or math.inf)
+        while n_done < self.config.steps and (clock < end or not n_done):
+            self._step(n_done)
+            n_done += 1
             self.record.seconds += time.monotonic() - clock
             clock = time.monotonic()
-            self._after(step + 1)
+            self._after(n_done)
         r = self.record
         self.head_run.save(self.config.output, self.config.save_dtype, r.last("mean_temperature"), r.last("mean_top_p"))
         self.file.remove()
-        _say(f"saved {self.config.output} after {self.config.steps} steps, {self.record.seconds:.0f} s")
+        _say(f"saved {self.config.output} after {n_done} steps, {self.record.seconds:.0f} s")
         return self.record
 
     # ---- one step --------------------------------------------------------------------
@@ -253,7 +258,7 @@ class RewardTrainer:
             self.file.save(State(n_done, self.record, []), self.heads, self.head_run.optimizer)
 
     def _fingerprint(self) -> dict[str, Any]:
-        free = {"output", "resume", "save_every", "log_every", "save_dtype"}
+        free = {"output", "resume", "save_every", "log_every", "save_dtype", "minutes"}
         data = fingerprint(repr([(p.id, p.gt) for p in self.problems]))
         return {k: v for k, v in asdict(self.config).items() if k not in free} | {"data": data}
 

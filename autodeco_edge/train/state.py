@@ -30,7 +30,7 @@ from .record import Record
 FILE = "training.state"  # not *.safetensors: a folder's heads are looked for in all of those
 HEADS, OPTIMIZER, BEST = "heads.", "optimizer.", "best."
 # May differ from one part of a run to the next: they change no number that is trained. The data are compared themselves.
-FREE = {"output", "data", "resume", "save_every", "log_every", "tracker", "save_dtype"}
+FREE = {"output", "data", "resume", "save_every", "log_every", "tracker", "save_dtype", "minutes"}
 
 
 @dataclass

@@ -21,7 +21,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from ..errors import AutodecoError
+from ..errors import AutodecoError, UsageError
 from ..io.folder import output_folder, remove_remains
 from ..io.printing import say
 from .backbone import Backbone, HuggingFaceBackbone
@@ -114,6 +114,8 @@ class Trainer:
         data = load_dataset(config.data, self.model.tokenizer, n_tokens, variants)
         self.samples = data.all
         n_processes = self.accelerator.num_processes
+        if config.minutes and n_processes > 1:  # they would not all stop at the same step
+            raise UsageError(f"minutes: a limit of time is for one process; got {n_processes}")
         self.file = StateFile(config.output, fingerprint(config, self.samples, n_processes))
         self._goes_on = self.file.goes_on(config.resume)
         split = generator(config.seed, SPLIT)
@@ -152,6 +154,7 @@ class Trainer:
 
     def run(self) -> TrainResult:
         self._clock = time.monotonic()
+        end = self._clock + 60 * (self.config.minutes or math.inf)
         with RunProgress(self.accelerator, self.config.log_every) as self.progress:
             if self.config.tracker:
                 start_tracker(self.accelerator, asdict(self.config))
@@ -163,7 +166,7 @@ class Trainer:
             self.progress.start(first, self.plan.n_steps)
             self.peak = self._peak_rate()
             n_done = first
-            while n_done < self.plan.n_steps and not self.best.is_over(self.record):
+            while n_done < self.plan.n_steps and not self.best.is_over(self.record) and time.monotonic() < end:
                 self._step(n_done)
                 n_done += 1
             self._conclude(n_done)

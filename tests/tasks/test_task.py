@@ -224,3 +224,17 @@ def test_import_needs_no_model_code() -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_mix_takes_its_parts_in_turn_and_keeps_their_splits():
+
+    name = "exact:sum+write:story+demo:make"
+    of = {split: load_task(name, count=30, split=split).problems for split in SPLITS}
+    for problems in of.values():
+        assert [p.kind for p in problems[:4]] == ["exact:sum", "write:story", "demo:make", "exact:sum"]
+        alone = load_task("exact:sum", count=10, split="test").problems
+    assert [p for p in of["test"] if p.kind == "exact:sum"] == list(alone)
+    assert len({p.id for problems in of.values() for p in problems}) == 90
+    assert load_task("write:story+exact:sum", count=10_000).name == "write:story+exact:sum"
+    with pytest.raises(UsageError):
+        load_task("exact:sum+nothing")

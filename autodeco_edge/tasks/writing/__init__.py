@@ -6,6 +6,6 @@
 How much replies differ, and how good another model finds them, is `eval/diversity.py`. Knows no model.
 """
 
-from .forms import NAMES, judge, problems
+from .forms import ANY, NAMES, PREFIX, judge, problems
 
-__all__ = ["NAMES", "judge", "problems"]
+__all__ = ["ANY", "NAMES", "PREFIX", "judge", "problems"]

@@ -51,6 +51,8 @@ FORMS = {
     ),
 }
 NAMES = ("write", *(PREFIX + form for form in FORMS))
+ANY = PREFIX + "any"  # a user's own prompt: no task of that name
+BOUNDS = {PREFIX + form: f.bounds for form, f in FORMS.items()} | {ANY: Bounds(1, 1000)}
 
 
 def problems(name: str, seed: int, split: str) -> Iterator[Problem]:
@@ -61,7 +63,7 @@ def problems(name: str, seed: int, split: str) -> Iterator[Problem]:
 
 def judge(problem: Problem, completion: str) -> tuple[bool, str]:
     """(well formed, key): the same words are the same text."""
-    fine = not faults(completion, FORMS[problem.kind.removeprefix(PREFIX)].bounds)
+    fine = not faults(completion, BOUNDS[problem.kind])
     return fine, " ".join(re.findall(r"\w+", completion.lower())) if fine else ""
 
 

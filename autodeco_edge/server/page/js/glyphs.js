@@ -1,0 +1,28 @@
+/** The text of a token as signs that can be seen, and as words that can be heard. */
+
+/** A line may break here, as it might at the blank itself. */
+export const BREAK = "\u200b";
+const SIGNS = { " ": `${BREAK}·`, "\n": "⏎", "\t": "⇥", "\r": "␍", "\u00a0": "⍽" };
+const NAMES = { " ": " blank ", "\n": " newline ", "\t": " tab ", "\r": " return ", "\u00a0": " hard blank " };
+const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}]/u;
+
+export function visible(record) {
+  if (record.text) return Array.from(record.text, sign).join("").replace(/^\u200b/, "");
+  return record.bytes?.length ? record.bytes.map((byte) => `‹${hex(byte)}›`).join("") : "∎";
+}
+
+export function spoken(record) {
+  if (!record.text) return record.bytes?.length ? "part of a character" : "end of the reply";
+  return Array.from(record.text, (c) => NAMES[c] ?? c).join("").trim();
+}
+
+/** Whether a new line begins after it. */
+export const endsLine = (record) => record.text.endsWith("\n");
+
+function sign(character) {
+  return SIGNS[character] ?? (HIDDEN.test(character) ? "\ufffd" : character);
+}
+
+function hex(byte) {
+  return byte.toString(16).toUpperCase().padStart(2, "0");
+}

@@ -1,0 +1,107 @@
+/** Replies as a PNG: the tinted text of each, and the plot beneath. */
+
+import { visible, endsLine } from "./glyphs.js";
+import { binOf } from "./signals.js";
+import { inkOf, plotCanvas } from "./plot.js";
+import { el } from "./dom.js";
+
+const WIDTH = 1000;
+const MARGIN = 24;
+const LINE = 26;
+const PLOT = 220;
+const MOST_LINES = 300; // of a reply: a canvas has an end
+const TEXT = "15px ui-monospace, monospace";
+const TITLE = "bold 15px system-ui, sans-serif";
+
+/** shown: [{name, reply}]; a Blob of type image/png */
+export async function pictureOf(shown, signal) {
+  const canvas = el("canvas");
+  const pen = canvas.getContext("2d");
+  const blocks = shown.map(({ name, reply }) => ({ name, lines: wrapped(pen, reply.records) }));
+  const heights = blocks.map(({ lines }) => LINE * (lines.length + 2));
+  canvas.width = 2 * WIDTH;
+  canvas.height = 2 * (2 * MARGIN + sum(heights) + PLOT);
+  pen.scale(2, 2);
+  fill(pen, canvas);
+  let top = MARGIN;
+  blocks.forEach((block, i) => {
+    if (blocks.length > 1) drawMark(pen, i, top);
+    drawBlock(pen, block, signal, top);
+    top += heights[i];
+  });
+  const series = shown.map(({ name, reply }) => ({ name, records: reply.records }));
+  const size = { width: WIDTH - 2 * MARGIN, height: PLOT };
+  const plot = await plotCanvas(series, signal, { width: 2 * size.width, height: 2 * size.height, scale: 2 });
+  pen.drawImage(plot, MARGIN, top, size.width, size.height);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
+function fill(pen, canvas) {
+  pen.fillStyle = inkOf(document.body, "--paper");
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.textBaseline = "middle";
+}
+
+/** Lines of {text, x, width, record}. */
+function wrapped(pen, records) {
+  pen.font = TEXT;
+  const lines = [[]];
+  let x = MARGIN;
+  for (const record of records) {
+    const text = visible(record).replaceAll("\u200b", "");
+    const width = pen.measureText(text).width;
+    if (x + width > WIDTH - MARGIN && x > MARGIN) [x] = [MARGIN, lines.push([])];
+    lines.at(-1).push({ text, x, width, record });
+    x += width;
+    if (endsLine(record)) [x] = [MARGIN, lines.push([])];
+    if (lines.length > MOST_LINES) return lines.slice(0, MOST_LINES);
+  }
+  return lines;
+}
+
+/** The colour of its line in the plot. */
+function drawMark(pen, i, top) {
+  pen.fillStyle = inkOf(document.body, `--series-${i}`);
+  pen.fillRect(MARGIN - 14, top + LINE / 2 - 5, 10, 10);
+}
+
+function drawBlock(pen, { name, lines }, signal, top) {
+  pen.font = TITLE;
+  pen.fillStyle = inkOf(document.body, "--ink");
+  pen.fillText(`${name}: ${signal.name}, tint from ${signal.low} to ${signal.high}`, MARGIN, top + LINE / 2);
+  pen.font = TEXT;
+  const tints = coloursOf();
+  lines.forEach((line, i) => line.forEach((piece) => drawPiece(pen, piece, signal, tints, top + LINE * (i + 1.25))));
+}
+
+function drawPiece(pen, { text, x, width, record }, signal, tints, top) {
+  const bin = binOf(signal, record);
+  const [background, ink] = bin === null ? [null, inkOf(document.body, "--ink")] : tints(bin);
+  if (background) {
+    pen.fillStyle = background;
+    pen.fillRect(x, top + 1, width, LINE - 2);
+  }
+  pen.fillStyle = ink;
+  pen.fillText(text, x, top + LINE / 2);
+}
+
+/** bin to [background, ink], as the style sheet has them. */
+function coloursOf() {
+  const known = new Map();
+  return (bin) => {
+    if (!known.has(bin)) known.set(bin, read(bin));
+    return known.get(bin);
+  };
+}
+
+function read(bin) {
+  const probe = el("span", { class: `bin-${bin}` });
+  document.body.append(probe);
+  const { backgroundColor, color } = getComputedStyle(probe);
+  probe.remove();
+  return [backgroundColor, color];
+}
+
+function sum(values) {
+  return values.reduce((a, b) => a + b, 0);
+}

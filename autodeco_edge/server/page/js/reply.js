@@ -1,0 +1,78 @@
+/** One reply: its text, its tokens, and how it stands. What it holds can be kept as it is (structured clone). */
+
+export class Reply {
+  constructor(properties = {}) {
+    this.content = "";
+    this.reasoning = "";
+    this.records = [];
+    this.state = "waiting"; // waiting, drawing, done, stopped, failed
+    this.error = "";
+    this.note = "";
+    this.seed = null;
+    this.finish = null;
+    this.applied = null; // what the server says that it applied
+    this.timings = null;
+    Object.assign(this, properties);
+  }
+
+  get isOpen() {
+    return this.state === "waiting" || this.state === "drawing";
+  }
+
+  /** One chunk of the stream. */
+  add(chunk) {
+    this.state = "drawing";
+    this.applied = chunk.autodeco ?? this.applied;
+    this.timings = chunk.timings ?? this.timings;
+    for (const choice of chunk.choices) this.#choice(choice);
+  }
+
+  #choice({ delta, logprobs, autodeco, finish_reason }) {
+    this.content += delta.content ?? "";
+    this.reasoning += delta.reasoning_content ?? "";
+    this.seed = autodeco?.seed ?? this.seed;
+    this.finish = finish_reason ?? this.finish;
+    for (const record of joined(autodeco?.trace ?? [], logprobs?.content ?? [])) {
+      this.records.push({ ...record, index: this.records.length });
+    }
+  }
+
+  end(state, error = "") {
+    this.state = state;
+    this.error = error;
+  }
+
+  /** The beginning of another reply: these tokens up to index, then the candidate in that one's place. */
+  upTo(index, candidate) {
+    const before = this.records.slice(0, index);
+    const old = this.records[index];
+    const [id, text, logprob] = candidate;
+    const chosen = { ...old, id, text, bytes: [...new TextEncoder().encode(text)], logprob, chosen: true };
+    const records = [...before, chosen];
+    const note = `From token ${index} on, with “${text}” in place of “${old.text}”.`;
+    return new Reply({ records, note, content: this.#answerOf(records), reasoning: textOf(records, true) });
+  }
+
+  /** What of these tokens is answer: without the marks of a thought, which the server leaves out of content. */
+  #answerOf(records) {
+    const text = textOf(records, false);
+    if (!this.reasoning) return text;
+    const known = textOf(records.slice(0, -1), false);
+    for (let i = 0; i <= known.length; i++) if (this.content.startsWith(known.slice(i))) return text.slice(i);
+    return text;
+  }
+}
+
+function textOf(records, thought) {
+  return records.filter((r) => Boolean(r.thought) === thought).map((r) => r.text).join("");
+}
+
+/** The trace's records with the likeliest tokens from the logprobs: these lack the end token. */
+function joined(trace, entries) {
+  let next = 0;
+  return trace.map((record) => {
+    const entry = entries[next]?.id === record.id ? entries[next++] : null;
+    const top = (entry?.top_logprobs ?? []).map((t) => [t.id, t.token, t.logprob]);
+    return entry?.reasoning ? { ...record, top, thought: true } : { ...record, top };
+  });
+}

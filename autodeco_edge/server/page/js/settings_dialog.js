@@ -1,0 +1,44 @@
+/** The form of the settings. Each takes hold when it is changed. */
+
+import { byId, button, el, field, select } from "./dom.js";
+
+export const HEADS = { both: "temperature and top-p", temperature: "temperature alone", top_p: "top-p alone", none: "off: constants" };
+
+export class SettingsDialog {
+  constructor(settings) {
+    this.settings = settings;
+    this.dialog = byId("settings");
+    byId("open-settings").addEventListener("click", () => this.open());
+  }
+
+  open() {
+    this.dialog.replaceChildren(
+      el("form", { method: "dialog" },
+        el("h2", { id: "settings-title" }, "Settings"),
+        field("System prompt", this.#text("system", 3)),
+        field("Heads", select(HEADS, this.settings.heads, (value) => this.settings.set({ heads: value }))),
+        el("p", { class: "hint" }, "With heads, the two values multiply what they say at every token (1 leaves it, temperature 0 is greedy). Without heads they are the temperature and the top-p. Empty: the server's own."),
+        el("div", { class: "pairs" },
+          field("Temperature", this.#number("temperature", 0, 100, "any")), field("Top-p", this.#number("top_p", 0, 1, "any")),
+          field("T at least", this.#number("temperature_low", 0, 100, "any")), field("T at most", this.#number("temperature_high", 0, 100, "any")),
+          field("P at least", this.#number("top_p_low", 0, 1, "any")), field("P at most", this.#number("top_p_high", 0, 1, "any")),
+          field("Longest reply, tokens", this.#number("max_tokens", 1, 2 ** 31 - 1, 1)), field("Seed (empty: any)", this.#number("seed", 0, 2 ** 32 - 1, 1))),
+        el("p", { class: "hint" }, "Conversations and settings stay in this browser."),
+        el("div", { class: "actions" }, button("Close", () => this.dialog.close()))),
+    );
+    this.dialog.showModal();
+  }
+
+  #text(name, rows) {
+    const input = el("textarea", { rows, oninput: () => this.settings.set({ [name]: input.value }) });
+    input.value = this.settings[name];
+    return input;
+  }
+
+  /** Kept only where it is in its range: a wrong one is marked by the browser. */
+  #number(name, min, max, step) {
+    const input = el("input", { type: "number", min, max, step, oninput: () => input.checkValidity() && this.settings.set({ [name]: input.value }) });
+    input.value = this.settings[name];
+    return input;
+  }
+}
