@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from ..text.colours import NAMES, SCALES, Colour, ink, rgb, share
 
 _BARS = "▁▂▃▄▅▆▇█"
-_LEGEND_STEPS = 7
+_LEGEND_STEPS = {"t": 6}  # steps of 0.2; five elsewhere, which gives round numbers too
 RESET = "\x1b[0m"
 DIM = "\x1b[2m"
 
@@ -44,8 +44,8 @@ def dim(text: str) -> str:
 def legend(by: str) -> str:
     """What the tints mean, in one line: the scale in its own colours."""
     _, low, high = SCALES[by]
-    steps = [i / (_LEGEND_STEPS - 1) for i in range(_LEGEND_STEPS)]
-    return f"{NAMES[by]}: " + "".join(tint(f" {low + (high - low) * x:g} ".replace(".0 ", " "), x) for x in steps)
+    n = _LEGEND_STEPS.get(by, 5)
+    return f"{NAMES[by]}: " + "".join(tint(f" {low + (high - low) * i / n:.3g} ", i / n) for i in range(n + 1))
 
 
 def sparkline(by: str, records: Sequence[dict[str, Any]], width: int) -> str:

@@ -5,11 +5,13 @@ Owns no state: a command changes the conversation or the session it is given.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -98,7 +100,8 @@ class SlashCommands:
     def _help(self, _: str) -> None:
         width = max(len(c.usage) for c in COMMANDS)
         say(*(f"{c.usage:<{width}}  {c.help}" for c in COMMANDS))
-        say(f"/set takes: {', '.join(SETTABLE)}", _KEYS)
+        columns = max(shutil.get_terminal_size().columns - 1, 20)
+        say(*wrap(f"/set takes: {', '.join(SETTABLE)}", columns), *wrap(_KEYS, columns))
 
     def _clear(self, _: str) -> None:
         self._chat.conversation.clear()

@@ -46,7 +46,7 @@ QUOTES = '"""'
 def converse(session: Session) -> None:
     """Read, reply, repeat, until /exit or Ctrl-D. An interrupt at the empty prompt goes on upwards."""
     chat = Chat(session)
-    say(f"{session.model_line()} · {session.heads_line()}", HINT)
+    say(session.model_line(), session.heads_line(), HINT)
     with chat.keyboard():
         if session.options.resume:
             chat.recall()

@@ -86,7 +86,7 @@ def test_on_a_real_terminal(chat):
 def test_one_line_says_what_the_tints_mean(chat):
     terminal = chat("-n", "6", "--color-by", "p", term="xterm-256color", columns=100)
     terminal.type("hello")
-    terminal.wait_for_match(r"P: (\x1b\[48;5;\d+;38;5;\d+m +[\d.]+ +\x1b\[0m){7}\r\n")
+    terminal.wait_for_match(r"P: (\x1b\[48;5;\d+;38;5;\d+m +[\d.]+ +\x1b\[0m){6}\r\n")
     terminal.wait_for_prompt()
     assert terminal.leave() == 0
 
