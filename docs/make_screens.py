@@ -60,6 +60,7 @@ def play(rows: int, arguments: list[str], lines: list[str]) -> pyte.Screen:
         for line in lines:
             child.send(line + "\r")
             until_quiet(child, stream)
+        child.ptyproc.delayafterterminate = 1.0
         child.close(force=True)
         return screen
 
