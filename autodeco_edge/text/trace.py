@@ -34,7 +34,7 @@ class TextStream:
 
 
 def record_of(step: Step, data: bytes, text: str, top: Sequence[str] = ()) -> dict[str, Any]:
-    """One token of a trace. top: texts of ``step.top``, where it was asked for: then "rank" (None = not among them) and
+    """One token of a trace. top: texts of ``step.top``, where they are wanted: then "rank" (None = not among them) and
     "top" are there, each with whether the nucleus kept it (before filters)."""
     record = {
         "index": step.index,
@@ -50,7 +50,7 @@ def record_of(step: Step, data: bytes, text: str, top: Sequence[str] = ()) -> di
         "max_prob": step.max_prob,
         "logprob": step.logprob,
     }
-    if step.top:
+    if top:
         ids = [token for token, _ in step.top]
         record["rank"] = ids.index(step.id) + 1 if step.id in ids else None
         record["top"] = [
