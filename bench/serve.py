@@ -31,6 +31,9 @@ from autodeco_edge.bench.machine import describe_machine
 from autodeco_edge.io.atomic import atomic_write
 
 STATIC = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0}
+ONCE = httpx.Limits(
+    max_keepalive_connections=0
+)  # llama-server closes a connection now and then that it said it would keep
 PORTS = {"autodeco": 18_090, "llama": 18_091}
 
 
@@ -121,7 +124,7 @@ def one_round(url: str, n_clients: int, options: argparse.Namespace, offset: int
     tally, lock = Tally(), threading.Lock()
 
     def client(c: int) -> None:
-        with httpx.Client(timeout=600) as connection:
+        with httpx.Client(timeout=600, limits=ONCE) as connection:
             for i in range(options.chats):
                 chat(connection, url, offset + c * options.chats + i, options.tokens, tally, lock, static)
 
@@ -160,6 +163,19 @@ def summary(tallies: list[Tally]) -> dict[str, float]:
     }
 
 
+def ratios(found: dict, n_clients: int) -> dict[str, float]:
+    """What is wanted of them: throughput at least 1, first token at most 1, all clients at least 2."""
+    one, many = found["1 clients"], found[f"{n_clients} clients"]
+    pairs = {
+        "throughput, ours / llama-server": (many["autodeco"], many["llama"], "tokens_per_s"),
+        "throughput of one client, ours / llama-server": (one["autodeco"], one["llama"], "tokens_per_s"),
+        "first token, ours / llama-server": (many["autodeco"], many["llama"], "first_token_s"),
+        "first token of one client, ours / llama-server": (one["autodeco"], one["llama"], "first_token_s"),
+        f"throughput, {n_clients} clients / 1": (many["autodeco"], one["autodeco"], "tokens_per_s"),
+    }
+    return {name: round(a[key] / b[key], 3) for name, (a, b, key) in pairs.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-m", "--model", type=Path, required=True)
@@ -175,6 +191,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     found = {"model": options.model.name, "heads": options.heads, "load": os.getloadavg()[0], **measure(options)}
+    found["ratios"] = ratios(found, options.clients)
     found["machine"] = describe_machine()
     text = json.dumps(found, indent=1) + "\n"
     print(text, end="")

@@ -44,14 +44,14 @@ LAYERS = {
 INSIDE = {
     "io": "atomic child digest extras interpreter printing reading regular < lock < folder",
     "gguf": "keys raw_file types < reader < model_file < model_check",
-    "spec": "heads < sampling soft_nucleus",
+    "spec": "heads < sampling soft_nucleus speculative",
     "convert": """
         checkpoint_config safetensors_reader tensors < sources < checkpoint < base < layout < verify <
         describe export < merge
     """,
     "engine": """
         cpu drafts expressions handle json_references library memory waiting < devices ecma gbnf native tokenizer <
-        json_schema lexemes < grammar model < sampler < context mask pairing plain < filters < generation < slots strategies < engine
+        json_schema lexemes < grammar model < sampler < context forced mask pairing plain < filters < generation < draft_model prompt_lookup slots strategies < draft_kinds < engine
     """,
     "tasks": """
         answers commands demo demo.words everyday.family everyday.lists everyday.reading gym_worker math_pool

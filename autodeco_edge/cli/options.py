@@ -44,7 +44,9 @@ GpuLayersOption = Annotated[int, option("-ngl", "--gpu-layers", help="Layers on 
 DraftOption = Annotated[
     str,
     option(
-        "--draft", help="Guess several tokens ahead: ngram, from what was said before, or off. Same tokens, sooner."
+        "--draft",
+        metavar="ngram|FILE|off",
+        help="Guess several tokens ahead: from what was said before, or by a smaller GGUF. Same tokens, sooner.",
     ),
 ]
 DraftMaxOption = Annotated[int, option("--draft-max", help="Tokens of a guess at most.")]

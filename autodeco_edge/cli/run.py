@@ -73,7 +73,9 @@ def _spare_inputs(files: Files, options: RunOptions) -> None:
     from ..text.trace import is_trace
 
     if options.trace is not None:
-        own = (files.model, files.heads, options.grammar, options.json_schema, options.chat_template, config_path())
+        own = (
+            files.model, files.heads, options.grammar, options.json_schema, options.chat_template, options.draft, config_path()
+        )  # fmt: skip
         refuse_inputs(options.trace, own, "--trace")
         refuse_foreign(options.trace, is_trace, "a trace")
 

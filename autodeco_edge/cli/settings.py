@@ -35,6 +35,7 @@ PATHS = frozenset(
         "calibration",
         "chat_template",
         "data",
+        "draft",
         "file",
         "grammar",
         "heads",

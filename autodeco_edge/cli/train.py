@@ -36,7 +36,9 @@ class TrainOptions:
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="GGUF to train on instead of --base, as it is run.")
     ] = None
-    init: Annotated[str | None, typer.Option(help="Heads to start from (folder or file); default: fresh.")] = None
+    init: Annotated[
+        str | None, typer.Option(help="Heads to start from (folder or file, a GGUF too); default: fresh.")
+    ] = None
     heads: Annotated[str, typer.Option(help="Heads to train: both, temp or top-p.")] = "both"
     objective: Annotated[
         str,

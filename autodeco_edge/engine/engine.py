@@ -18,17 +18,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from ..errors import AutodecoError, BusyError, ContextOverflowError, UsageError, check_range
 from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
-from .drafts import DRAFT_MAX, ROW_COST, DraftParams, Drafts, open_drafts
+from .draft_kinds import open_drafts
+from .drafts import DRAFT_MAX, ROW_COST, DraftParams, Drafts
 from .generation import Generation, Reply, Request, Timings, Work
 from .handle import Owner
 from .model import Model, check_id, check_iterable
 from .pairing import check_heads, open_heads
 from .sampler import Heads, SamplingParams, Step
 from .slots import Piece, Slot, divide
-from .strategies import HeadsStrategy, Output, Strategy
+from .strategies import Guess, HeadsStrategy, Output, Strategy
 
 DEFAULT_CONTEXT = 4096
 MAX_SLOTS = 255  # llama.cpp's sequences, less the one that keeps a shared prompt
@@ -52,7 +55,8 @@ class Engine(Owner):
                    on, and a prompt is always computed from its beginning
     n_batch        tokens of a tick at most, 1 to 2048: a cancelled prompt ends after a tick
     draft          "ngram": guess how a reply goes on from what is alike before, and compute several tokens at once; the
-                   same tokens, sooner where the guesses are right (docs/speculative.md). "off" or None; or Drafts
+                   same tokens, sooner where the guesses are right (docs/speculative.md). The path of a GGUF: a smaller
+                   model of the same vocabulary guesses. "off" or None; or Drafts
     draft_max      tokens of a guess at most
     draft_cost     what a further row of a batch takes, as a share of one row's time: how sure a guess has to be
 
@@ -82,7 +86,7 @@ class Engine(Owner):
         share_prompts: bool = False,
         deterministic: bool = False,
         n_batch: int = _BATCH,
-        draft: str | Drafts | None = None,
+        draft: str | os.PathLike[str] | Drafts | None = None,
         draft_max: int = DRAFT_MAX,
         draft_cost: float = ROW_COST,
     ) -> None:
@@ -97,7 +101,6 @@ class Engine(Owner):
             check_heads(self.heads, self.model.handle, self.model.path)
         self.n_ctx = n_ctx or min(self.model.n_ctx_train, DEFAULT_CONTEXT)
         self.n_threads = n_threads or physical_cores()
-        self.strategy = strategy or HeadsStrategy(self.heads, cpu_draw=cpu_draw)
         self._slots = [Slot(sequence) for sequence in range(n_slots)]
         if share_prompts and deterministic:
             raise UsageError("share_prompts and deterministic exclude each other; choose one")
@@ -106,7 +109,18 @@ class Engine(Owner):
         check_range("batch", n_batch, 1, 2048, "tokens of a tick")
         self.n_batch = n_batch
         self.draft_max = draft_max
-        self._drafts = open_drafts(draft, DraftParams(draft_max, draft_cost), self.model, self.n_ctx)
+        self._drafts = open_drafts(
+            draft,
+            DraftParams(draft_max, draft_cost),
+            self.model,
+            n_slots=n_slots,
+            n_ctx=self.n_ctx,
+            n_threads=self.n_threads,
+        )
+        is_drawn = bool(
+            self._drafts and self._drafts.is_drawn
+        )  # judged by logits, which are not to be had from the graph
+        self.strategy = strategy or HeadsStrategy(self.heads, cpu_draw=cpu_draw or is_drawn)
         if self._drafts and deterministic:
             raise UsageError("draft and deterministic exclude each other: rows change last bits too; choose one")
         self._queue: deque[Work] = deque()
@@ -344,7 +358,7 @@ class Engine(Owner):
         request = work.request
         self.strategy.begin(self._context, slot.sequence, request)
         if self._drafts:
-            self._drafts.begin(slot.sequence)
+            self._drafts.begin(slot.sequence, request)
         slot.cut(self._context, 0 if self.deterministic else slot.reusable(request))
         slot.work, slot.target, slot.waiting = work, list(request.prompt), request.share_prompt
         self._turn += 1
@@ -391,10 +405,13 @@ class Engine(Owner):
         for piece in pieces:
             _charge(piece, seconds)
             if piece.draws and (work := piece.slot.work):
-                drawing.append(Drawing(piece.slot, work, row + piece.n, piece.draft))
+                drawing.append(Drawing(piece.slot, work, row + piece.n, piece.draft, self._drawn_from(piece)))
             row += piece.n_rows
             piece.done()
         self._draw(drawing)
+
+    def _drawn_from(self, piece: Piece) -> Sequence[np.ndarray]:
+        return self._drafts.drawn_from(piece.slot.sequence) if self._drafts and piece.draft else ()
 
     def _retry(self, pieces: Sequence[Piece], error: AutodecoError) -> None:
         """Each alone after a batch that failed, so that none dies of a neighbour's trouble."""
@@ -497,6 +514,7 @@ class Drawing:
 
     row    in the batch, of its first output; one more for every token of the draft
     draft  tokens that were computed behind it
+    drawn  what each of them was drawn from, if it was
     steps  drawn so far
     """
 
@@ -504,10 +522,13 @@ class Drawing:
     work: Work
     row: int
     draft: tuple[int, ...] = ()
+    drawn: Sequence[np.ndarray] = ()
     steps: list[Step] = field(default_factory=list)
 
     def output(self) -> Output:
-        return Output(self.slot.sequence, self.work.request, self.work.n_drawn, self.row + len(self.steps))
+        n = len(self.steps)
+        guess = Guess(self.draft[n], self.drawn[n]) if n < len(self.draft) and n < len(self.drawn) else None
+        return Output(self.slot.sequence, self.work.request, self.work.n_drawn, self.row + n, guess)
 
     @property
     def is_guessed(self) -> bool:

@@ -371,7 +371,7 @@ class Sampler(Owner):
                 _check(status, self._err)
         for guide in self._guides:
             guide.accept(self._raw.token)
-        return _step(index, self._raw, likeliest(_logits(ctx, i_batch), self._n_top) if self._n_top else ())
+        return _step(index, self._raw, likeliest(row_logits(ctx, i_batch), self._n_top) if self._n_top else ())
 
 
 def _row(name: str, values: np.ndarray, n: int | None) -> np.ndarray:
@@ -401,7 +401,13 @@ def likeliest(logits: np.ndarray, n: int) -> tuple[tuple[int, float], ...]:
     return tuple((int(i), float(values[i] - total)) for i in ids if values[i] > -np.inf)
 
 
-def _logits(ctx: int, i_batch: int) -> np.ndarray:
+def logprob_of(logits: np.ndarray, token: int) -> float:
+    """ln softmax(logits)[token] of float32 [V]."""
+    values = np.where(np.isnan(logits), -np.inf, logits.astype(np.float64))
+    return float(values[token] - values.max() - math.log(np.exp(values - values.max()).sum()))
+
+
+def row_logits(ctx: int, i_batch: int) -> np.ndarray:
     """What the graph left of a row's logits, [V] float32, borrowed until the next decode."""
     n = llama_cpp.llama_get_sampled_logits_count_ith(ctx, i_batch)
     if n:

@@ -9,25 +9,39 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import llama_cpp
+import numpy as np
 
 from ..errors import AutodecoError
+from ..spec import sampling, speculative
 from .context import Context
 from .generation import Request
 from .handle import Handle
-from .sampler import Heads, Sampler, SamplingParams, Step
+from .sampler import Heads, Sampler, SamplingParams, Step, logprob_of, row_logits
+
+
+class Guess(NamedTuple):
+    """A drafted token and the distribution float64 [V] that it was drawn from, with numbers that draw nothing else."""
+
+    token: int
+    probs: np.ndarray
 
 
 class Output(NamedTuple):
-    """One output of a batch: the slot's sequence, its request, how many tokens that has drawn, and the batch's row."""
+    """One output of a batch: the slot's sequence, its request, how many tokens that has drawn, and the batch's row.
+
+    guess  at the token, if one was drawn: a strategy may prefer it as far as its own distribution allows. One that does not
+           look at it is right as well.
+    """
 
     sequence: int
     request: Request
     n_drawn: int
     row: int
+    guess: Guess | None = None
 
 
 @dataclass(frozen=True)
@@ -109,13 +123,32 @@ class HeadsStrategy(Strategy):
 
     def _one(self, ctx: int, output: Output) -> Step | AutodecoError:
         try:
-            return self.samplers[output.sequence].sample(ctx, output.n_drawn, output.row)
+            step = self.samplers[output.sequence].sample(ctx, output.n_drawn, output.row)
         except AutodecoError as error:
             return error
+        return _judged(row_logits(ctx, output.row), output, step) if self._judges(output) else step
+
+    def _judges(self, output: Output) -> bool:
+        """The law of what filters and min-p leave is not known here: such a token is drawn without a look at the guess."""
+        request = output.request
+        return bool(output.guess and self._cpu_draw and not request.filters and not request.params.min_p)
 
     def close(self) -> None:
         for sampler in self.samplers:
             sampler.close()
+
+
+def _judged(logits: np.ndarray, output: Output, step: Step) -> Step:
+    """Rejection sampling: the guess, kept as often as the law of the step allows, or what the law has beyond the guesses'."""
+    assert output.guess is not None
+    token, q = output.guess
+    p = sampling.draw(logits.astype(np.float64), step.temperature_eff, step.top_p_eff, 0.0).probs
+    seed = output.request.params.seed
+    u_accept, u = (np.array(sampling.uniform(seed, output.n_drawn, s)) for s in (speculative.ACCEPT, speculative.DRAW))
+    if u_accept >= speculative.acceptance(p[token], q[token]):
+        token = int(speculative.draw(speculative.residual(p, q), u))
+    logprob = None if step.logprob is None else logprob_of(logits, token)
+    return replace(step, id=token, logprob=logprob)
 
 
 StockChain = Callable[[int], list[int]]  # seed -> llama_sampler pointers, ending in one that draws

@@ -34,6 +34,7 @@ from .settings import FitConfig
 from .state import FitState
 
 CHOSEN = 0.1, 0.8  # of the built-in pool: kinds that the model answers right so often at T = 1, P = 1
+LEAST_REPLIES = 1000  # of all parts together, about
 N_SPEED, N_PROBE = 16, 8  # replies that tell the speed; problems of a kind that tell how often it is right
 DRAWS, ASKED = 4, 1000  # replies a problem to learn from; problems at most
 STEP = {"problems_per_step": 8, "samples": 16, "learning_rate": 1e-3, "steps": 1000}  # training on the reward
@@ -103,7 +104,15 @@ class Fitting:
             clock = time.monotonic()
             replies = list(drawer.replies(method("default"), [(problem, 0) for problem in problems]))
         tokens = sum(len(reply.steps) for *_, reply in replies)
-        return {"rate": tokens / (time.monotonic() - clock), "tokens": tokens / len(replies)}
+        speed = {"rate": tokens / (time.monotonic() - clock), "tokens": tokens / len(replies)}
+        self._say_how_long(speed)
+        return speed
+
+    def _say_how_long(self, speed: dict[str, float]) -> None:
+        least = LEAST_REPLIES * speed["tokens"] / speed["rate"] / 60
+        say(f"{speed['rate']:.3g} tokens a second, {speed['tokens']:.0f} a reply")
+        if least > self.config.minutes:
+            say(f"warning: the least work takes about {least:.0f} minutes at this speed; a shorter --max-tokens helps")
 
     def _probe(self, _: float) -> dict[str, Any]:
         """How often each kind is answered right, on calibration problems; of the built-in pool some kinds are chosen."""

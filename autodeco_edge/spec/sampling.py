@@ -47,13 +47,13 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
     return c0, c1, c2, c3
 
 
-def uniform(seed: int, index: int) -> float:
+def uniform(seed: int, index: int, stream: int = 0) -> float:
     """u in [0, 1) with 53 bits: a pure function of the 64-bit seed and the token index.
 
     index = tokens accepted so far + output row, which makes speculative and plain
-    decoding agree token for token and a session restorable.
+    decoding agree token for token and a session restorable. stream: 0 draws tokens; others are independent of it.
     """
-    counter = (index & _MASK32, (index >> 32) & _MASK32, 0, 0)
+    counter = (index & _MASK32, (index >> 32) & _MASK32, stream, 0)
     x0, x1, _, _ = philox(counter, (seed & _MASK32, (seed >> 32) & _MASK32))
     return ((x0 << 21) | (x1 >> 11)) * 2.0**-53
 

@@ -7,8 +7,8 @@ needs no torch; here its tensors become modules. Knows nothing of training or of
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,16 @@ from safetensors.torch import save as safetensors_bytes
 from ..convert.checkpoint import read_checkpoint
 from ..convert.checkpoint_config import MEAN_TEMPERATURE, MEAN_TOP_P, CheckpointConfig
 from ..convert.safetensors_reader import SafetensorsFile
-from ..errors import FormatError, MissingInputError, UsageError
-from ..gguf.keys import ARCH_OF_MODEL_TYPE, FEATURES_BASIC, HeadSpec
+from ..convert.verify import GgufHeads, read_heads_gguf
+from ..errors import FormatError, MismatchError, MissingInputError, UsageError
+from ..gguf.keys import (
+    ARCH_OF_MODEL_TYPE,
+    CHECKPOINT_TEMP,
+    CHECKPOINT_TOP_P,
+    FC1_EXTRA,
+    FEATURES_BASIC,
+    HeadSpec,
+)
 from ..io.atomic import atomic_write, refuse_foreign, refuse_inputs
 from ..io.folder import make_output_folder
 from .modules import AutoDecoHeads
@@ -122,14 +130,39 @@ def save_heads(folder: str | Path, heads: AutoDecoHeads, config: dict[str, Any],
 
 
 def load_heads(path: str | Path, n_embd: int | None = None) -> HeadsCheckpoint:
-    """Read heads from a local folder or file, in every layout that convert/checkpoint.py knows.
+    """Read heads from a local folder or file, in every layout that convert/checkpoint.py knows, or from a GGUF.
 
     n_embd: hidden size of the base, if known; other heads raise MismatchError.
     Raises MissingInputError, FormatError, MismatchError.
     """
     if not Path(path).exists():
         raise MissingInputError(f"{path}: no such file or folder; expected a heads checkpoint")
+    if Path(path).suffix == ".gguf":
+        return _load_gguf(Path(path), n_embd)
     found = read_checkpoint(path, n_embd=n_embd)
     heads = AutoDecoHeads(found.spec)
     heads.load_state_dict({name: torch.tensor(tensor.f32()) for name, tensor in found.tensors.items()})
     return HeadsCheckpoint(heads, found.config)
+
+
+def _load_gguf(path: Path, n_embd: int | None) -> HeadsCheckpoint:
+    found = read_heads_gguf(path)
+    if n_embd not in (None, found.spec.n_embd):
+        raise MismatchError(f"{path}: heads for a hidden size of {found.spec.n_embd}, the base has {n_embd}")
+    heads = AutoDecoHeads(found.spec)
+    heads.load_state_dict(dict(_official(found)))
+    config = CheckpointConfig(path, found.spec.n_embd, found.n_vocab, found.arch, None, None, *astuple(found.means))
+    return HeadsCheckpoint(heads, config)
+
+
+def _official(found: GgufHeads) -> Iterator[tuple[str, torch.Tensor]]:
+    """Under the names and in the shapes of a checkpoint: the top-p head's columns joined again."""
+    values = {name: torch.tensor(tensor.f32()) for name, tensor in found.tensors.items()}
+    for short, head in (("temp", CHECKPOINT_TEMP), ("top_p", CHECKPOINT_TOP_P)):
+        if f"{short}.fc1.weight" not in values:
+            continue
+        columns = [values[name] for part in ("fc1.weight", FC1_EXTRA) if (name := f"{short}.{part}") in values]
+        yield f"{head}.mlp.0.weight", torch.cat(columns, 1)
+        yield f"{head}.mlp.0.bias", values[f"{short}.fc1.bias"]
+        yield f"{head}.mlp.2.weight", values[f"{short}.fc2.weight"][None]
+        yield f"{head}.mlp.2.bias", values[f"{short}.fc2.bias"]

@@ -53,3 +53,22 @@ def test_differences_are_the_results() -> None:
             against = RESULTS[GROUPS[title]]["differences"]["reward-all-0"]
             for constant, cell in zip(("1/1", "0.8/0.95", "0.6/0.95", "0.4/1"), cells, strict=True):
                 assert numbers(cell) == pytest.approx(interval(against[constant]["accuracy"], 100), abs=0.051)
+
+
+def test_constants_of_their_own_mean_are_the_results() -> None:
+    results = json.loads((ROOT / "bench" / "results" / "smollm2-constants.json").read_text())
+    section = PAGE[PAGE.index("### Beside their own mean") : PAGE.index("## What they do not do")]
+    found = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| ")][1:]
+    here = [(g, n) for g, r in results.items() for n in r["methods"] if not n.endswith("(lab)")]
+    assert len(found) == len(here)
+    for (group, name), (title, label, replies, accuracy, lead, spread, more) in zip(here, found, strict=True):
+        row = results[group]["methods"][name]
+        assert GROUPS[title.strip()] == group and int(replies) == row["replies"]
+        assert name in label or (name, label.strip()) == ("autodeco", "the heads, in the runtime")
+        assert numbers(accuracy) == pytest.approx(interval(row["accuracy"], 100), abs=0.051)
+        assert numbers(lead) == pytest.approx(interval(row["heads_minus_it"]["accuracy"], 100), abs=0.051)
+        assert numbers(spread) == pytest.approx([row["spread"]["mean"]] if "spread" in row else [], abs=6e-4)
+        of = row["heads_minus_it"].get("spread")
+        assert numbers(more) == pytest.approx(interval(of) if of else [], abs=6e-4)
+    for group, result in results.items():  # what the page calls their own mean
+        assert all(f"{float(x):g}" in section for x in result["mean_shift"].split("/")), group

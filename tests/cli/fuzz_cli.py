@@ -69,6 +69,7 @@ SMALL = {
         "--problems-per-step",
         "1",
     ],
+    "fit": ["--minutes", "0.01", "--max-tokens", "2", "-t", "1", "--parallel", "2"],
     "eval": [
         "--samples",
         "1",
@@ -115,7 +116,7 @@ class Ended:
 
     def findings(self, case: Case) -> list[str]:
         found = []
-        if self.code not in CODES and not (self.code == 1 and case.words[0] in ("doctor", "collect")):
+        if self.code not in CODES and not (self.code == 1 and case.words[0] in ("doctor", "collect", "fit")):
             found.append(f"code {self.code}")
         for word in (b"Traceback", b"internal error", b"Exception ignored", b"GGML_ASSERT", b"terminate called"):
             if word in self.stderr:

@@ -40,6 +40,17 @@ def test_the_line_under_a_reply_says_how_many_guesses_were_right(home):
     assert "guesses" not in run("--seed", "1", "--temp", "0", "--draft", "off").stderr
 
 
+def test_a_draft_model_by_its_path(home, letters, tmp_path):
+    """In the home folder too; another vocabulary is refused, and what is drafted with is not written over."""
+    (tmp_path / "small.gguf").symlink_to(demo_model())
+    want, _ = lines("--seed", "1")
+    assert lines("--seed", "1", "--draft", str(tmp_path / "small.gguf"))[0] == want
+    assert "has another vocabulary" in run("--draft", str(letters.gguf), code=65).stderr
+    assert "no such model file" in run("--draft", str(tmp_path / "none.gguf"), code=66).stderr
+    refused = run("--draft", str(tmp_path / "small.gguf"), "--trace", str(tmp_path / "small.gguf"), code=2)
+    assert "small.gguf" in refused.stderr and refused.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from autodeco_edge import Engine, SamplingParams
-from autodeco_edge.engine.drafts import MAX_DRAFT, DraftParams, PromptLookup, best_length
+from autodeco_edge.engine.drafts import MAX_DRAFT, DraftParams, best_length
 from autodeco_edge.engine.filters import FilterParams
 from autodeco_edge.engine.generation import Request
 from autodeco_edge.engine.grammar import Grammar
 from autodeco_edge.engine.pairing import demo_model
+from autodeco_edge.engine.prompt_lookup import PromptLookup
 from autodeco_edge.engine.sampler import Step
 from autodeco_edge.errors import FormatError, MismatchError, UsageError
 from tests.support.draft_campaign import Known, compare
@@ -109,6 +110,7 @@ def test_a_reply_ends_where_it_should_in_the_middle_of_a_draft(plain, max_tokens
     with Engine(plain.model, n_ctx=400, n_threads=1, draft=drafts) as engine:
         got = reply(engine, ids, SamplingParams(seed=1), max_tokens=max_tokens, stop_at_end=False)
         assert got[:2] == want[:2]
+        assert got[2].draft_n == got[2].draft_n_accepted, "no row beyond the end"
 
 
 def test_an_end_token_in_a_draft_ends_the_reply_and_is_in_no_cell(plain):
@@ -240,7 +242,7 @@ def test_prompt_lookup_finds_what_a_search_finds():
     rng, n_found = random.Random(3), 0
     lookup = PromptLookup(DraftParams(n_max=9, row_cost=0.0))
     for _ in range(60):
-        lookup.begin(0)
+        lookup.begin(0, Request((1,)))
         tokens = rng.choices(range(4), k=rng.randint(1, 12))
         for _ in range(40):
             want = followers(tokens, 9)
@@ -277,7 +279,7 @@ def test_a_draft_has_the_length_that_is_expected_to_gain_most():
 def lengths_of(kept: int, answers: Sequence[int]) -> list[int]:
     """Of drafts behind a passage of the reply that was drawn from nuclei of this size; each answer is the share that is right."""
     lookup, passage, lengths = PromptLookup(), list(range(100, 140)), []
-    lookup.begin(0)
+    lookup.begin(0, Request((1,)))
     tokens = [1, 2, 3, *passage, 50]
     lookup.learn(0, [], [step(token, kept) for token in tokens[3:]])
     for turn, n_right in enumerate(answers):

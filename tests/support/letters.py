@@ -7,7 +7,7 @@ can draw tens of thousands of times.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -60,11 +60,12 @@ def write_model(
     add_bos: bool = False,
     template: str | None = None,
     arch: str = "llama",
+    extra: Sequence[str] = (),
     keys: Callable[[GGUFWriter], None] = lambda writer: None,
     tensors: Mapping[str, np.ndarray | None] = MappingProxyType({}),
 ) -> Path:
-    """``keys`` adds metadata; ``tensors`` go in beside the model's own or in their place, None leaves one out."""
-    tokens = [*byte_letters(), "ab", *_SPECIAL]
+    """``keys`` adds metadata; ``extra`` tokens go behind the others; ``tensors`` go in beside the model's own or in their place, None leaves one out."""
+    tokens = [*byte_letters(), "ab", *_SPECIAL, *extra]
     writer = GGUFWriter(path, arch)
     writer.add_name("letters")
     writer.add_context_length(N_CTX)
@@ -78,7 +79,7 @@ def write_model(
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list(tokens)
-    writer.add_token_types([TokenType.NORMAL] * 257 + [TokenType.CONTROL] * len(_SPECIAL))
+    writer.add_token_types([TokenType.NORMAL] * 257 + [TokenType.CONTROL] * len([*_SPECIAL, *extra]))
     writer.add_token_merges(["a b"])
     writer.add_bos_token_id(tokens.index(BOS))
     writer.add_eos_token_id(tokens.index(END))

@@ -236,3 +236,25 @@ def test_output_that_would_cost_a_model_or_an_input(tmp_path):
         assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     refuse_output(heads, (base, None))  # heads of an earlier run may be trained anew
     refuse_output(empty, (base, heads, data))
+
+
+@pytest.mark.parametrize(
+    ("temp", "top_p", "features"), [(True, True, 5), (True, True, 1), (False, True, 5), (True, False, 0)]
+)
+def test_heads_of_a_gguf_are_those_of_the_checkpoint_it_was_made_from(tmp_path, temp, top_p, features):
+    from autodeco_edge.convert.checkpoint import read_checkpoint
+    from autodeco_edge.convert.export import write_heads
+    from autodeco_edge.train.base import fresh_heads
+
+    names = {5: FEATURES_ENHANCED, 1: FEATURES_BASIC, 0: ()}[features]
+    heads = fresh_heads(HeadSpec(64, 16, names, temp, top_p), 3)
+    config = autodeco_config({"model_type": "qwen2", "vocab_size": 99}, heads.spec, "x", 0.5, 0.75)
+    save_heads(tmp_path / "h", heads, config, "f32")
+    write_heads(read_checkpoint(tmp_path / "h"), tmp_path / "h.gguf")
+    found = load_heads(tmp_path / "h.gguf", n_embd=64)
+    assert found.heads.spec == heads.spec and found.config.n_vocab == 99
+    assert (found.config.mean_temperature, found.config.mean_top_p) == (0.5 if temp else None, 0.75 if top_p else None)
+    for name, value in heads.state_dict().items():
+        assert torch.equal(found.heads.state_dict()[name], value), name
+    with pytest.raises(MismatchError, match="hidden size"):
+        load_heads(tmp_path / "h.gguf", n_embd=32)

@@ -1,0 +1,171 @@
+"""Drafts by a smaller model of the same vocabulary.
+
+Owns its weights, its context with a sequence a slot, and what is in the cells of each. A draft is the likeliest token after
+token, a function of the reply so far; or, ``drawn``, drawn at the T and P of the reply's last token, with the distribution
+it was drawn from beside it for the strategy to judge by.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import llama_cpp
+import numpy as np
+
+from ..errors import AutodecoError, MismatchError
+from ..spec import sampling, speculative
+from .context import Context, ContextParams, Row
+from .drafts import DraftParams, Drafts, Length, Odds, check_cache, nucleus_class
+from .generation import Request
+from .model import Model
+from .sampler import Step
+
+_PROBABLE = (0.2, 0.4, 0.6, 0.8)  # of the drafted token, to the draft model
+# How often the likeliest token is right: by what the reply's last token was drawn from (a certainty, some choice, more), and
+# by its probability. Of SmolLM2-135M and two smaller versions of it; docs/speculative.md.
+_ODDS = ((0.30, 0.50, 0.75, 0.88, 0.99), (0.20, 0.40, 0.65, 0.83, 0.97), (0.12, 0.35, 0.60, 0.80, 0.95))
+
+
+@dataclass
+class _Memory:
+    """Of one slot.
+
+    request  whose reply it is
+    cells    tokens in the draft model's cells
+    last     Step that the reply went on with
+    odds     by the nucleus of that, and by probability
+    asked    these two of each token of the last draft
+    drawn    what each was drawn from, float64 [V] of the target's vocabulary
+    """
+
+    request: Request = Request(())
+    cells: list[int] = field(default_factory=list)
+    last: Step | None = None
+    odds: Odds = field(default_factory=lambda: Odds(_ODDS))
+    asked: list[tuple[int, int]] = field(default_factory=list)
+    drawn: list[np.ndarray] = field(default_factory=list)
+
+
+class DraftModel(Drafts):
+    """
+    path     GGUF of the draft model
+    target   the model that the drafts are for
+    cost     what a token of the draft model takes, as a share of the target's time; None = as the files are in size
+    drawn    draw, for rejection sampling: more guesses are right, and replies have the law of plain decoding, not its tokens
+
+    Raises what Model raises, MismatchError for another vocabulary or a recurrent draft model, OutOfMemoryError.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        target: Model,
+        params: DraftParams,
+        *,
+        n_slots: int,
+        n_ctx: int,
+        n_threads: int,
+        cost: float | None = None,
+        drawn: bool = False,
+    ) -> None:
+        self.model = Model(path)
+        check_cache(self.model)
+        check_vocabulary(self.model, target)
+        wanted = ContextParams(n_ctx * n_slots, n_slots, 512, n_threads, {}, own_cells=True)
+        what = f"a draft model with {n_slots} x {n_ctx} tokens"
+        self._context = Context(self.model, wanted, what, "use --draft ngram")
+        cost = os.path.getsize(self.model.path) / os.path.getsize(target.path) if cost is None else cost
+        self._row_cost = params.row_cost + cost  # a row of the target, and a token of the draft model
+        self._n_vocab = target.n_vocab
+        self.is_drawn = drawn
+        self._memories = [_Memory() for _ in range(n_slots)]
+
+    def begin(self, sequence: int, request: Request) -> None:
+        before = self._memories[sequence]
+        keeps = request.reuse_prefix and before.request.owner == request.owner
+        self._memories[sequence] = _Memory(request, before.cells if keeps else [])
+
+    def propose(self, sequence: int, tokens: Sequence[int], n_max: int) -> list[int]:
+        memory = self._memories[sequence]
+        memory.asked, memory.drawn = [], []
+        n_max = min(n_max, self.model.n_ctx_train - len(tokens))
+        if self._row_cost >= 1.0 or n_max < 1 or max(tokens) >= self.model.n_vocab:
+            return []
+        try:
+            return self._guess(sequence, memory, list(tokens), n_max)
+        except AutodecoError:  # a reply does not depend on its drafts
+            return []
+
+    def drawn_from(self, sequence: int) -> Sequence[np.ndarray]:
+        return self._memories[sequence].drawn
+
+    def _guess(self, sequence: int, memory: _Memory, tokens: list[int], n_max: int) -> list[int]:
+        """Token by token, as long as another is worth its time."""
+        n_before, length = len(tokens), Length(self._row_cost)
+        certainty = nucleus_class(memory.last.n_kept if memory.last else 0)
+        for _ in range(n_max):
+            token, probability = self._choose(memory, self._logits(sequence, memory, tokens), len(tokens))
+            if token >= self._n_vocab:
+                break
+            tokens.append(token)
+            memory.asked.append((certainty, sum(probability >= limit for limit in _PROBABLE)))
+            if not length.add(memory.odds.of(*memory.asked[-1])):
+                break
+        return tokens[n_before : n_before + length.best]
+
+    def _choose(self, memory: _Memory, logits: np.ndarray, n_tokens: int) -> tuple[int, float]:
+        """(token, its probability) of logits float32 [V]."""
+        if not self.is_drawn or memory.last is None:
+            token = int(np.argmax(logits))
+            return token, float(1.0 / np.exp(logits - logits[token]).sum())
+        index = n_tokens - len(memory.request.prompt)
+        u = sampling.uniform(memory.request.params.seed, index, speculative.DRAFT)
+        found = sampling.draw(logits.astype(np.float64), memory.last.temperature_eff, memory.last.top_p_eff, u)
+        probs = np.zeros(self._n_vocab)
+        probs[: len(found.probs)] = found.probs[: self._n_vocab]
+        memory.drawn.append(probs)
+        return found.token, float(found.probs[found.token])
+
+    def _logits(self, sequence: int, memory: _Memory, tokens: Sequence[int]) -> np.ndarray:
+        """Behind ``tokens``: what of them is not in the cells goes there."""
+        n_batch = self._context.params.n_batch
+        n = self._cut(sequence, memory, tokens)
+        for start in range(n, len(tokens), n_batch):
+            piece = tokens[start : start + n_batch]
+            self._context.decode(
+                [Row(token, start + i, sequence, start + i == len(tokens) - 1) for i, token in enumerate(piece)]
+            )
+        memory.cells = list(tokens)
+        return self._context.logits([(len(tokens) - n - 1) % n_batch])[0]
+
+    def _cut(self, sequence: int, memory: _Memory, tokens: Sequence[int]) -> int:
+        """Tokens that stay in the cells. While others are computed it is not known what is in them."""
+        n = 0
+        for a, b in zip(memory.cells, tokens[:-1], strict=False):
+            if a != b:
+                break
+            n += 1
+        memory.cells = []
+        return self._context.keep(sequence, n)
+
+    def learn(self, sequence: int, draft: Sequence[int], steps: Sequence[Step]) -> None:
+        memory = self._memories[sequence]
+        memory.last = steps[-1]
+        memory.odds.learn(memory.asked, draft, steps)
+
+    def close(self) -> None:
+        self._context.native.close()
+        self.model.native.close()
+
+
+def check_vocabulary(draft: Model, target: Model) -> None:
+    """Raises MismatchError unless all tokens that both have are alike; models of a family may pad theirs differently."""
+    for token in range(min(draft.n_vocab, target.n_vocab)):
+        one, other = (llama_cpp.llama_vocab_get_text(model.vocab, token) for model in (draft, target))
+        if one != other:
+            raise MismatchError(
+                f"draft: {draft.path.name} has another vocabulary than {target.path.name} (token {token} is "
+                f"{one.decode('utf-8', 'replace')!r}, not {other.decode('utf-8', 'replace')!r}); give a draft model of the same family"
+            )
