@@ -23,7 +23,7 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.utils import is_dumb_terminal
 
-from ..errors import AutodecoError, ContextOverflowError, MissingInputError
+from ..errors import AutodecoError, ContextOverflowError, MissingInputError, UsageError
 from ..io.printing import StdoutError, one_line, say
 from ..io.reading import check_text
 from ..text.chat import Conversation
@@ -46,7 +46,7 @@ QUOTES = '"""'
 def converse(session: Session) -> None:
     """Read, reply, repeat, until /exit or Ctrl-D. An interrupt at the empty prompt goes on upwards."""
     chat = Chat(session)
-    say(f"{session.model_line()} · {session.heads_line()}", HINT)
+    say(session.model_line(), session.heads_line(), HINT)
     with chat.keyboard():
         if session.options.resume:
             chat.recall()
@@ -71,6 +71,7 @@ class Chat:
         self._input = _input()
         self._reader = _reader(session, options.history, self._input)
         self._is_leaving = self._was_nearly_full = False
+        self._draft: tuple[str, list[dict[str, str]]] | None = None  # a message to write anew, and what stood before it
 
     def keyboard(self) -> AbstractContextManager[None]:
         """The terminal is ours inside, between two prompts too."""
@@ -82,7 +83,7 @@ class Chat:
         """A line, or several between triple quotes; '' for a line given up, None at the end."""
         self.session.interrupts.rest()
         try:
-            line = self._reader.prompt("> ", handle_sigint=False).strip()
+            line = self._reader.prompt("> ", handle_sigint=False, default=self._draft[0] if self._draft else "").strip()
         except EOFError:
             return None
         except KeyboardInterrupt:
@@ -93,7 +94,9 @@ class Chat:
         return None if line in ENDS else line
 
     def _interrupted(self) -> str:
-        if self._reader.default_buffer.text:
+        was_editing, self._draft = self._draft is not None, None
+        if self._reader.default_buffer.text or was_editing:
+            self._is_leaving = False
             return ""
         if self._is_leaving:
             raise KeyboardInterrupt
@@ -109,8 +112,11 @@ class Chat:
         try:
             with self._typing_kept(), self.session.interrupts.working():
                 line = check_text(line, "the line")
+                draft, self._draft = self._draft, None
                 if line.startswith("/"):
                     self.commands.run(line)
+                elif draft:
+                    self._again(line, draft[1])
                 else:
                     self.turn(line)
         except KeyboardInterrupt:
@@ -157,6 +163,37 @@ class Chat:
         session.next_seed()
         self.keep()
         self._say_if_nearly_full()
+
+    def edit(self, number: int) -> None:
+        """The next line begins with this message of the user, the first being the last; sent, it takes its place."""
+        messages = self.conversation.messages
+        asked = [i for i, m in enumerate(messages) if m["role"] == "user"]
+        if len(asked) < number:
+            raise UsageError(
+                f"/edit: there {'is 1 message' if len(asked) == 1 else f'are {len(asked)} messages'} of yours; got {number}"
+            )
+        at = asked[-number]
+        self._draft = messages[at]["content"], messages[:at]
+
+    def _again(self, text: str, before: list[dict[str, str]]) -> None:
+        whole, self.conversation.messages = self.conversation.messages, list(before)
+        try:
+            self.turn(text)
+        except BaseException:
+            self.conversation.messages = whole
+            raise
+
+    def prompt_for(self, text: str) -> list[int]:
+        """Of the conversation with one more message, or, without a text, up to the last one of the user."""
+        session, messages = self.session, list(self.conversation.messages)
+        if not text:
+            asked = [i for i, m in enumerate(messages) if m["role"] == "user"]
+            if not asked:
+                raise UsageError("/compare TEXT: there is no message to compare yet; give one")
+            text, messages = messages[asked[-1]]["content"], messages[: asked[-1]]
+        if session.is_raw:
+            return session.engine.model.tokenize(text)
+        return session.conversation_ids([*messages, {"role": "user", "content": text}])
 
     def _prompt(self) -> list[int]:
         """Of the whole conversation, or of what of it still fits."""

@@ -32,6 +32,7 @@ class Model(Owner):
     n_gpu_layers   layers to offload; -1 = all that llama.cpp can
     extra_buffers  allow repacked weights (AMX and the like); None = when a probe found it safe
     workers        "host:port" of machines that compute layers, too (devices.py)
+    on_progress    called with the share that is loaded, again and again
 
     ``close`` ends its use; the weights stay in memory until the last context made from it is closed.
 
@@ -45,6 +46,7 @@ class Model(Owner):
         n_gpu_layers: int = 0,
         extra_buffers: bool | None = None,
         workers: Sequence[str] = (),
+        on_progress: Callable[[float], object] = lambda _share: None,
     ) -> None:
         self.path = Path(path)
         if not os.path.exists(self.path):
@@ -61,7 +63,7 @@ class Model(Owner):
         params.use_extra_bufts = extra_buffers_safe() if extra_buffers is None else extra_buffers
         log.clear()
         with deferred_interrupt() as interrupted:
-            progress = llama_cpp.llama_progress_callback(lambda _fraction, _data: not interrupted)
+            progress = llama_cpp.llama_progress_callback(lambda share, _data: (on_progress(share), not interrupted)[1])
             params.progress_callback = progress  # False stops the load
             pointer = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
         if not pointer:

@@ -72,7 +72,7 @@ def test_commands_about_the_session(chat):
     terminal.wait_for_prompt()
     terminal.command("/heads off", "[heads: none]")
     terminal.command("/heads on", "[heads: both]")
-    terminal.command("/heads maybe", "allowed on, off, temp, top-p; got 'maybe'")
+    terminal.command("/heads maybe", "allowed on, off, temp, top-p or a heads file; got 'maybe'")
     terminal.type("/show")
     for name in SETTABLE:
         terminal.wait_for(f"{name} ")
@@ -89,7 +89,7 @@ SET = {
     "repeat-last-n": ("-1", "-1"), "heads-mode": ("temp", "temp"), "seed": ("7", "7"), "max-tokens": ("2", "2"),
     "stop": ("zz", "['zz']"), "grammar": ('root ::= "yes" | "no"', 'root ::= "yes" | "no"'),
     "json-schema": ('{"enum": ["yes"]}', '{"enum": ["yes"]}'), "regex": ("[ab]{3}", "[ab]{3}"), "color-by": ("t", "t"), "hide-thinking": ("true", "true"),
-    "context-full": ("stop", "stop"),
+    "context-full": ("stop", "stop"), "ctx-size": ("600", "600"),
 }  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_set_takes_every_name(chat):
     terminal.command("/set tmp 1", "/set tmp: no such option; did you mean temp?")
     terminal.command("/set temp", "a value is missing; it is 0.5 now")
     terminal.command("/set grammar rot ::= x", "the grammar has no rule named root")
-    assert terminal.say("hello")[1] == 512, "what was refused changed nothing"
+    assert terminal.say("hello")[1] == 600, "what was refused changed nothing"
     assert terminal.leave() == 0
 
 
