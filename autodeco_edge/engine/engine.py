@@ -193,7 +193,8 @@ class Engine(Owner):
             raise BusyError("the engine is generating already; make one with more slots, or wait")
         ids = self.model.tokenize(prompt) if isinstance(prompt, str) else check_iterable(prompt)
         request = Request(tuple(ids), params or SamplingParams(), max_tokens, **options)
-        return self.submit(request).spelt(self.model.token_bytes)
+        generation = self.submit(request)
+        return generation.spelt(self.model.token_bytes) if self.model.has_text else generation
 
     def prefill(self, prompt: Sequence[int]) -> Generation:
         """Decode a prompt from scratch and draw nothing. Raises what ``generate`` raises."""
