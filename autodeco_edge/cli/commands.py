@@ -109,15 +109,8 @@ class SlashCommands:
         say("[cleared]")
 
     def _regen(self, _: str) -> None:
-        before = list(self._chat.conversation.messages)
-        text = self._chat.conversation.take_back()
-        if text is None:
+        if not self._chat.regenerate():
             raise UsageError("/regen: there is no message to reply to yet")
-        try:
-            self._chat.turn(text)
-        except BaseException:
-            self._chat.conversation.messages = before
-            raise
 
     def _system(self, text: str) -> None:
         if text:

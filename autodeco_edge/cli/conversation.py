@@ -34,6 +34,7 @@ from .session import MORE_CONTEXT, Session
 from .window import Window
 
 if TYPE_CHECKING:
+    from ..text.trace import Trace
     from .terminal import SignalInput
 
 HINT = "/help lists the commands. /exit or Ctrl-D ends, Ctrl-C stops a reply."
@@ -145,8 +146,9 @@ class Chat:
             output.flush()
 
     def turn(self, text: str) -> None:
-        """A reply to one more message; a reply that was stopped leaves no trace in the conversation."""
-        session, messages = self.session, self.conversation.messages
+        """A reply to one more message. One that was stopped stays as far as it came; one that had not begun, or failed,
+        leaves no trace in the conversation."""
+        session, messages, last = self.session, self.conversation.messages, self.session.last
         before = list(messages)
         self.conversation.add("user", text)
         try:
@@ -154,15 +156,24 @@ class Chat:
                 trace = session.reply(session.engine.model.tokenize(text))
             else:
                 trace = session.reply(self._prompt(), reuse_prefix=True)
+        except KeyboardInterrupt:
+            if session.last is last or not session.last.records:
+                self.conversation.messages = before
+            else:
+                self._add_reply(session.last)
+            raise
         except BaseException:
             self.conversation.messages = before
             raise
         if session.shortfall:
             say(f"note: {session.shortfall}")
-        self.conversation.add("assistant", *session.answer(trace))
-        session.next_seed()
-        self.keep()
+        self._add_reply(trace)
         self._say_if_nearly_full()
+
+    def _add_reply(self, trace: Trace) -> None:
+        self.conversation.add("assistant", *self.session.answer(trace))
+        self.session.next_seed()
+        self.keep()
 
     def edit(self, number: int) -> None:
         """The next line begins with this message of the user, the first being the last; sent, it takes its place."""
@@ -176,12 +187,25 @@ class Chat:
         self._draft = messages[at]["content"], messages[:at]
 
     def _again(self, text: str, before: list[dict[str, str]]) -> None:
+        """Instead of what stood there, unless nothing came of it."""
         whole, self.conversation.messages = self.conversation.messages, list(before)
         try:
             self.turn(text)
         except BaseException:
-            self.conversation.messages = whole
+            if len(self.conversation.messages) <= len(before):
+                self.conversation.messages = whole
             raise
+
+    def regenerate(self) -> bool:
+        """Another reply to the last message; False where there is none."""
+        whole = list(self.conversation.messages)
+        text = self.conversation.take_back()
+        if text is None:
+            return False
+        before = self.conversation.messages
+        self.conversation.messages = whole
+        self._again(text, before)
+        return True
 
     def prompt_for(self, text: str) -> list[int]:
         """Of the conversation with one more message, or, without a text, up to the last one of the user."""

@@ -336,6 +336,27 @@ def test_interrupt_stops_a_reply_and_keeps_the_loop(chat):
     assert terminal.leave() == 0
 
 
+def test_a_stopped_reply_stays_as_far_as_it_came(chat, tmp_path):
+    terminal = chat(*ENDLESS)
+    terminal.type("hello")
+    terminal.wait_for("hello")
+    time.sleep(0.5)
+    terminal.interrupt()
+    terminal.wait_for("[stopped]")
+    terminal.wait_for_prompt()
+    terminal.command(f"/save {tmp_path}/c.json", "saved 2 messages")
+    asked, answered = json.loads((tmp_path / "c.json").read_text())["messages"]
+    assert asked["content"] == "hello" and answered["role"] == "assistant" and len(answered["content"]) > 3
+    terminal.type("/regen")
+    terminal.wait_for("/regen")
+    time.sleep(0.5)
+    terminal.interrupt()
+    terminal.wait_for("[stopped]")
+    terminal.wait_for_prompt()
+    terminal.command(f"/save -f {tmp_path}/c.json", "saved 2 messages")
+    assert terminal.leave() == 0
+
+
 def test_interrupt_is_never_lost_after_enter(chat):
     """At moments spread over the way from Enter to the first tokens; a lost one would leave a reply of a
     minute running, and one that reached the empty prompt would end the program."""
