@@ -332,9 +332,9 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</
 body{{font-family:system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;background:#fff;color:#111}}
 svg{{width:100%;height:auto}} h2{{font-size:1em}} .traces{{display:flex;gap:2em}} section{{flex:1;min-width:0}}
 section p{{font-family:ui-monospace,monospace;line-height:1.9}} .legend b{{padding:2px 6px;font-weight:normal}}
-span{{position:relative;padding:2px 0;white-space:pre-wrap;outline-offset:-1px}} u{{text-decoration:none}}
+span{{padding:2px 0;white-space:pre-wrap;outline-offset:-1px}} u{{text-decoration:none}}
 span:hover,span:focus{{outline:2px solid #d55e00}} s{{opacity:.6}}
-span>i{{display:none;position:absolute;left:0;top:1.9em;z-index:1;background:#fff;color:#111;border:1px solid #888;
+span>i{{display:none;position:fixed;right:1em;top:1em;z-index:1;background:#fff;color:#111;border:1px solid #888;
 padding:.4em .6em;font:normal 12px/1.5 system-ui,sans-serif;white-space:nowrap;box-shadow:0 2px 6px #0003}}
 span:hover>i,span:focus>i{{display:block}}</style>{figure}{body}</html>
 """
