@@ -81,7 +81,8 @@ def best(scores: Mapping[str, float], *, heads: bool) -> str:
 def own_means(groups: Mapping[str, Any], name: str) -> str:
     """The constant with the means of the heads ``name`` (paper: mean-shift)."""
     row = groups["all"]["methods"][name]
-    return f"{max(row['mean_temperature'], 0.01):.2f}/{max(row['mean_top_p'], 0.01):.2f}"
+    temperature, top_p = (max(round(row[figure], 2), 0.01) for figure in ("mean_temperature", "mean_top_p"))
+    return f"{temperature:g}/{top_p:g}"
 
 
 def pair(constant: str) -> tuple[float, float]:

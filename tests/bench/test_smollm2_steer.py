@@ -59,6 +59,20 @@ def test_heads_learn_to_obey(capsys):
     assert plain.item() == pytest.approx(0.8, abs=0.02)
 
 
+def test_one_direction_is_found_where_there_is_one():
+    known = []
+    for hidden, about in (states(24, 1), states(12, 2)):
+        known.append((hidden, variants := steer.Variants(about)))
+        variants.about = about
+    said = steer.probe(*known, 0.1)
+    assert "low 100.0 %" in said and "high 100.0 %" in said
+
+
+def test_the_same_token_without_a_command():
+    about = torch.tensor([(5, 0, 0), (5, 0, 0), (5, 1, 1), (5, 1, 1), (7, 0, 0), (7, 2, 1)])
+    assert steer._same_token(about).tolist() == [0, 1, 0, 1, 4, 4]
+
+
 def test_no_sentence_of_the_test_is_trained_on():
     low, high = steer.COMMANDS["train"]
     assert not {*low, *high} & {*UNSEEN.low, *UNSEEN.high} and len({*low, *high}) == len(low) + len(high)
