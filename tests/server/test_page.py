@@ -521,7 +521,7 @@ def test_a_hostile_trace_stays_text(page, expect, tmp_path):
         "temperature": 1e300,
         "top_p": None,
         "bytes": ["<", -1, 999],
-        "top": [[1, evil, -1]],
+        "top": [{"id": 1, "text": evil, "logprob": -1, "kept": True}],
         "n_kept": 3,
     }
     path = tmp_path / "evil.jsonl"
