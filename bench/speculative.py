@@ -6,6 +6,8 @@ Each prompt is answered by all contenders in turn, with the same seed; the first
 is that one's speed. Replies must be the same (counted where they are not: docs/speculative.md says when). Prompts that repeat
 what they were given, and prompts that do not: bench/draft_prompts.py.
 
+With --draft FILE the drafts are those of a smaller model, and llama.cpp's rule is its p-min.
+
 Contenders: the engine's own rule, the same without the heads' word, drafts of a fixed length (8 tokens behind 3 alike),
 and llama.cpp's ngram-simple (48 tokens behind 12 alike). With heads all of them; at T = 1 and at 0.8/0.95 the engine's own.
 """
@@ -18,13 +20,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from autodeco_edge.bench.machine import describe_machine, one_line
 from autodeco_edge.bench.stats import paired_ratio
 from autodeco_edge.engine.context import Context, ContextParams, Row
-from autodeco_edge.engine.drafts import ROW_COST, DraftParams, Drafts
+from autodeco_edge.engine.draft_model import DraftModel
+from autodeco_edge.engine.drafts import DRAFT_MAX, ROW_COST, DraftParams, Drafts
 from autodeco_edge.engine.engine import Engine
 from autodeco_edge.engine.generation import Request
 from autodeco_edge.engine.model import Model
@@ -40,6 +44,7 @@ SETTINGS = {
     "0.8/0.95": SamplingParams(heads_mode="none", temperature=0.8, top_p=0.95),
 }
 N_ROWS = (1, 2, 3, 5, 9, 17)
+OTHER_COSTS = (0.6, 0.4, 0.2, 0.05)  # of a row: what these replies and drafts would have taken elsewhere
 N_PAST = 200  # tokens in the cells while rows are timed
 
 
@@ -64,12 +69,30 @@ class BlindLookup(PromptLookup):
         super().learn(sequence, draft, [replace(step, n_kept=0) for step in steps])
 
 
+class UntilUnsure(DraftModel):
+    """As long as the drafted token has a probability of p_min (llama.cpp's rule), or to the end where that is 0."""
+
+    def __init__(self, path: str, target: Model, p_min: float, **how: Any) -> None:
+        super().__init__(path, target, DraftParams(row_cost=0.0), cost=0.0, **how)
+        self._p_min = p_min
+
+    def _guess(self, sequence: int, memory: Any, tokens: list[int], n_max: int) -> list[int]:
+        draft: list[int] = []
+        while len(draft) < n_max:
+            token, probability = self._choose(memory, self._logits(sequence, memory, tokens + draft), 0)
+            if probability < self._p_min:
+                break
+            draft.append(token)
+        return draft
+
+
 @dataclass
 class Side:
     """One contender under one setting on one kind of prompts; a number a prompt in each list."""
 
     seconds: list[float] = field(default_factory=list)
     decodes: list[int] = field(default_factory=list)
+    with_draft: int = 0  # of the decodes
     drafted: int = 0
     accepted: int = 0
     tokens: int = 0
@@ -80,12 +103,17 @@ class Side:
         return {
             "speed": round(sum(plain.seconds) / sum(self.seconds), 3),
             "speed_by_prompt": speed,
+            "speed_at_cost": {cost: round(self.tokens / self._rows_time(cost), 3) for cost in OTHER_COSTS},
             "tokens_a_decode": round(self.tokens / sum(self.decodes), 3),
             "drafted": self.drafted,
             "accepted": round(self.accepted / self.drafted, 3) if self.drafted else None,
             "tokens": self.tokens,
             "other_replies": self.other,
         }
+
+    def _rows_time(self, cost: float) -> float:
+        """In times of one row, as the engine reckons (engine/drafts.py::Length)."""
+        return sum(self.decodes) + cost * (self.drafted + 0.5 * self.with_draft)
 
 
 def row_costs(model: Model, n_threads: int, rounds: int, clock: Callable[[], float]) -> dict[int, float]:
@@ -122,8 +150,11 @@ def answer(
     while not generation.timings.predicted_n:
         engine.tick()
     start, n_decodes = clock(), 0
+    before = 0
     while engine.tick():
         n_decodes += 1
+        side.with_draft += generation.timings.draft_n > before
+        before = generation.timings.draft_n
     side.seconds.append(clock() - start)
     side.decodes.append(n_decodes + 1)
     drawn = [step.id for step in generation]
@@ -141,20 +172,34 @@ def prompt_ids(model: Model, text: str, kind: str) -> list[int]:
     return prompt_of(model, conversation.messages, None).ids
 
 
-def compare(model: Model, heads: str, args: argparse.Namespace) -> dict:
+def contenders(model: Model, args: argparse.Namespace) -> dict[str, Drafts | None]:
     own = DraftParams(row_cost=args.draft_cost)
-    kinds = {
+    if args.draft:
+        how = {"n_slots": 1, "n_ctx": 1024, "n_threads": args.threads}
+        return {
+            "plain": None,
+            "own": DraftModel(args.draft, model, own, cost=args.draft_model_cost, **how),
+            "fixed 4": UntilUnsure(args.draft, model, 0.0, **how),
+            "p-min 0.75": UntilUnsure(args.draft, model, 0.75, **how),
+        }
+    return {
         "plain": None,
         "own": PromptLookup(own),
         "without heads": BlindLookup(own),
         "fixed 3/8": FixedLookup(3, 8),
         "ngram-simple 12/48": FixedLookup(12, 48),
     }
+
+
+def n_max(name: str) -> int:
+    """Tokens of a draft: what the name says, or the engine's own."""
+    return {"ngram-simple 12/48": 48, "fixed 3/8": 8, "fixed 4": 4}.get(name, DRAFT_MAX)
+
+
+def compare(model: Model, heads: str, args: argparse.Namespace) -> dict:
     engines = {
-        name: Engine(
-            model, heads, n_ctx=1024, n_threads=args.threads, draft=draft, draft_max=48 if "48" in name else own.n_max
-        )
-        for name, draft in kinds.items()
+        name: Engine(model, heads, n_ctx=1024, n_threads=args.threads, draft=draft, draft_max=n_max(name))
+        for name, draft in contenders(model, args).items()
     }
     found: dict = {}
     for kind, prompts in (("repeating", REPEATING), ("free", FREE)):
@@ -179,6 +224,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("--heads", default="auto")
+    parser.add_argument("--draft", help="GGUF of a draft model")
+    parser.add_argument("--draft-model-cost", type=float, help="of a token, as a share of the target's time")
     parser.add_argument("--draft-cost", type=float, default=ROW_COST)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--json", type=Path)
@@ -195,7 +242,7 @@ def main() -> None:
     report = {
         "machine": machine,
         "model": model.description,
-        "settings": {k: v for k, v in vars(args).items() if k not in ("model", "heads", "json")},
+        "settings": {k: v for k, v in vars(args).items() if k not in ("model", "heads", "json", "draft")},
         "row_costs": costs,
         "row_cost": row_cost(costs),
         "speed": compare(model, args.heads, args),

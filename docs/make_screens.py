@@ -25,8 +25,9 @@ QUIET_SECONDS = 1.0  # nothing written for so long: the screen is as it will sta
 
 SCENES = {
     "chat-tints": (22, ["--color-by", "t", "--seed", "1"], ["Find two numbers that make 83.", "/set color-by p", "/regen"]),
-    "chat-commands": (30, ["--seed", "1"], ["/help"]),
-    "chat-trace": (34, ["--seed", "3"], ["Write a short story about a fox.", "/trace"]),
+    "chat-commands": (34, ["--seed", "1"], ["/help"]),
+    "chat-trace": (36, ["--seed", "3"], ["Write a short story about a fox.", "/trace"]),
+    "chat-compare": (22, ["--seed", "3", "--color-by", "t"], ["/compare Write a short story about a fox."]),
     "chat-schema": (
         14,
         ["--seed", "2", "--color-by", "t", "--json-schema", '{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"required":["a","b"]}'],
@@ -59,6 +60,7 @@ def play(rows: int, arguments: list[str], lines: list[str]) -> pyte.Screen:
         for line in lines:
             child.send(line + "\r")
             until_quiet(child, stream)
+        child.ptyproc.delayafterterminate = 1.0
         child.close(force=True)
         return screen
 

@@ -81,7 +81,7 @@ def prompt_ids(model, *args, **options) -> list[int]:
 
 STATS = (
     r"\[prompt \d+ tokens at \d+/s · reply 12 at \d+/s · context \d+/512"
-    r" · mean T \d\.\d\d · mean P \d\.\d\d · seed 1\]\n"
+    r" · mean T \d\.\d\d · mean P \d\.\d\d · on CPU · seed 1\]\n"
 )
 
 
@@ -368,18 +368,18 @@ LONG = "x" * 600
 
 # name: (arguments, exit code, what the line must say). {file} is replaced by a path of the fixture.
 BAD = {
-    "missing model": (["hi", "-m", "missing.gguf"], 66, "missing.gguf: no such model file"),
-    "folder as model": (["hi", "-m", "{folder}"], 65, "not a regular file (a folder); give a file"),
+    "missing model": (["hi", "-m", "missing.gguf"], 66, "missing.gguf: no such file"),
+    "folder as model": (["hi", "-m", "{folder}"], 66, "is a folder; give a GGUF file in it"),
     "text as model": (["hi", "-m", "{text.gguf}"], 65, "not a GGUF file"),
     "empty file as model": (["hi", "-m", "{empty.gguf}"], 65, "not a GGUF file"),
     "only a magic": (["hi", "-m", "{magic.gguf}"], 65, "the file ends inside the version"),
     **{f"model cut to {c}": (["hi", "-m", f"{{model-{c}.gguf}}"], 65, "the file is damaged") for c in CUTS},
     **{f"single file cut to {c}": (["hi", "-m", f"{{single-{c}.gguf}}"], 65, "the file is damaged") for c in CUTS},
     "unknown architecture": (["hi", "-m", "{unknown.gguf}"], 65, "unknown model architecture: 'lxama'"),
-    "heads as model": (["hi", "-m", "{heads}"], 65, "cannot load this model"),
+    "heads as model": (["hi", "-m", "{heads}"], 65, "holds AutoDeco heads; give them as --heads"),
     **{f"heads cut to {c}": (["hi", "-m", "{model}", "--heads", f"{{heads-{c}.gguf}}"], 65, "heads-") for c in CUTS},
     "missing heads": (["hi", "-m", "{model}", "--heads", "missing.gguf"], 66, "missing.gguf: cannot be opened"),
-    "folder as heads": (["hi", "-m", "{model}", "--heads", "{folder}"], 65, "not a sound GGUF"),
+    "folder as heads": (["hi", "-m", "{model}", "--heads", "{folder}"], 65, "is a folder, not a heads file"),
     "text as heads": (["hi", "-m", "{model}", "--heads", "{text.gguf}"], 65, "not a sound GGUF"),
     "model as heads": (["hi", "-m", "{model}", "--heads", "{model}"], 65, "holds no AutoDeco heads"),
     "heads of another width": (["hi", "-m", "{model}", "--heads", "{wide}"], 65, "hidden state of 48"),
@@ -414,7 +414,7 @@ BAD = {
     "threads that would crash": (["hi", "-m", "{single}", "-t", "100000"], 2, "threads: allowed"),
     "two forms": (["hi", "-m", "{single}", "--json", "--jsonl"], 2, "exclude each other"),
     "unknown option": (["hi", "-m", "{single}", "--hot"], 2, "--hot"),
-    "two prompts": (["hi", "ho", "-m", "{single}"], 2, "ho"),
+    "two prompts": (["hi", "ho ho", "-m", "{single}"], 2, "ho ho"),
 }
 
 

@@ -51,7 +51,7 @@ INSIDE = {
     """,
     "engine": """
         cpu drafts expressions handle json_references library memory waiting < devices ecma gbnf native tokenizer <
-        json_schema lexemes < grammar model < sampler < context mask pairing plain < filters < generation < draft_model prompt_lookup slots strategies < draft_kinds < engine
+        json_schema lexemes < grammar model < sampler < context forced mask pairing plain < filters < generation < draft_model prompt_lookup slots strategies < draft_kinds < engine
     """,
     "tasks": """
         answers commands demo demo.words everyday.family everyday.lists everyday.reading gym_worker math_pool
@@ -59,9 +59,9 @@ INSIDE = {
         writing.forms < demo.arithmetic demo.chats demo.puzzles demo.stories everyday.families writing <
         demo.families everyday < sources < rows verifier < task
     """,
-    "text": "plot shapes streaming template template_child trace < chat reasoning reply",
+    "text": "colours shapes streaming template template_child trace < chat plot reasoning reply < talk",
     "hub": "names registry remote variants < cache < download installed < heads < inspect resolve < inventory",
-    "dropin": "chain checked formats options trial < chat < llama < trial_child",
+    "dropin": "chain checked formats logprobs options signatures trial < chat < llama < trial_child",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint
         losses < batches constant_heads fast_losses model < backbone compare objective < gguf_backbone head_run
@@ -77,8 +77,8 @@ INSIDE = {
         replies < answers < stream < app < listen
     """,
     "cli": """
-        bar bench colour config_file convert interrupts models piped plot rpc_worker terminal window wrap < doctor screen settings
-        terminal_plot < collect eval options train < arguments config fit session < commands < completion <
+        bar bench colour config_file convert interrupts models piped rpc_worker terminal window wrap < doctor screen settings
+        terminal_plot < plot < collect eval options train < arguments config fit session < compare < commands < completion <
         conversation < run < serve
     """,
 }

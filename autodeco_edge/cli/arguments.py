@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import MissingInputError, UsageError
 from ..io.reading import user_path
+from .config_file import read_config
 from .options import RunOptions
 from .piped import piped_text
 
@@ -56,7 +57,7 @@ def is_model(word: str) -> bool:
     from ..hub.names import looks_like_model
     from ..hub.resolve import find_entry
 
-    if looks_like_model(word):
+    if looks_like_model(word) or _real_name(word) != word:
         return True
     try:
         find_entry(word)
@@ -70,10 +71,16 @@ def _home(word: str) -> str:
     return str(user_path(word)) if word.startswith("~") else word
 
 
+def _real_name(word: str | None) -> str | None:
+    """What an alias of the configuration file stands for; any other word is itself."""
+    return _home(read_config().aliases.get(word, word)) if word else word
+
+
 def check_model(model: str | None, words: list[str] | None) -> None:
     """Raises MissingInputError, with the nearest names, for a model that is none: before stdin is read or a file fetched."""
     from ..hub.resolve import find_entry
 
+    model = _real_name(model)
     if model is None or _is_file(model):
         return
     try:
@@ -102,7 +109,7 @@ def find_files(model: str | None, options: RunOptions) -> Files:
     from ..engine.pairing import demo_model
     from ..hub.resolve import NO_HEADS, resolve
 
-    model = model or str(demo_model())
+    model = _real_name(model) or str(demo_model())
     wanted = NO_HEADS if options.no_heads else options.heads
     if _is_path(model) and (wanted in (None, NO_HEADS) or _is_path(wanted)):
         found = Files(Path(model), wanted and Path(wanted))

@@ -5,10 +5,13 @@ Owns no state: a command changes the conversation or the session it is given.
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -25,7 +28,7 @@ HEADS = {"on": "both", "off": "none", "temp": "temp", "top-p": "top-p"}
 SETTABLE = (
     "temp", "top-p", "temp-range", "top-p-range", "min-p", "top-k", "repeat-penalty", "frequency-penalty",
     "presence-penalty", "repeat-last-n", "heads-mode", "seed", "max-tokens", "stop", "grammar", "json-schema", "regex",
-    "color-by", "hide-thinking", "context-full",
+    "color-by", "hide-thinking", "context-full", "ctx-size",
 )  # fmt: skip
 GRAMMARS = ("grammar", "json-schema", "regex")
 _KEYS = (
@@ -52,13 +55,17 @@ VALUES = {
     "heads-mode": tuple(HEADS.values()),
     "hide-thinking": ("true", "false"),
 }
-FILES = ("/save", "/load")
+FILES = ("/save", "/load", "/model")
+REOPEN = ("ctx-size",)  # what another context is needed for
 
 COMMANDS = (
     SlashCommand("/help", "this list"),
     SlashCommand("/exit", "end; so does Ctrl-D"),
     SlashCommand("/clear", "forget the conversation, but not the system message"),
     SlashCommand("/regen", "another reply to the last message"),
+    SlashCommand("/edit [N]", "write your last message, or the Nth from the end, anew and send it again"),
+    SlashCommand("/compare [TEXT]", "a reply with heads and one with their mean as constants, side by side"),
+    SlashCommand("/model NAME", "go on with another model: a name, user/repo or a file"),
     SlashCommand("/system [TEXT]", "show or change the system message; - removes it"),
     SlashCommand("/set NAME VALUE", "change an option; - puts back its default"),
     SlashCommand("/show", "the options in force"),
@@ -66,7 +73,7 @@ COMMANDS = (
     SlashCommand("/load FILE", "go on with a saved conversation"),
     SlashCommand("/stats", "speed, context and means of the last reply"),
     SlashCommand("/trace", "T and P of the last reply as a plot"),
-    SlashCommand("/heads on|off|temp|top-p", "which heads apply"),
+    SlashCommand("/heads on|off|temp|top-p|FILE", "which heads apply, or other heads"),
 )
 
 
@@ -93,7 +100,8 @@ class SlashCommands:
     def _help(self, _: str) -> None:
         width = max(len(c.usage) for c in COMMANDS)
         say(*(f"{c.usage:<{width}}  {c.help}" for c in COMMANDS))
-        say(f"/set takes: {', '.join(SETTABLE)}", _KEYS)
+        columns = max(shutil.get_terminal_size().columns - 1, 20)
+        say(*wrap(f"/set takes: {', '.join(SETTABLE)}", columns), *wrap(_KEYS, columns))
 
     def _clear(self, _: str) -> None:
         self._chat.conversation.clear()
@@ -101,15 +109,8 @@ class SlashCommands:
         say("[cleared]")
 
     def _regen(self, _: str) -> None:
-        before = list(self._chat.conversation.messages)
-        text = self._chat.conversation.take_back()
-        if text is None:
+        if not self._chat.regenerate():
             raise UsageError("/regen: there is no message to reply to yet")
-        try:
-            self._chat.turn(text)
-        except BaseException:
-            self._chat.conversation.messages = before
-            raise
 
     def _system(self, text: str) -> None:
         if text:
@@ -127,7 +128,11 @@ class SlashCommands:
         if name in GRAMMARS:  # the last one counts
             others = {key.replace("-", "_"): None for key in GRAMMARS if key != name}
             changed = replace(changed, **others)
-        self._session.set_options(changed)
+        if name in REOPEN:
+            self._session.reopen(changed)
+            self._chat.measure()
+        else:
+            self._session.set_options(changed)
         say(f"[{name}: {shown(name, changed)}]")
 
     def _show(self, _: str) -> None:
@@ -177,15 +182,44 @@ class SlashCommands:
             )
 
     def _trace(self, _: str) -> None:
-        from .terminal_plot import plot_on_terminal
+        from .terminal_plot import draw
 
-        plot_on_terminal(self._session.last)
+        if self._session.last is None or not self._session.last.records:
+            raise UsageError("/trace: there is no reply yet")
+        draw(self._session.last.records, sys.stderr)
 
     def _heads(self, mode: str) -> None:
-        if mode not in HEADS:
-            raise UsageError(f"/heads: allowed {', '.join(HEADS)}; got '{mode}'")
-        self._session.set_options(replace(self._session.options, heads_mode=HEADS[mode]))
-        say(f"[heads: {HEADS[mode]}]")
+        options = self._session.options
+        if mode in HEADS:
+            self._session.set_options(replace(options, heads_mode=HEADS[mode]))
+            say(f"[heads: {HEADS[mode]}]")
+            return
+        if not any(c in mode for c in "./\\"):
+            raise UsageError(f"/heads: allowed {', '.join(HEADS)} or a heads file; got '{mode}'")
+        self._session.reopen(replace(options, heads=str(user_path(mode)), no_heads=False, heads_mode="both"))
+        say(f"[{self._session.heads_line()}]")
+
+    def _model(self, name: str) -> None:
+        from .arguments import check_model
+
+        if not name:
+            raise UsageError("/model NAME: which one? `autodeco-edge list` shows the names")
+        name = str(user_path(name))
+        check_model(name, None)
+        changed = replace(self._session.options, model=name, heads=None, no_heads=False, heads_mode="both")
+        self._session.reopen(changed, same_model=False)
+        self._chat.measure()
+        say(f"[{self._session.model_line()} · {self._session.heads_line()}]")
+
+    def _edit(self, number: str) -> None:
+        if number and not (number.isascii() and number.isdecimal() and int(number) > 0):
+            raise UsageError(f"/edit: allowed 1 for your last message, 2 for the one before, and so on; got '{number}'")
+        self._chat.edit(int(number or 1))
+
+    def _compare(self, text: str) -> None:
+        from .compare import compare
+
+        compare(self._session, self._chat.prompt_for(text))
 
 
 def _is_conversation(path: Path) -> bool:

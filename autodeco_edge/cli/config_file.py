@@ -7,6 +7,9 @@ checks names and values (cli/settings.py), so that a new option needs no word he
 
     [presets.support]         # `run --preset support`
     temp = 0.8
+
+    [aliases]                 # `run small`
+    small = "smollm2-135m"
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from ..errors import FormatError, UsageError
 from ..io.reading import parse_toml, read_text
 from ..paths import APP, config_dir, home
 
-PRESETS = "presets"
+PRESETS, ALIASES = "presets", "aliases"
 _MAX_BYTES = 2**20
 
 
@@ -45,11 +48,13 @@ def example_path() -> Path:
 
 @dataclass(frozen=True)
 class Config:
-    """path  the file, whether it exists or not;  values  option to value;  presets  name to the same."""
+    """path  the file, whether it exists or not;  values  option to value;  presets  name to the same;
+    aliases  the user's own word to a model's name."""
 
     path: Path
     values: dict[str, Any] = field(default_factory=dict)
     presets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
 
     def preset(self, name: str) -> dict[str, Any]:
         """Raises UsageError for a preset that the file does not have."""
@@ -69,4 +74,7 @@ def read_config(path: Path | None = None) -> Config:
     presets = data.pop(PRESETS, {})
     if not isinstance(presets, dict) or not all(isinstance(p, dict) for p in presets.values()):
         raise FormatError(f"{path}: {PRESETS} holds tables, such as [{PRESETS}.support]")
-    return Config(path, data, presets)
+    aliases = data.pop(ALIASES, {})
+    if not isinstance(aliases, dict) or not all(isinstance(model, str) and model for model in aliases.values()):
+        raise FormatError(f'{path}: {ALIASES} holds names of models, such as small = "smollm2-135m" under [{ALIASES}]')
+    return Config(path, data, presets, aliases)

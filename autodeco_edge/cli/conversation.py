@@ -23,7 +23,7 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.utils import is_dumb_terminal
 
-from ..errors import AutodecoError, ContextOverflowError, MissingInputError
+from ..errors import AutodecoError, ContextOverflowError, MissingInputError, UsageError
 from ..io.printing import StdoutError, one_line, say
 from ..io.reading import check_text
 from ..text.chat import Conversation
@@ -34,6 +34,7 @@ from .session import MORE_CONTEXT, Session
 from .window import Window
 
 if TYPE_CHECKING:
+    from ..text.trace import Trace
     from .terminal import SignalInput
 
 HINT = "/help lists the commands. /exit or Ctrl-D ends, Ctrl-C stops a reply."
@@ -46,7 +47,7 @@ QUOTES = '"""'
 def converse(session: Session) -> None:
     """Read, reply, repeat, until /exit or Ctrl-D. An interrupt at the empty prompt goes on upwards."""
     chat = Chat(session)
-    say(f"{session.model_line()} · {session.heads_line()}", HINT)
+    say(session.model_line(), session.heads_line(), HINT)
     with chat.keyboard():
         if session.options.resume:
             chat.recall()
@@ -71,6 +72,7 @@ class Chat:
         self._input = _input()
         self._reader = _reader(session, options.history, self._input)
         self._is_leaving = self._was_nearly_full = False
+        self._draft: tuple[str, list[dict[str, str]]] | None = None  # a message to write anew, and what stood before it
 
     def keyboard(self) -> AbstractContextManager[None]:
         """The terminal is ours inside, between two prompts too."""
@@ -82,7 +84,7 @@ class Chat:
         """A line, or several between triple quotes; '' for a line given up, None at the end."""
         self.session.interrupts.rest()
         try:
-            line = self._reader.prompt("> ", handle_sigint=False).strip()
+            line = self._reader.prompt("> ", handle_sigint=False, default=self._draft[0] if self._draft else "").strip()
         except EOFError:
             return None
         except KeyboardInterrupt:
@@ -93,7 +95,9 @@ class Chat:
         return None if line in ENDS else line
 
     def _interrupted(self) -> str:
-        if self._reader.default_buffer.text:
+        was_editing, self._draft = self._draft is not None, None
+        if self._reader.default_buffer.text or was_editing:
+            self._is_leaving = False
             return ""
         if self._is_leaving:
             raise KeyboardInterrupt
@@ -109,8 +113,11 @@ class Chat:
         try:
             with self._typing_kept(), self.session.interrupts.working():
                 line = check_text(line, "the line")
+                draft, self._draft = self._draft, None
                 if line.startswith("/"):
                     self.commands.run(line)
+                elif draft:
+                    self._again(line, draft[1])
                 else:
                     self.turn(line)
         except KeyboardInterrupt:
@@ -139,8 +146,9 @@ class Chat:
             output.flush()
 
     def turn(self, text: str) -> None:
-        """A reply to one more message; a reply that was stopped leaves no trace in the conversation."""
-        session, messages = self.session, self.conversation.messages
+        """A reply to one more message. One that was stopped stays as far as it came; one that had not begun, or failed,
+        leaves no trace in the conversation."""
+        session, messages, last = self.session, self.conversation.messages, self.session.last
         before = list(messages)
         self.conversation.add("user", text)
         try:
@@ -148,15 +156,68 @@ class Chat:
                 trace = session.reply(session.engine.model.tokenize(text))
             else:
                 trace = session.reply(self._prompt(), reuse_prefix=True)
+        except KeyboardInterrupt:
+            if session.last is last or not session.last.records:
+                self.conversation.messages = before
+            else:
+                self._add_reply(session.last)
+            raise
         except BaseException:
             self.conversation.messages = before
             raise
         if session.shortfall:
             say(f"note: {session.shortfall}")
-        self.conversation.add("assistant", *session.answer(trace))
-        session.next_seed()
-        self.keep()
+        self._add_reply(trace)
         self._say_if_nearly_full()
+
+    def _add_reply(self, trace: Trace) -> None:
+        self.conversation.add("assistant", *self.session.answer(trace))
+        self.session.next_seed()
+        self.keep()
+
+    def edit(self, number: int) -> None:
+        """The next line begins with this message of the user, the first being the last; sent, it takes its place."""
+        messages = self.conversation.messages
+        asked = [i for i, m in enumerate(messages) if m["role"] == "user"]
+        if len(asked) < number:
+            raise UsageError(
+                f"/edit: there {'is 1 message' if len(asked) == 1 else f'are {len(asked)} messages'} of yours; got {number}"
+            )
+        at = asked[-number]
+        self._draft = messages[at]["content"], messages[:at]
+
+    def _again(self, text: str, before: list[dict[str, str]]) -> None:
+        """Instead of what stood there, unless nothing came of it."""
+        whole, self.conversation.messages = self.conversation.messages, list(before)
+        try:
+            self.turn(text)
+        except BaseException:
+            if len(self.conversation.messages) <= len(before):
+                self.conversation.messages = whole
+            raise
+
+    def regenerate(self) -> bool:
+        """Another reply to the last message; False where there is none."""
+        whole = list(self.conversation.messages)
+        text = self.conversation.take_back()
+        if text is None:
+            return False
+        before = self.conversation.messages
+        self.conversation.messages = whole
+        self._again(text, before)
+        return True
+
+    def prompt_for(self, text: str) -> list[int]:
+        """Of the conversation with one more message, or, without a text, up to the last one of the user."""
+        session, messages = self.session, list(self.conversation.messages)
+        if not text:
+            asked = [i for i, m in enumerate(messages) if m["role"] == "user"]
+            if not asked:
+                raise UsageError("/compare TEXT: there is no message to compare yet; give one")
+            text, messages = messages[asked[-1]]["content"], messages[: asked[-1]]
+        if session.is_raw:
+            return session.engine.model.tokenize(text)
+        return session.conversation_ids([*messages, {"role": "user", "content": text}])
 
     def _prompt(self) -> list[int]:
         """Of the whole conversation, or of what of it still fits."""

@@ -46,7 +46,7 @@ DraftOption = Annotated[
     option(
         "--draft",
         metavar="ngram|FILE|off",
-        help="Guess several tokens ahead: from what was said before, or by a smaller GGUF. Same tokens, sooner.",
+        help="Guess several tokens ahead: from what was said before, or by a smaller GGUF. The same reply, sooner.",
     ),
 ]
 DraftMaxOption = Annotated[int, option("--draft-max", help="Tokens of a guess at most.")]
@@ -74,7 +74,7 @@ class RunOptions:
         "Reply": "n seed system stop grammar json_schema regex chat_template raw",
         "Heads": "heads_mode temp top_p temp_range top_p_range",
         "Sampling, as in llama.cpp": "min_p top_k repeat_penalty frequency_penalty presence_penalty repeat_last_n logit_bias",
-        "Seeing it": "color_by hide_thinking trace as_json as_jsonl verbose",
+        "Seeing it": "color_by hide_thinking trace trace_top as_json as_jsonl verbose",
         "Conversation": "resume history",
     }
 
@@ -197,6 +197,9 @@ class RunOptions:
     trace: Annotated[
         Path | None, option("--trace", help="Also write what --jsonl prints to this file.", show_default=False)
     ] = None
+    trace_top: Annotated[
+        int, option("--trace-top", help="Also write so many of the likeliest tokens, 0 to 20: slower, same tokens.")
+    ] = 0
     color_by: Annotated[str, option("--color-by", help="Tint tokens on a terminal: t, p, entropy, logprob or off.")] = (
         "off"
     )
@@ -224,6 +227,7 @@ class RunOptions:
             raise UsageError(f"--trace {self.trace}: is a folder; give a file name")
         if self.color_by not in FORMS:
             raise UsageError(f"--color-by: allowed {', '.join(FORMS)}; got '{self.color_by}'")
+        check_range("--trace-top", self.trace_top, 0, 20, "0 = none")
         if self.context_full not in CONTEXT_FULL:
             raise UsageError(f"--context-full: allowed {', '.join(CONTEXT_FULL)}; got '{self.context_full}'")
         if self.heads and self.no_heads:
@@ -251,6 +255,7 @@ class RunOptions:
             min_p=self.min_p,
             heads_mode=self.heads_mode,
             logprobs=self.form != "text" or self.trace is not None or self.color_by == "logprob",
+            top_logprobs=self.trace_top,
             temp_range=_limits("--temp-range", self.temp_range),
             top_p_range=_limits("--top-p-range", self.top_p_range),
         )

@@ -1,28 +1,36 @@
-"""`autodeco-edge plot`: traces to a picture."""
+"""`autodeco-edge plot`: traces to a picture, or onto the terminal."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..io.printing import put
+from .terminal_plot import draw
 
 
 def plot(
     traces: Annotated[list[Path], typer.Argument(help="Files of `run --trace` or `run --jsonl`, first reply each.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Figure: .png, .svg or .html.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Figure: .png, .svg or .html. [default: the terminal]", show_default=False),
+    ] = None,
 ) -> None:
-    """Draw T and P over the tokens of replies, one panel a trace, with the text beneath.
+    """Draw T and P over the tokens of replies, each point above its token, traces side by side.
 
     Example: autodeco-edge plot baseline.jsonl diverse.jsonl -o figure.png
     """
     from ..io.atomic import refuse_inputs
     from ..text.plot import read_trace, save_figure
 
-    refuse_inputs(output, traces)
+    refuse_inputs(output or "", traces)
     found = [read_trace(path) for path in traces]
-    save_figure(found, output)
+    if output is not None:
+        save_figure(found, output)
     for trace in found:
         put(trace.caption())
+        if output is None:
+            draw(trace.tokens, sys.stdout)

@@ -7,11 +7,13 @@ lies in the modules beside this one.
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
 from ..io.printing import say
 from .arguments import STDIN, Files, check_model, find_files, read_prompt, split_words
+from .bar import Bar
 from .config_file import config_path
 from .interrupts import Interrupts
 from .options import RunOptions
@@ -22,6 +24,7 @@ PROMPT_PIECE = 64  # tokens of a prompt between two looks at the keyboard: no sl
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
+    from ..engine.model import Model
     from .serve import ServeOptions
 
 
@@ -41,11 +44,10 @@ def run(ctx: Any, **values: Any) -> None:
     options.sampling()  # out of range is said before the model is loaded
     options.filters()
     text = read_prompt(prompt, STDIN in (options.words or ()))
-    files = find_files(model, options)
-    _spare_inputs(files, options)
-    plain = files.heads is None or options.heads_mode == "none"
-    engine = open_engine(files, options, plain=plain, cpu_draw=options.cpu_draw, n_batch=PROMPT_PIECE)
-    with engine, Interrupts() as interrupts, closing(Session(engine, options, interrupts)) as session:
+    options = replace(options, model=model, hf=None, words=None)
+    _spare_inputs(find_files(model, options), options)
+    engine = _open(options)
+    with engine, Interrupts() as interrupts, closing(Session(engine, options, interrupts, _open)) as session:
         if text is None:
             from .conversation import converse
 
@@ -55,6 +57,14 @@ def run(ctx: Any, **values: Any) -> None:
             session.reply(session.prompt_ids(text, options.system))
         if session.shortfall:
             raise FormatError(session.shortfall)  # the next program in a pipe must not take it for what was asked for
+
+
+def _open(options: RunOptions, weights: Model | None = None) -> Engine:
+    """Of the model that the options name; weights: of the same one, loaded before."""
+    files = find_files(options.model, options)
+    plain = files.heads is None or options.heads_mode == "none"
+    how = {"cpu_draw": options.cpu_draw, "n_batch": PROMPT_PIECE}
+    return open_engine(files, options, plain=plain, weights=weights, **how)
 
 
 def _spare_inputs(files: Files, options: RunOptions) -> None:
@@ -71,7 +81,13 @@ def _spare_inputs(files: Files, options: RunOptions) -> None:
 
 
 def open_engine(
-    files: Files, options: RunOptions | ServeOptions, *, plain: bool, n_slots: int = 1, **how: Any
+    files: Files,
+    options: RunOptions | ServeOptions,
+    *,
+    plain: bool,
+    n_slots: int = 1,
+    weights: Model | None = None,
+    **how: Any,
 ) -> Engine:
     """With what a user should know said on the way. plain: no heads are wanted, so none are missed. how: as in Engine."""
     import llama_cpp
@@ -97,7 +113,13 @@ def open_engine(
     n_ctx, remark = fit_context(files.model, options.n_ctx * n_slots, DEFAULT_CONTEXT * n_slots, elsewhere)
     if remark:
         say(f"note: {remark}")
-    model = Model(files.model, n_gpu_layers=options.gpu_layers, workers=workers)
+    with Bar("loading") as bar:
+        model = weights or Model(
+            files.model,
+            n_gpu_layers=options.gpu_layers,
+            workers=workers,
+            on_progress=lambda share: bar.show(share, 1.0),
+        )
     engine = Engine(
         model,
         files.heads,

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..io.printing import safe_text, shows_unicode
+from ..text.colours import glyphs, share
 from . import colour
 from .wrap import Wrap
 
@@ -40,17 +41,11 @@ class Screen:
         self._fresh = self._fresh and not text
         if self._terminal:
             text = safe_text(text)
-        dress = self._dress(record, thought)
+        x = share(self._by, record) if self._codes and self._by != "off" and record else None
+        if x is not None and shows_unicode(sys.stdout):
+            text = glyphs(text)
+        dress = partial(colour.tint, x=x) if x is not None else colour.dim if thought and self._codes else str
         return self._wrap.feed(text, dress) if self._wrap else dress(text)
-
-    def _dress(self, record: dict[str, Any] | None, thought: bool) -> Callable[[str], str]:
-        """What puts the codes around a text."""
-        if not self._codes:
-            return str
-        x = colour.share(self._by, record) if self._by != "off" and record else None
-        if x is not None:
-            return lambda text: colour.tint(text, x)
-        return colour.dim if thought else str
 
     def end(self) -> None:
         write("\n")
@@ -65,10 +60,16 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
+def say_legend(by: str) -> None:
+    """What the tints mean, where there were some."""
+    if by != "off" and colour.allowed(sys.stderr) and sys.stdout.isatty():
+        print(colour.legend(by), file=sys.stderr, flush=True)  # codes and words of our own
+
+
 def spark(records: list[dict[str, Any]]) -> str | None:
     """T and P of a reply as bars, for a terminal; None elsewhere and where there is nothing to see."""
     if not records or not sys.stderr.isatty() or not shows_unicode(sys.stderr):
         return None
     width = max((shutil.get_terminal_size().columns - 20) // 2, 4)
     t, p = (colour.sparkline(by, records, width) for by in ("t", "p"))
-    return f"T 0-2 {t}  P 0-1 {p}"
+    return f"T 0-1.2 {t}  P 0.5-1 {p}"

@@ -7,7 +7,7 @@ stderr. Knows nothing of lines typed (conversation.py).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,12 @@ from ..io.reading import read_text
 from .bar import Bar
 from .interrupts import Interrupts
 from .options import NEUTRAL
-from .screen import Screen, spark, write
+from .screen import Screen, say_legend, spark, write
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
     from ..engine.generation import Generation
+    from ..engine.model import Model
     from ..engine.plain import PlainSampling
     from ..engine.sampler import Step
     from ..text.reply import ReplyText
@@ -36,25 +37,24 @@ class Session:
     engine      the model with its heads; the session sets its filters
     options     in force; change them with ``set_options``
     interrupts  asked between two tokens
+    opener      makes an engine of options, and of weights where it is the same model: what a conversation switches to
     """
 
-    def __init__(self, engine: Engine, options: RunOptions, interrupts: Interrupts) -> None:
-        from ..text.chat import template_of
-        from ..text.reasoning import Reasoning
+    def __init__(
+        self,
+        engine: Engine,
+        options: RunOptions,
+        interrupts: Interrupts,
+        opener: Callable[[RunOptions, Model | None], Engine] | None = None,
+    ) -> None:
         from ..text.trace import TraceFile
 
-        self.engine = engine
         self.interrupts = interrupts
+        self._opener = opener
         path = options.chat_template
         hint = "give a Jinja template to --chat-template-file"
         self.template = None if path is None else read_text(path, hint, streams=True)
-        self._continues = self.template is None and engine.model.chat_template is None
-        if self._continues and not options.raw:
-            say(
-                f"note: {engine.model.path.name} has no chat template, so it goes on with your text instead of answering it"
-                " (--chat-template-file gives it one)"
-            )
-        self.reasoning = Reasoning.of(engine.model, template_of(engine.model, self.template))
+        self._adopt(engine, options)
         self._remarks: set[str] = set()
         self.last: Trace | None = None
         self.generation: Generation | None = None
@@ -66,6 +66,34 @@ class Session:
         self._trace_file = TraceFile(options.trace) if options.trace else None
         self._has_reply = False
         self._warned = False
+
+    def _adopt(self, engine: Engine, options: RunOptions) -> None:
+        from ..text.chat import template_of
+        from ..text.reasoning import Reasoning
+
+        self.engine = engine
+        self._continues = self.template is None and engine.model.chat_template is None
+        if self._continues and not options.raw:
+            say(
+                f"note: {engine.model.path.name} has no chat template, so it goes on with your text instead of answering it"
+                " (--chat-template-file gives it one)"
+            )
+        self.reasoning = Reasoning.of(engine.model, template_of(engine.model, self.template))
+
+    def reopen(self, options: RunOptions, same_model: bool = True) -> None:
+        """Go on with another engine; nothing changes where it, or one of the options with it, is refused."""
+        options.check()
+        before, kept = self.engine, self.options
+        engine = self._opener(options, before.model if same_model else None)
+        self._adopt(engine, options)
+        try:
+            self.set_options(options)
+        except BaseException:
+            self._adopt(before, kept)
+            engine.close()
+            raise
+        self.generation = None
+        before.close()
 
     def set_options(self, options: RunOptions) -> None:
         """Takes effect with the next reply; nothing changes where one of them is refused."""
@@ -124,6 +152,25 @@ class Session:
             say(f"note: {prompt.remark}")
         return prompt.ids
 
+    def draw(self, ids: list[int], **changes: Any) -> Trace:
+        """A reply that is neither shown nor kept, with some of the sampling changed."""
+        from ..text.reply import ReplyText
+        from ..text.trace import Trace
+
+        params = replace(self.params, **changes)
+        trace, text = Trace(prompt_ids=list(ids), seed=params.seed), ReplyText(self.options.stop or ())
+        limit = {"max_tokens": self.options.n, "reuse_prefix": True, "filters": self.filters}
+        self.generation = self.engine.generate(ids, params, **limit)
+        for step in self._read(self.generation):
+            self.interrupts.check()
+            record = trace.add(step, data := self.reasoning.token_bytes(self.engine.model, step.id), "")
+            record["text"] = "".join(piece for piece, _ in text.feed(data))
+            if text.stopped:
+                self.generation.close()
+                break
+        trace.rest = "".join(piece for piece, _ in text.finish())
+        return trace
+
     # ---- a reply -----------------------------------------------------------------------------
 
     def reply(self, ids: list[int], reuse_prefix: bool = False) -> Trace:
@@ -158,6 +205,7 @@ class Session:
 
     def close(self) -> None:
         """The trace of a session keeps its whole replies; without one it leaves no file."""
+        self.engine.close()
         if self._trace_file:
             self._trace_file.close(keep=self._has_reply)
 
@@ -188,7 +236,8 @@ class Session:
         for step in self._read(steps):
             self.interrupts.check()
             data = self.reasoning.token_bytes(self.engine.model, step.id)
-            record = trace.add(step, data, "")
+            top = [self.engine.model.token_bytes(i, special=True).decode("utf-8", "replace") for i, _ in step.top]
+            record = trace.add(step, data, "", top)
             pieces = text.feed(data, record)
             record["text"] = "".join(piece for piece, _ in pieces)
             yield record, pieces
@@ -218,6 +267,7 @@ class Session:
 
     def _finish(self, trace: Trace, summary: dict[str, Any]) -> None:
         if self.options.form == "text":
+            say_legend(self.options.color_by)
             bars = spark(trace.records)
             if bars:
                 say(bars)

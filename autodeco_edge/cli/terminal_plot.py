@@ -1,36 +1,46 @@
-"""`/trace`: T and P of a reply as a plot in the terminal."""
+"""T and P of a reply on the terminal, for `/trace` and `plot` without a file: two panels, one under the other."""
 
 from __future__ import annotations
 
 import shutil
-import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any, TextIO
 
-from ..errors import UsageError
+from ..io.printing import shows_unicode
 from . import colour
 
-if TYPE_CHECKING:
-    from ..text.trace import Trace
-
-_HEIGHT = 18
+_HEIGHT = 20
+_PANELS = (("T", "temperature", 2, "blue+"), ("P", "top_p", 1, "orange+"))
 
 
-def plot_on_terminal(trace: Trace | None) -> None:
-    """Raises UsageError where there is no reply."""
-    if trace is None or not trace.records:
-        raise UsageError("/trace: there is no reply yet")
+def draw(records: Sequence[dict[str, Any]], out: TextIO) -> None:
+    """A point a token; nothing where no head was on."""
     import plotext
 
     plotext.clear_figure()
-    plotext.plot_size(shutil.get_terminal_size().columns, _HEIGHT)
     plotext.theme("clear")
-    for label, field, side, marker in (("T", "temperature", "left", "braille"), ("P", "top_p", "right", "dot")):
-        points = [(r["index"], r[field]) for r in trace.records if r[field] is not None]
+    plotext.plot_size(shutil.get_terminal_size().columns, _HEIGHT)
+    plotext.subplots(2, 1)
+    for row, (letter, field, high, tone) in enumerate(_PANELS, 1):
+        points = [(r.get("index", i), r[field]) for i, r in enumerate(records) if r[field] is not None]
+        plotext.subplot(row, 1)
         if points:
-            plotext.plot(*map(list, zip(*points, strict=True)), label=label, yside=side, marker=marker)
-    plotext.ylim(0, 2, yside="left")
-    plotext.ylim(0, 1, yside="right")
+            marker = "braille" if shows_unicode(out) else "*"
+            plotext.plot(*map(list, zip(*points, strict=True)), color=tone, marker=marker)
+        plotext.ylim(0, high)
+        ticks = [0, high / 2, high]
+        plotext.yticks(ticks, [f"{tick:.1f}" for tick in ticks])
+        plotext.xlim(0, max(len(records) - 1, 1))
+        plotext.xticks(_ticks(len(records)))
+        plotext.ylabel(letter)
     plotext.xlabel("token")
     picture = plotext.build()
-    picture = picture if colour.allowed(sys.stderr) else plotext.uncolorize(picture)
-    print(picture, file=sys.stderr, flush=True)  # numbers and our own words: nothing foreign is in it
+    print(
+        picture if colour.allowed(out) else plotext.uncolorize(picture), file=out, flush=True
+    )  # nothing foreign is in it
+
+
+def _ticks(n: int) -> list[int]:
+    """About eight whole numbers from 0 on."""
+    step = next(s for power in range(9) for s in (10**power, 2 * 10**power, 5 * 10**power) if n <= 8 * s)
+    return list(range(0, n, step))

@@ -77,6 +77,8 @@ def _params(llama: Llama, kwargs: dict[str, Any]) -> SamplingParams:
         top_p=_within(kwargs.get("top_p", 1.0), 1.0),
         min_p=_within(kwargs.get("min_p", 0.0), 1.0),
         heads_mode=llama.heads_mode,
+        logprobs=llama._n_top > 0,
+        top_logprobs=llama._n_top,
     )
 
 

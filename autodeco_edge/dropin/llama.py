@@ -28,14 +28,16 @@ from ..engine.cpu import extra_buffers_safe
 from ..engine.handle import Handle
 from ..engine.model import check_id, check_iterable
 from ..engine.pairing import check_heads, open_heads
-from ..engine.sampler import Heads, Step
-from ..errors import BusyError, FormatError, UsageError
+from ..engine.sampler import MAX_TOP, Heads, Step
+from ..errors import BusyError, FormatError, UsageError, check_range
 from ..gguf.model_check import check_model
 from .chain import Chain, grammar_as_processor
 from .chat import chat_handlers
 from .checked import CheckedBatch, CheckedModel
 from .formats import grammar_of_format
-from .options import check_options, check_texts, refuse_unsupported
+from .logprobs import logprobs_of
+from .options import check_options, check_texts, refuse_unknown, refuse_unsupported
+from .signatures import Signatures
 from .trial import check_overrides
 
 # llama-cpp-python's own defaults (0.8 or 0.2, 0.95, 0.05, 40) would multiply T and P without anybody
@@ -57,7 +59,7 @@ def _kept(name: str, prepare: Callable[[Any, Any], object] = lambda llama, value
     return property(read, write)
 
 
-class Llama(llama_cpp.Llama):
+class Llama(Signatures, llama_cpp.Llama):
     """Drop-in for ``llama_cpp.Llama``.
 
     model_path  GGUF
@@ -66,9 +68,9 @@ class Llama(llama_cpp.Llama):
     the rest    as in llama_cpp.Llama
 
     ``temperature`` multiplies the predicted T (0 = greedy), ``top_p`` the predicted P, both 1 unless
-    given; ``min_p`` and ``top_k`` are off unless given. Penalties, ``logit_bias``, grammars and JSON
+    given; ``min_p`` and ``top_k`` are off unless given. None counts as not given. Penalties, ``logit_bias``, grammars and JSON
     schemas apply before the cut, with T and P still from the heads. ``steps`` holds the Steps of the
-    last generation.
+    last generation. ``logprobs`` and ``top_logprobs`` (0 to 20) need no ``logits_all``, but no ``stream`` or ``echo``.
 
     ``grammar`` may be a LlamaGrammar, GBNF or Lark text, or a Grammar; ``response_format`` of a chat is
     {"type": "text"}, {"type": "json_object"} with or without "schema", or the OpenAI API's
@@ -90,7 +92,7 @@ class Llama(llama_cpp.Llama):
 
     _failures: list[BaseException] = []  # of the mask in llama-cpp-python's own chain
 
-    def __init__(
+    def _construct(
         self,
         model_path: str | os.PathLike[str],
         *args: Any,
@@ -98,6 +100,7 @@ class Llama(llama_cpp.Llama):
         heads_mode: str = "both",
         **kwargs: Any,
     ) -> None:
+        refuse_unknown(kwargs)
         resources = contextlib.ExitStack()
         self.native = Handle("the model", None, lambda _pointer: resources.close(), exclusive=True)
         self._gate = threading.Lock()
@@ -113,13 +116,14 @@ class Llama(llama_cpp.Llama):
         unused = missing or self._vocab_only
         self.autodeco: Heads | None = None if unused else open_heads(heads, model_path)
         self.heads_mode = heads_mode
+        self._n_top = 0  # likeliest tokens to report with each step
         self.steps: list[Step] = []
         check_options(kwargs)
         if self.autodeco:
             refuse_unsupported(kwargs)
         check_overrides(model_path, kwargs)
         try:
-            super().__init__(model_path, *args, **kwargs)
+            llama_cpp.Llama.__init__(self, model_path, *args, **kwargs)
         finally:
             if hasattr(self, "_stack"):
                 resources.callback(self._stack.close)
@@ -317,8 +321,13 @@ def _with_neutral_defaults(name: str) -> Callable[..., Any]:
         self.native.check()
         given = signature.bind_partial(self, *args, **kwargs).arguments
         check_texts({**given, **given.get("kwargs", {})})
+        given = {k: v for k, v in given.items() if not (k in _NEUTRAL and v is None)}  # as if it were not there
         if self.autodeco is not None:
-            kwargs = {**{k: v for k, v in neutral.items() if k not in given}, **kwargs}
+            given = {**neutral, **given}
+        args, kwargs = (
+            (),
+            {**{k: v for k, v in given.items() if k not in ("self", "kwargs")}, **given.get("kwargs", {})},
+        )
         if name == "generate":
             return self._take_turns(inherited(self, *args, **kwargs))
         with self.native.call(shared=True):
@@ -371,8 +380,37 @@ def _with_response_format(inherited: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
+def _with_logprobs(inherited: Callable[..., Any]) -> Callable[..., Any]:
+    """create_completion, with log-probabilities out of the Steps: llama-cpp-python keeps the logits of all tokens for them."""
+    signature = inspect.signature(inherited)
+
+    @functools.wraps(inherited)
+    def method(self: Llama, *args: Any, **kwargs: Any) -> Any:
+        given = signature.bind(self, *args, **kwargs).arguments
+        n_top = given.get("logprobs")
+        if n_top is None or self.autodeco is None:
+            return inherited(self, *args, **kwargs)
+        check_range("logprobs", n_top, 0, MAX_TOP, "likeliest tokens beside each")
+        if given.get("stream") or given.get("echo"):
+            raise UsageError("logprobs with heads: not with stream or echo; Llama.steps has them for every token")
+        del given["logprobs"], given["self"]
+        self._n_top = max(n_top, 1)
+        try:
+            reply = inherited(self, **given)
+        finally:
+            self._n_top = 0
+        choice = reply["choices"][0]
+        choice["logprobs"] = logprobs_of(self, choice["text"], n_top)
+        return reply
+
+    return method
+
+
 for _name in ("__call__", "create_completion", "create_chat_completion", "generate"):
     setattr(Llama, _name, _with_neutral_defaults(_name))
 for _name in ("reset", "embed", "save_state", "load_state"):
     setattr(Llama, _name, _in_turn(_name))
 Llama.create_chat_completion = _with_response_format(Llama.create_chat_completion)  # type: ignore[method-assign]
+for _name in ("__call__", "create_completion"):
+    setattr(Llama, _name, _with_logprobs(getattr(Llama, _name)))
+Llama.__init__ = Llama._construct  # type: ignore[method-assign,assignment]

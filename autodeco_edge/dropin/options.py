@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
+
+import llama_cpp
 
 from ..engine.context import MAX_CONTEXT, MAX_THREADS
 from ..errors import MissingInputError, UsageError, check_range
@@ -28,6 +32,14 @@ def check_options(kwargs: dict[str, Any]) -> None:
     lora = kwargs.get("lora_path")
     if lora and not os.path.isfile(lora):
         raise MissingInputError(f"{lora}: no such LoRA file; check lora_path")
+
+
+def refuse_unknown(kwargs: Mapping[str, Any]) -> None:
+    """Raises UsageError for an argument that nobody would read."""
+    known = inspect.signature(llama_cpp.Llama.__init__).parameters.keys() - {"self", "kwargs"}
+    for name in kwargs.keys() - known:
+        near = get_close_matches(name, known, 1)
+        raise UsageError(f"Llama: there is no argument '{name}'{f'; did you mean {near[0]}?' if near else ''}")
 
 
 def refuse_unsupported(kwargs: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ def endpoints_of(text: str) -> list[str]:
 def add_workers(endpoints: Sequence[str]) -> None:
     """What these workers lend counts among this process's devices from now on, once each.
 
-    Raises AutodecoError for a llama.cpp that was built without remote calls, MissingInputError where nobody answers, or
+    Raises UsageError for a llama.cpp that was built without remote calls, MissingInputError where nobody answers, or
     somebody who is no worker of this version.
     """
     add = _remote("ggml_backend_rpc_add_server", _POINTER, ctypes.c_char_p)
@@ -105,7 +105,7 @@ _added: set[str] = set()
 def lender(endpoint: str, n_threads: int) -> Callable[[], None]:
     """Computes for whoever connects, one at a time, on this machine's CPU; returns only where it cannot listen.
 
-    Raises AutodecoError for a llama.cpp that was built without remote calls.
+    Raises UsageError for a llama.cpp that was built without remote calls.
     """
     size = ctypes.c_size_t
     start = _remote("ggml_backend_rpc_start_server", None, ctypes.c_char_p, ctypes.c_char_p, size, size, _POINTER)
@@ -119,7 +119,7 @@ def _remote(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
     registry = ggml.ggml_backend_reg_by_name(b"RPC")
     address = registry and ggml.ggml_backend_reg_get_proc_address(registry, name.encode())
     if not address:
-        raise AutodecoError(
+        raise UsageError(
             "this llama.cpp was built without remote calls; see docs/workers.md: CMAKE_ARGS=-DGGML_RPC=ON pip install "
             "--force-reinstall --no-binary llama-cpp-python llama-cpp-python"
         )

@@ -27,7 +27,7 @@ from .draft_kinds import open_drafts
 from .drafts import DRAFT_MAX, ROW_COST, DraftParams, Drafts
 from .generation import Generation, Reply, Request, Timings, Work
 from .handle import Owner
-from .model import Model, check_id
+from .model import Model, check_id, check_iterable
 from .pairing import check_heads, open_heads
 from .sampler import Heads, SamplingParams, Step
 from .slots import Piece, Slot, divide
@@ -179,16 +179,22 @@ class Engine(Owner):
         return Generation(work, self._advance, self._cancel)
 
     def generate(
-        self, prompt: Sequence[int], params: SamplingParams | None = None, *, max_tokens: int = -1, **options: Any
+        self, prompt: str | Sequence[int], params: SamplingParams | None = None, *, max_tokens: int = -1, **options: Any
     ) -> Generation:
-        """``submit`` in one call, for a slot that is free now; ``options`` as in Request.
+        """``submit`` in one call, for a slot that is free now; a text is tokenised; ``options`` as in Request.
 
         Raises what ``submit`` raises, and BusyError where no slot is free.
+
+        >>> engine = Engine("model.gguf", heads="heads.gguf")
+        >>> print("".join(step.text for step in engine.generate("Once upon a time", max_tokens=16)))
         """
         self.native.check()
         if self.n_free == 0:
             raise BusyError("the engine is generating already; make one with more slots, or wait")
-        return self.submit(Request(tuple(prompt), params or SamplingParams(), max_tokens, **options))
+        ids = self.model.tokenize(prompt) if isinstance(prompt, str) else check_iterable(prompt)
+        request = Request(tuple(ids), params or SamplingParams(), max_tokens, **options)
+        generation = self.submit(request)
+        return generation.spelt(self.model.token_bytes) if self.model.has_text else generation
 
     def prefill(self, prompt: Sequence[int]) -> Generation:
         """Decode a prompt from scratch and draw nothing. Raises what ``generate`` raises."""

@@ -6,6 +6,7 @@ asks its engine for another tick when nothing waits.
 
 from __future__ import annotations
 
+import codecs
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -124,6 +125,13 @@ class Generation:
 
     def __init__(self, work: Work, advance: Callable[[Work], None], cancel: Callable[[Work], None]) -> None:
         self._work, self._advance, self._cancel = work, advance, cancel
+        self._bytes_of: Callable[[int], bytes] | None = None
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def spelt(self, bytes_of: Callable[[int], bytes]) -> Generation:
+        """This, with a text in every step: characters, whole ones, of the bytes of its tokens."""
+        self._bytes_of = bytes_of
+        return self
 
     def __iter__(self) -> Iterator[Step]:
         return self
@@ -135,11 +143,18 @@ class Generation:
                 self._raise_error()
                 raise StopIteration
             self._advance(work)
-        return work.steps.popleft()
+        return self._next()
+
+    def _next(self) -> Step:
+        step = self._work.steps.popleft()
+        if self._bytes_of is not None:
+            is_last = self._work.ended and not self._work.steps
+            object.__setattr__(step, "text", self._decoder.decode(self._bytes_of(step.id), is_last))
+        return step
 
     def read(self) -> list[Step]:
         """The steps that wait, without computing any. Raises what the reply failed with once all are read."""
-        steps = [self._work.steps.popleft() for _ in range(len(self._work.steps))]
+        steps = [self._next() for _ in range(len(self._work.steps))]
         if self._work.ended and not steps:
             self._raise_error()
         return steps

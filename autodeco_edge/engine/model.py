@@ -32,6 +32,7 @@ class Model(Owner):
     n_gpu_layers   layers to offload; -1 = all that llama.cpp can
     extra_buffers  allow repacked weights (AMX and the like); None = when a probe found it safe
     workers        "host:port" of machines that compute layers, too (devices.py)
+    on_progress    called with the share that is loaded, again and again
 
     ``close`` ends its use; the weights stay in memory until the last context made from it is closed.
 
@@ -45,6 +46,7 @@ class Model(Owner):
         n_gpu_layers: int = 0,
         extra_buffers: bool | None = None,
         workers: Sequence[str] = (),
+        on_progress: Callable[[float], object] = lambda _share: None,
     ) -> None:
         self.path = Path(path)
         if not os.path.exists(self.path):
@@ -61,7 +63,7 @@ class Model(Owner):
         params.use_extra_bufts = extra_buffers_safe() if extra_buffers is None else extra_buffers
         log.clear()
         with deferred_interrupt() as interrupted:
-            progress = llama_cpp.llama_progress_callback(lambda _fraction, _data: not interrupted)
+            progress = llama_cpp.llama_progress_callback(lambda share, _data: (on_progress(share), not interrupted)[1])
             params.progress_callback = progress  # False stops the load
             pointer = llama_cpp.llama_model_load_from_file(os.fsencode(self.path), params)
         if not pointer:
@@ -150,12 +152,14 @@ class Model(Owner):
 
     def token_bytes(self, token: int, *, special: bool = False) -> bytes:
         """Bytes of one token; control tokens are empty unless ``special``. Raises UsageError for an id outside
-        the vocabulary, as all that follow do."""
+        the vocabulary, as all that follow do, and FormatError for a model whose tokens have no text."""
+        self._check_text()
         token = self._id(token)
         with self.native.call():
             return token_bytes(self._vocab, token, special)
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> bytes:
+        self._check_text()
         ids = [self._id(t) for t in check_iterable(tokens)]
         with self.native.call():
             return b"".join(token_bytes(self._vocab, t, special) for t in ids)
@@ -170,9 +174,20 @@ class Model(Owner):
         """A control token as it is written in a chat template; '' for -1, which is "none"."""
         if isinstance(token, int) and token == -1:
             return ""
+        self._check_text()
         token = self._id(token)
         with self.native.call():
             return llama_cpp.llama_vocab_get_text(self._vocab, token).decode("utf-8", "replace")
+
+    @property
+    def has_text(self) -> bool:
+        """Whether its tokens have texts: a file may come without a vocabulary."""
+        return llama_cpp.llama_vocab_type(self._vocab) != llama_cpp.LLAMA_VOCAB_TYPE_NONE
+
+    def _check_text(self) -> None:
+        """llama.cpp ends the process that asks for what is not there."""
+        if not self.has_text:
+            raise FormatError(f"{self.path}: a model without a vocabulary; its tokens have no text")
 
     def _id(self, token: int) -> int:
         return check_id(token, self._n_vocab)

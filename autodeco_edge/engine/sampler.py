@@ -10,7 +10,7 @@ import ctypes
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -135,6 +135,7 @@ class Step:
     max_prob         of softmax(l / T)
     logprob          ln softmax(l)[id], temperature 1, before any cut; None unless SamplingParams.logprobs
     top              (id, logprob) of the likeliest tokens, likeliest first, before filters and cut; () unless asked for
+    text             what became readable with it, where ``Engine.generate`` or ``chat`` drew it; else None
     """
 
     index: int
@@ -148,6 +149,7 @@ class Step:
     max_prob: float
     logprob: float | None
     top: tuple[tuple[int, float], ...] = ()
+    text: str | None = field(default=None, compare=False)
 
 
 def kernels() -> list[str]:
@@ -269,7 +271,7 @@ class Sampler(Owner):
         cpu_draw: bool = False,
     ) -> None:
         self.heads = heads
-        self.cpu_draw = cpu_draw or bool(filters)
+        self.cpu_draw = cpu_draw or bool(filters) or params.top_logprobs > 0
         self._n_top = params.top_logprobs
         self._raw = _native.Step()  # made once: a token's time outside llama.cpp is spent on cold memory
         self._err = ctypes.create_string_buffer(512)

@@ -10,7 +10,7 @@ and a run that was killed goes on where it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ from .results import results_folder, write_report
 from .samples import Drawer, Limits, Sample, header
 
 CALIBRATION_SAMPLES = 4  # replies a problem
+QUIET_S = 20.0  # at most, between two lines
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,16 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
             report = evaluation.run()
         write_report(config.output, report)
     return report
+
+
+def _counted(samples: Iterable[Sample], name: str, n_total: int) -> Iterator[Sample]:
+    """The same, with a line now and then that says how far it is."""
+    said = time.monotonic()
+    for n, sample in enumerate(samples, 1):
+        if time.monotonic() - said > QUIET_S:
+            said = time.monotonic()
+            _say(f"{name}: {n} of {n_total} samples")
+        yield sample
 
 
 class Evaluation:
@@ -176,7 +187,8 @@ class Evaluation:
         start = time.monotonic()
         with RecordFile(path, head, resume=True) as file:  # evaluate() has refused what another run left
             n_before = len(file.rows)
-            found = list(self.drawer.draw(method, problems, n, file, only_there=not self.config.draws))
+            samples = self.drawer.draw(method, problems, n, file, only_there=not self.config.draws)
+            found = list(_counted(samples, method.name, len(problems) * (1 if method.once else n)))
             n_new, seconds = len(file.rows) - n_before, time.monotonic() - start
         tokens = sum(s.n_tokens for s in found[len(found) - n_new :])
         right = 100 * np.mean([s.right for s in found])

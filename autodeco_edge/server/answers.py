@@ -60,7 +60,7 @@ class ChatObjects:
 
     def _entry(self, token: DrawnToken, n_top: int) -> dict[str, Any]:
         step = token.step
-        top = [{"id": i, **_spelled(self._planner.token_bytes(i)), "logprob": p} for i, p in step.top[:n_top]]
+        top = [{"id": i, **_spelled(self._planner.token_bytes(i)), "logprob": p} for i, p in _likeliest(step, n_top)]
         entry = {
             **_spelled(token.data),
             "logprob": step.logprob,
@@ -108,9 +108,14 @@ class TextObjects:
     def _top(self, step: Step, n: int) -> dict[str, float]:
         """Two tokens may be spelled alike; the likelier one stays."""
         found: dict[str, float] = {}
-        for token, logprob in step.top[:n]:
+        for token, logprob in _likeliest(step, n):
             found.setdefault(self._planner.token_bytes(token).decode("utf-8", "replace"), logprob)
         return found
+
+
+def _likeliest(step: Step, n: int) -> Iterable[tuple[int, float]]:
+    """The drawn token's number is the same in both places: clients compare them to know whether it is the likeliest."""
+    return ((i, step.logprob if i == step.id and step.logprob is not None else p) for i, p in step.top[:n])
 
 
 def _spelled(data: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from ..dropin.formats import grammar_of_format
 from ..engine.engine import Engine
 from ..engine.filters import Filter
+from ..engine.forced import ForcedTokens
 from ..engine.generation import Request
 from ..engine.grammar import Grammar
 from ..engine.model import check_id
@@ -34,12 +35,17 @@ _TAKEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token"
 
 @dataclass(frozen=True)
 class PlannedChoice:
-    """One reply to draw. prompt_end: the last characters of a chat's prompt, None for plain text; begun: tokens of the
-    reply that were given, the last of the request's prompt."""
+    """One reply to draw.
+
+    prompt_end  the last characters of a chat's prompt, None for plain text
+    begun       tokens of the reply that were given, the last of the request's prompt
+    echoed      a text that is weighed: its first token is the request's prompt, the others are the reply's first
+    """
 
     request: Request
     prompt_end: str | None = None
     begun: tuple[int, ...] = ()
+    echoed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,7 @@ class ReplyPlanner:
         limit = DEFAULT_COMPLETION if body.max_tokens is None else body.max_tokens
         choices = self._choices(body, prompts, owner, limit, None, body.logprobs)
         return ReplyPlan(
-            choices=choices,
+            choices=tuple(map(self._weighed, choices)) if body.echo else choices,
             params=choices[0].request.params,
             prompts=tuple(map(len, prompts)),
             stops=tuple(body.stops),
@@ -244,6 +250,19 @@ class ReplyPlanner:
             for p, ids in enumerate(prompts)
             for i in range(body.choices)
         )
+
+    def _weighed(self, choice: PlannedChoice) -> PlannedChoice:
+        """The same as a reply that is given token by token: so the heads speak, and the model weighs, at each of them."""
+        request, ids = choice.request, choice.request.prompt
+        forced = ForcedTokens(ids[1:], self.model.n_vocab)
+        weighed = replace(
+            request,
+            prompt=ids[:1],
+            max_tokens=len(ids) - 1 + max(request.max_tokens, 0),
+            filters=(*request.filters, forced),
+            stop_at_end=False,
+        )
+        return PlannedChoice(weighed, echoed=ids)
 
     def _build(self, wanted: Any) -> tuple[Filter, ...]:
         with self._compiling:

@@ -85,26 +85,25 @@ class ReplyReader:
         self.signals = Signals()
         for token in choice.begun:
             self._show(self._text.feed(planner.token_bytes(token)), Delta())
+        self._given: Step | None = None  # the first token of a text that is weighed: nobody drew it
+        if choice.echoed:
+            self._given, self.n_drawn = _unweighed(choice.echoed[0]), 1 - len(choice.echoed)
 
     def feed(self, steps: Iterable[Step]) -> Delta:
         """Up to a stop string: what is drawn after it does not count."""
-        delta = Delta()
+        delta = self._begin()
         for step in steps:
             if self.stopped:
                 break
             self.n_drawn += 1
-            token = DrawnToken(step, self._planner.token_bytes(step.id), is_end=self._planner.model.is_end(step.id))
-            self._tokens.append(token)
             self.signals.add(step)
-            self._show(self._text.feed(token.data, token), delta)
-            if not self._text.holds:
-                self._release(self._shown, delta)
+            self._read(step, delta)
             self.stopped = self._text.stopped
         return delta
 
     def finish(self) -> Delta:
         """The rest. Of a reply that a stop string has ended, nothing of that string."""
-        delta = Delta()
+        delta = self._begin()
         last = self._tokens[-1] if self._tokens else None
         self._show(self._text.finish(last), delta)
         if self._thinking:
@@ -118,6 +117,26 @@ class ReplyReader:
             self._shown.data = self._shown.text.encode()  # what follows it belongs to the stop string
             self._release(self._shown, delta)
         return delta
+
+    def _begin(self) -> Delta:
+        delta, step, self._given = Delta(), self._given, None
+        if step is not None:
+            self._read(step, delta)
+        return delta
+
+    def _read(self, step: Step, delta: Delta) -> None:
+        token = self._token(step)
+        self._tokens.append(token)
+        self._show(self._text.feed(token.data, token), delta)
+        if not self._text.holds:
+            self._release(self._shown, delta)
+
+    def _token(self, step: Step) -> DrawnToken:
+        """Of a text that is weighed, every token is shown as it is written."""
+        model = self._planner.model
+        if self.n_drawn <= 0:
+            return DrawnToken(step, model.token_bytes(step.id, special=True))
+        return DrawnToken(step, self._planner.token_bytes(step.id), is_end=model.is_end(step.id))
 
     # ---- pieces ------------------------------------------------------------------------
 
@@ -161,6 +180,10 @@ class ReplyReader:
         token.at, self._n_characters = self._n_characters, self._n_characters + len(token.text)
         self.n_thought += token.is_thought
         delta.tokens.append(token)
+
+
+def _unweighed(token: int) -> Step:
+    return Step(-1, token, None, None, 0.0, 0.0, 0, 0.0, 0.0, None)
 
 
 class Trimmer:

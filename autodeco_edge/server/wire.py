@@ -225,9 +225,16 @@ class CompletionRequest(Sampling):
     )
     max_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    echo: Literal[False] | None = None
+    echo: bool | None = None
     best_of: Literal[1] | None = None
     suffix: None = None
+
+    @model_validator(mode="after")
+    def _weighs(self) -> CompletionRequest:
+        """echo is there to weigh a text that is given, and for nothing else."""
+        if self.echo and (self.logprobs is None or self.max_tokens not in (0, 1) or self.stream or self.n or self.stop):
+            raise ValueError("echo: allowed with logprobs, max_tokens 0 or 1, and without stream, n and stop")
+        return self
 
     @property
     def n_prompts(self) -> int:

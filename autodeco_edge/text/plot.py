@@ -1,13 +1,14 @@
-"""Traces as pictures: T and P over the tokens of a reply, with the text beneath.
+"""Traces as pictures: T and P over the tokens of a reply, each point above its token.
 
 Owns reading a trace back, the layout of the figure and its summary numbers. matplotlib is imported inside.
-Several traces come one under the other on the same axes, as in Figure 5 of the paper: a baseline, a command
-that asks for more diversity, one that asks for less.
+Several traces stand side by side on the same axes, as in Figure 5 of the paper: a baseline, a command that asks for
+more diversity, one that asks for less.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -19,11 +20,12 @@ from typing import Any
 from ..errors import FormatError, UsageError
 from ..io.atomic import atomic_write
 from ..io.reading import parse_json, read_text
+from .colours import css, ink, rgb, share
 
 FORMATS = ("png", "svg", "html")
+MAX_TOP = 20  # of a record
 MAX_TOKENS = 400  # of a panel: beyond it neither a line nor a word can be told from its neighbour
 T_COLOUR, P_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart with any colour vision
-_LINE_CHARS = 125  # of the text beneath a panel
 _NUMBERS = ("temperature", "top_p", "entropy", "logprob", "n_kept")  # of a record, as far as they are drawn
 _LARGEST = 1e9
 _MAX_BYTES = 2**28  # of a trace: some 800,000 tokens
@@ -84,7 +86,21 @@ def _is_token(record: dict[str, Any]) -> bool:
     """Whether it has what is drawn, of the kinds that can be."""
     if not {"text", "temperature", "top_p"} <= record.keys() or not isinstance(record["text"], str):
         return False
-    return all(record.get(name) is None or _is_number(record[name]) for name in _NUMBERS)
+    return all(record.get(name) is None or _is_number(record[name]) for name in _NUMBERS) and _is_top(record)
+
+
+def _is_top(record: dict[str, Any]) -> bool:
+    """Whether the likeliest tokens are what is drawn of them, or not there."""
+    top, rank = record.get("top", []), record.get("rank")
+    return (
+        isinstance(top, list)
+        and len(top) <= MAX_TOP
+        and (rank is None or _is_number(rank))
+        and all(
+            isinstance(one, dict) and isinstance(one.get("text"), str) and _is_number(one.get("logprob")) for one in top
+        )
+        and all(one["logprob"] <= 0.001 and isinstance(one.get("kept"), bool) for one in top)
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -105,19 +121,35 @@ def save_figure(traces: Sequence[ReadTrace], output: str | os.PathLike[str]) -> 
         out.write(data)
 
 
+# ---- a figure -----------------------------------------------------------------------------------
+
+# Inches. A row of tokens has T above its points, P below that, and the tokens themselves beneath.
+_WIDTH, _WIDE, _NARROWEST = 6.4, 10.0, 5.4  # at most: of a column of several, and of the only one; at least
+_LEFT, _RIGHT, _TITLE, _GAP = 0.5, 0.12, 0.35, 0.22
+_T_HEIGHT, _BETWEEN, _P_HEIGHT, _STRIP = 0.95, 0.1, 0.5, 0.22
+_ROW = _T_HEIGHT + _BETWEEN + _P_HEIGHT + _STRIP + _GAP
+_SIGN = 0.068  # of monospaced text of 7.5 points, with a margin
+_SIDE_BY_SIDE = 3
+
+
 def picture(traces: Sequence[ReadTrace], form: str) -> bytes:
-    """The figure as PNG or SVG."""
+    """The figure as PNG or SVG: a column a trace, three beside each other."""
     from matplotlib.figure import Figure
 
-    lines = [_text_lines(t.tokens[:MAX_TOKENS]) for t in traces]
-    heights = [2.0 + 0.17 * len(text) for text in lines]
+    n_columns = min(len(traces), _SIDE_BY_SIDE)
+    width = _WIDE if n_columns == 1 else _WIDTH
+    rows = [_rows(t.tokens[:MAX_TOKENS], int((width - _LEFT - _RIGHT) / _SIGN)) for t in traces]
+    longest = max(cell.start + cell.width for each in rows for row in each for cell in row)
+    width = max(_NARROWEST, _LEFT + longest * _SIGN + _RIGHT)
+    bands = [rows[i : i + n_columns] for i in range(0, len(rows), n_columns)]
+    heights = [_TITLE + _ROW * max(map(len, band)) for band in bands]
     if sum(heights) > _MAX_INCHES:
         raise UsageError(f"plot: {len(traces)} traces are too much for one figure; draw fewer at a time")
-    figure = Figure(figsize=(10, sum(heights) + 0.4), layout="constrained")
-    panels = figure.subplots(len(traces), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
-    for axes, trace, text in zip(panels, traces, lines, strict=True):
-        _panel(axes, trace, text)
-    panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8)
+    figure = Figure(figsize=(width * n_columns, sum(heights) + 2 * _GAP))
+    for i, trace in enumerate(traces):
+        top = _GAP / 2 + sum(heights[: i // n_columns])
+        _Column(figure, width * (i % n_columns), top, width).draw(trace, rows[i])
+    _legend(figure)
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a character that the font lacks is a box: nobody needs a line for each
@@ -125,37 +157,113 @@ def picture(traces: Sequence[ReadTrace], form: str) -> bytes:
     return out.getvalue()
 
 
-def _panel(axes: Any, trace: ReadTrace, text: list[str]) -> None:
-    """T on the left scale, P on the right, 0 to 2 and 0 to 1 in every panel, so that panels compare."""
-    tokens = trace.tokens[:MAX_TOKENS]
-    cut = f", first {MAX_TOKENS} shown" if len(trace.tokens) > MAX_TOKENS else ""
-    axes.set_title(visible(trace.caption()) + cut, fontsize=9, loc="left", parse_math=False)
-    x = range(len(tokens))
-    axes.plot(x, trace.values("temperature")[:MAX_TOKENS], color=T_COLOUR, lw=1.2, marker=".", ms=3, label="T")
-    axes.plot([], [], color=P_COLOUR, lw=1.2, ls="--", label="P")
-    axes.set_ylim(0, 2.04)
-    axes.set_ylabel("temperature T", color=T_COLOUR, fontsize=8)
-    right = axes.twinx()
-    right.plot(x, trace.values("top_p")[:MAX_TOKENS], color=P_COLOUR, lw=1.2, ls="--", marker=".", ms=3)
-    right.set_ylim(0, 1.02)
-    right.set_ylabel("top-p P", color=P_COLOUR, fontsize=8)
-    for each in (axes, right):
-        each.tick_params(labelsize=7)
-        each.margins(x=0.01)
-    axes.grid(alpha=0.25)
-    axes.set_xlabel("token\n" + "\n".join(text), fontsize=7, family="monospace", loc="left", parse_math=False)
+@dataclass(frozen=True)
+class _Cell:
+    """A token in a row of the strip: its text, where it begins and how wide it is, in signs."""
+
+    token: dict[str, Any]
+    text: str
+    start: int
+    width: int
 
 
-def _text_lines(tokens: Sequence[dict[str, Any]]) -> list[str]:
-    """The reply's text in lines of a panel's width, each after the index of its first token."""
-    lines, start, line = [], 0, ""
-    for i, token in enumerate(tokens):
-        text = visible(token["text"])[:_LINE_CHARS]
-        if line and len(line) + len(text) > _LINE_CHARS:
-            lines.append((start, line))
-            start, line = i, ""
-        line += text
-    return [f"{i:>4}  {text}" for i, text in [*lines, (start, line)]]
+def _rows(tokens: Sequence[dict[str, Any]], signs: int) -> list[list[_Cell]]:
+    """Tokens in rows of so many signs."""
+    rows: list[list[_Cell]] = [[]]
+    at = 0
+    for token in tokens:
+        text = visible(token["text"] or "∎")[:signs]
+        width = max(len(text), 2)
+        if at + width > signs:
+            rows.append([])
+            at = 0
+        rows[-1].append(_Cell(token, text, at, width))
+        at += width
+    return rows
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One trace on a figure, from ``left`` and ``top`` on, in inches."""
+
+    figure: Any
+    left: float
+    top: float
+    width: float
+
+    def draw(self, trace: ReadTrace, rows: list[list[_Cell]]) -> None:
+        cut = f", first {MAX_TOKENS} shown" if len(trace.tokens) > MAX_TOKENS else ""
+        x, y = self._place(_LEFT, 0.22)
+        self.figure.text(x, y, visible(trace.caption()) + cut, fontsize=9, parse_math=False)
+        for i, row in enumerate(rows):
+            top = _TITLE + i * _ROW
+            self._line(row, "temperature", "T", T_COLOUR, 2.0, top, _T_HEIGHT)
+            self._line(row, "top_p", "P", P_COLOUR, 1.0, top + _T_HEIGHT + _BETWEEN, _P_HEIGHT)
+            self._strip(row, top + _T_HEIGHT + _BETWEEN + _P_HEIGHT)
+
+    def _place(self, x: float, y: float) -> tuple[float, float]:
+        width, height = self.figure.get_size_inches()
+        return (self.left + x) / width, 1 - (self.top + y) / height
+
+    def _axes(self, top: float, height: float) -> Any:
+        x, y = self._place(_LEFT, top + height)
+        whole = self.figure.get_size_inches()
+        inner = self.width - _LEFT - _RIGHT
+        axes = self.figure.add_axes((x, y, inner / whole[0], height / whole[1]))
+        axes.set_xlim(0, inner / _SIGN)
+        axes.set_xticks([])
+        return axes
+
+    def _line(
+        self, row: list[_Cell], field: str, letter: str, colour: str, high: float, top: float, height: float
+    ) -> None:
+        """0 to 2 and 0 to 1 in every panel, so that panels compare."""
+        axes = self._axes(top, height)
+        x = [cell.start + cell.width / 2 for cell in row]
+        y = [float("nan") if cell.token[field] is None else cell.token[field] for cell in row]
+        axes.plot(x, y, color=colour, lw=1.1, marker=".", ms=4)
+        axes.set_ylim(-0.03 * high, high * 1.04)
+        axes.set_yticks([0, high / 2, high])
+        axes.tick_params(labelsize=6, length=2)
+        axes.set_ylabel(letter, color=colour, fontsize=8, rotation=0, labelpad=6)
+        axes.grid(axis="y", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+
+    def _strip(self, row: list[_Cell], top: float) -> None:
+        from matplotlib.patches import Rectangle
+
+        axes = self._axes(top + 0.03, _STRIP - 0.03)
+        axes.set_ylim(0, 1)
+        axes.axis("off")
+        for cell in row:
+            x = _share_of_t(cell.token)
+            tint = "#eeeeee" if x is None else css(rgb(x))
+            axes.add_patch(Rectangle((cell.start, 0), cell.width - 0.12, 1, facecolor=tint, lw=0))
+            axes.text(
+                cell.start + cell.width / 2, 0.45, cell.text, fontsize=7.5, family="monospace", ha="center", va="center",
+                color="black" if x is None else css(ink(rgb(x))), parse_math=False, clip_on=True,
+            )  # fmt: skip
+
+
+def _legend(figure: Any) -> None:
+    """The tint's scale, at the lower left."""
+    from matplotlib.patches import Rectangle
+
+    width, height = figure.get_size_inches()
+    axes = figure.add_axes((_LEFT / width, 0.08 / height, 3.4 / width, 0.18 / height))
+    axes.set_xlim(0, 10)
+    axes.axis("off")
+    axes.text(0, 0.45, "tint: T", fontsize=7.5, va="center")
+    for i in range(7):
+        tint = rgb(i / 6)
+        axes.add_patch(Rectangle((1.3 + i, 0), 0.95, 1, facecolor=css(tint), lw=0))
+        words = f"{0.2 * i:.1f}{'+' if i == 6 else ''}"
+        axes.text(1.77 + i, 0.45, words, fontsize=7, ha="center", va="center", color=css(ink(tint)))
+
+
+def _share_of_t(token: dict[str, Any]) -> float | None:
+    """On the scale of the tints; what a head said, for a trace of a greedy reply, too."""
+    return share("t", {"temperature_eff": token["temperature"]})
 
 
 def visible(text: str) -> str:
@@ -165,34 +273,68 @@ def visible(text: str) -> str:
 
 # ---- a page -----------------------------------------------------------------------------------
 
+MAX_PAGE = 5000  # tokens of a trace: a browser draws them without a pause
+
 
 def page(traces: Sequence[ReadTrace]) -> str:
-    """The figure and, under it, every token tinted by its T, with its numbers where the mouse rests. One file."""
-    body = "".join(f"<h2>{escape(visible(t.caption()))}</h2><p class=reply>{_spans(t)}</p>" for t in traces)
+    """The figure and, under it, every token tinted by its T; what is known of it appears where the mouse rests or the
+    keyboard stands. One file without a script, which asks nobody for anything."""
+    columns = "".join(f"<section><h2>{escape(visible(t.caption()))}</h2><p>{_spans(t)}</p></section>" for t in traces)
     svg = picture(traces, "svg").decode()
+    steps = "".join(f'<b style="{_style(i / 6)}">{0.2 * i:.1f}</b>' for i in range(7))
     return _PAGE.format(
-        title=escape(visible(", ".join(t.name for t in traces))), figure=svg[svg.index("<svg") :], body=body
+        title=escape(visible(", ".join(t.name for t in traces))),
+        figure=svg[svg.index("<svg") :],
+        body=f"<p class=legend>T {steps} and above</p><div class=traces>{columns}</div>",
     )
 
 
 def _spans(trace: ReadTrace) -> str:
-    return "".join(_span(i, token) for i, token in enumerate(trace.tokens))
+    left_out = len(trace.tokens) - MAX_PAGE
+    more = f" ... {left_out} more tokens" if left_out > 0 else ""
+    return "".join(_span(i, token) for i, token in enumerate(trace.tokens[:MAX_PAGE])) + more
+
+
+def _style(x: float | None) -> str:
+    return "" if x is None else f"background:{css(rgb(x))};color:{css(ink(rgb(x)))}"
 
 
 def _span(i: int, token: dict[str, Any]) -> str:
-    told = ", ".join(
+    text = escape(visible(token["text"]) or "∎") + ("<br>" if token["text"].endswith("\n") else "")
+    style = _style(_share_of_t(token))
+    return f'<span tabindex=0 style="{style}">{text}<i>{_told(i, token)}</i></span>'
+
+
+def _told(i: int, token: dict[str, Any]) -> str:
+    """All that the trace has of one token."""
+    numbers = [
         f"{letter} {token[name]:.3f}"
         for letter, name in (("T", "temperature"), ("P", "top_p"), ("entropy", "entropy"), ("logprob", "logprob"))
         if token.get(name) is not None
-    )
-    share = min(max((token["temperature"] or 0) / 2, 0), 1)
-    text = escape(visible(token["text"]) or "·") + ("<br>" if token["text"].endswith("\n") else "")
-    return f'<span style="--t:{share:.3f}" title="token {i}: {told}, {token.get("n_kept", "-")} kept">{text}</span>'
+    ]
+    lines = [
+        f"token {i}, id {token.get('id', '?')}",
+        ", ".join(numbers),
+        f"the nucleus kept {token.get('n_kept', '?')}",
+    ]
+    top = token.get("top", ())
+    if top:
+        lines.append(f"rank {token.get('rank') or f'beyond {len(top)}'}")
+    return "<br>".join([*map(escape, lines), *map(_candidate, top)])
+
+
+def _candidate(one: dict[str, Any]) -> str:
+    words = f"<code>{escape(visible(one['text']))}</code> {100 * math.exp(one['logprob']):.1f} %"
+    return f"<u>{words}</u>" if one["kept"] else f"<s>{words}</s>"
 
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
-body{{font-family:system-ui,sans-serif;max-width:1000px;margin:2em auto;background:#fff;color:#111}}
-svg{{width:100%;height:auto}} h2{{font-size:1em}} .reply{{font-family:ui-monospace,monospace;line-height:1.9}}
-span{{background:color-mix(in oklab,#fee838 calc(100%*var(--t)),#d9e2f1);padding:2px 0;white-space:pre-wrap}}
-span:hover{{outline:2px solid #0072b2}}</style>{figure}{body}<p>Tint: T from 0 (pale blue) to 2 (yellow).</p></html>
+body{{font-family:system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;background:#fff;color:#111}}
+svg{{width:100%;height:auto}} h2{{font-size:1em}} .traces{{display:flex;gap:2em}} section{{flex:1;min-width:0}}
+section p{{font-family:ui-monospace,monospace;line-height:1.9}} .legend b{{padding:2px 6px;font-weight:normal}}
+span{{padding:2px 0;white-space:pre-wrap;outline-offset:-1px}} u{{text-decoration:none}}
+span:hover,span:focus{{outline:2px solid #d55e00}} s{{opacity:.6}}
+span>i{{display:none;position:fixed;right:1em;top:1em;z-index:1;background:#fff;color:#111;border:1px solid #888;
+padding:.4em .6em;font:normal 12px/1.5 system-ui,sans-serif;white-space:nowrap;box-shadow:0 2px 6px #0003}}
+span:hover>i,span:focus>i{{display:block}}</style>{figure}{body}</html>
 """

@@ -10,6 +10,7 @@ import codecs
 import json
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,10 @@ class TextStream:
         return self._decoder.decode(b"", final=True)
 
 
-def record_of(step: Step, data: bytes, text: str) -> dict[str, Any]:
-    """One token of a trace."""
-    return {
+def record_of(step: Step, data: bytes, text: str, top: Sequence[str] = ()) -> dict[str, Any]:
+    """One token of a trace. top: texts of ``step.top``, where they are wanted: then "rank" (None = not among them) and
+    "top" are there, each with whether the nucleus kept it (before filters)."""
+    record = {
         "index": step.index,
         "id": step.id,
         "bytes": list(data),
@@ -48,6 +50,14 @@ def record_of(step: Step, data: bytes, text: str) -> dict[str, Any]:
         "max_prob": step.max_prob,
         "logprob": step.logprob,
     }
+    if top:
+        ids = [token for token, _ in step.top]
+        record["rank"] = ids.index(step.id) + 1 if step.id in ids else None
+        record["top"] = [
+            {"id": token, "text": text, "logprob": logprob, "kept": i < step.n_kept}
+            for i, ((token, logprob), text) in enumerate(zip(step.top, top, strict=True))
+        ]
+    return record
 
 
 @dataclass
@@ -59,9 +69,9 @@ class Trace:
     records: list[dict[str, Any]] = field(default_factory=list)
     rest: str = ""  # of a last character that never became whole
 
-    def add(self, step: Step, data: bytes, text: str) -> dict[str, Any]:
-        """Record of one token; ``text`` is what became printable with it."""
-        record = record_of(step, data, text)
+    def add(self, step: Step, data: bytes, text: str, top: Sequence[str] = ()) -> dict[str, Any]:
+        """Record of one token; ``text`` is what became printable with it, ``top`` as in record_of."""
+        record = record_of(step, data, text, top)
         self.records.append(record)
         return record
 

@@ -9,7 +9,9 @@ import pytest
 
 from autodeco_edge.bench.decode import DecodeSetup, run_decode
 from autodeco_edge.bench.step import StepSetup, run_step
+from autodeco_edge.engine.engine import Engine
 from autodeco_edge.engine.model import Model
+from autodeco_edge.errors import FormatError
 from bench import make_model, plot, rows, scaling
 
 SHAPE = make_model.Shape(n_layer=1, n_vocab=2000, n_embd=896, n_ff=256)
@@ -28,6 +30,15 @@ def test_model_and_heads_fit_together(made):
     report = run_decode(model, heads, DecodeSetup(n_prompt=8, n_tokens=4, n_rounds=1, n_threads=1))
     assert report["model"]["n_vocab"] == SHAPE.n_vocab
     assert "Q4_K" in Model(model).description
+
+
+def test_model_without_a_vocabulary_draws_ids_and_has_no_text(made):
+    model, heads = made
+    engine = Engine(model, heads, n_ctx=32, n_threads=1)
+    assert [step.text for step in engine.generate([1, 2, 3], max_tokens=2)] == [None, None]
+    for ask in (engine.model.token_bytes, engine.model.token_text, lambda i: engine.model.detokenize([i])):
+        with pytest.raises(FormatError, match="without a vocabulary"):
+            ask(1)
 
 
 def test_only_the_two_files_are_left(made):

@@ -72,7 +72,7 @@ def test_commands_about_the_session(chat):
     terminal.wait_for_prompt()
     terminal.command("/heads off", "[heads: none]")
     terminal.command("/heads on", "[heads: both]")
-    terminal.command("/heads maybe", "allowed on, off, temp, top-p; got 'maybe'")
+    terminal.command("/heads maybe", "allowed on, off, temp, top-p or a heads file; got 'maybe'")
     terminal.type("/show")
     for name in SETTABLE:
         terminal.wait_for(f"{name} ")
@@ -89,7 +89,7 @@ SET = {
     "repeat-last-n": ("-1", "-1"), "heads-mode": ("temp", "temp"), "seed": ("7", "7"), "max-tokens": ("2", "2"),
     "stop": ("zz", "['zz']"), "grammar": ('root ::= "yes" | "no"', 'root ::= "yes" | "no"'),
     "json-schema": ('{"enum": ["yes"]}', '{"enum": ["yes"]}'), "regex": ("[ab]{3}", "[ab]{3}"), "color-by": ("t", "t"), "hide-thinking": ("true", "true"),
-    "context-full": ("stop", "stop"),
+    "context-full": ("stop", "stop"), "ctx-size": ("600", "600"),
 }  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_set_takes_every_name(chat):
     terminal.command("/set tmp 1", "/set tmp: no such option; did you mean temp?")
     terminal.command("/set temp", "a value is missing; it is 0.5 now")
     terminal.command("/set grammar rot ::= x", "the grammar has no rule named root")
-    assert terminal.say("hello")[1] == 512, "what was refused changed nothing"
+    assert terminal.say("hello")[1] == 600, "what was refused changed nothing"
     assert terminal.leave() == 0
 
 
@@ -333,6 +333,27 @@ def test_interrupt_stops_a_reply_and_keeps_the_loop(chat):
         terminal.wait_for("[stopped]")
         terminal.wait_for_prompt()
         assert time.monotonic() - start < 5.0
+    assert terminal.leave() == 0
+
+
+def test_a_stopped_reply_stays_as_far_as_it_came(chat, tmp_path):
+    terminal = chat(*ENDLESS)
+    terminal.type("hello")
+    terminal.wait_for("hello")
+    time.sleep(0.5)
+    terminal.interrupt()
+    terminal.wait_for("[stopped]")
+    terminal.wait_for_prompt()
+    terminal.command(f"/save {tmp_path}/c.json", "saved 2 messages")
+    asked, answered = json.loads((tmp_path / "c.json").read_text())["messages"]
+    assert asked["content"] == "hello" and answered["role"] == "assistant" and len(answered["content"]) > 3
+    terminal.type("/regen")
+    terminal.wait_for("/regen")
+    time.sleep(0.5)
+    terminal.interrupt()
+    terminal.wait_for("[stopped]")
+    terminal.wait_for_prompt()
+    terminal.command(f"/save -f {tmp_path}/c.json", "saved 2 messages")
     assert terminal.leave() == 0
 
 

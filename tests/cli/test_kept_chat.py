@@ -79,6 +79,14 @@ def test_a_paste_of_lines_into_a_reply_stays_one_message(chat, n_prompt):
     assert terminal.child.isalive()
 
 
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_random_keystrokes(letters, tmp_path, seed):
+    """A short run of tests/cli/keystrokes.py."""
+    from tests.cli import keystrokes
+
+    assert keystrokes.play(seed, letters, tmp_path) is None
+
+
 # ---- a full context ----------------------------------------------------------------------------------
 
 
@@ -197,6 +205,149 @@ def test_a_model_without_a_template_goes_on_with_the_text(chat, tmp_path):
     assert "base.gguf has no chat template, so it goes on with your text" in terminal.shown
     assert terminal.say("hello")[0] == len("hello") + 2, "nothing of a made-up template"
     assert terminal.leave() == 0
+
+
+# ---- switching ---------------------------------------------------------------------------------------
+
+
+def test_ctx_size_is_set_without_leaving(chat):
+    terminal = chat("-n", "2", "--logit-bias", "64=100")
+    first = terminal.say("hello")
+    terminal.command("/set ctx-size 300", "[ctx-size: 300]")
+    used, size, seed = terminal.say("hello")
+    assert size == 300 and used > first[0] and seed == 2, "the conversation goes on"
+    terminal.command("/set ctx-size 1", "context: allowed 2 to")
+    assert terminal.say("hello")[1] == 300, "and what was refused changed nothing"
+    assert terminal.leave() == 0
+
+
+def test_another_model_and_other_heads(chat, letters, tmp_path):
+    other = write_model(tmp_path / "other.gguf", template="{{ messages[-1]['content'] }}")
+    terminal = chat("-n", "2", "--logit-bias", "64=100")
+    terminal.say("hello")
+    terminal.command("/model nosuch-7b", "nosuch-7b: no such file, name or repository")
+    terminal.command(f"/model {letters.heads}", "holds AutoDeco heads; give them as --heads")
+    assert terminal.say("hello")[1] == 512, "the model of before is still there"
+    terminal.command(f"/model {other}", "other.gguf) · no heads]")
+    assert terminal.say("hello")[0] == len("hello") + 2, "with its own template"
+    terminal.command("/compare x", "/compare: no heads are in force")
+    terminal.command(
+        f"/heads {letters.heads}", "[heads that set temperature and top-p at every token (letters-heads.gguf)]"
+    )
+    terminal.type("hello")
+    terminal.wait_for("mean T ")
+    terminal.wait_for_prompt()
+    terminal.command("/heads ./nowhere.gguf", "nowhere.gguf")
+    terminal.command(f"/heads {tmp_path}/", "is a folder, not a heads file")
+    terminal.type("hello")
+    terminal.wait_for("mean T ")
+    terminal.wait_for_prompt()
+    terminal.command("/model demo", "[AutoDeco Demo 5M (qwen2")
+    assert terminal.leave() == 0
+
+
+def test_an_option_that_the_other_model_refuses_leaves_all_as_it_was(letters, capsys):
+    from autodeco_edge.cli.interrupts import Interrupts
+    from autodeco_edge.cli.options import RunOptions
+    from autodeco_edge.cli.run import _open
+    from autodeco_edge.cli.session import Session
+    from autodeco_edge.engine.pairing import demo_model
+    from autodeco_edge.errors import UsageError
+
+    options = RunOptions(model=str(demo_model()), n=1, seed=1, threads=1, logit_bias=["1000=1"])
+    engine = _open(options)
+    with Interrupts() as interrupts:
+        session = Session(engine, options, interrupts, _open)
+        from dataclasses import replace
+
+        with pytest.raises(UsageError, match="logit bias"):
+            session.reopen(replace(options, model=str(letters.gguf)), same_model=False)
+        assert session.engine is engine and session.options is options
+        assert session.reply(session.prompt_ids("Hi", None)).records
+        session.close()
+        assert engine.native.closed
+
+
+def test_names_of_the_users_own(chat, home, letters):
+    (home).mkdir(exist_ok=True)
+    (home / "config.toml").write_text(f"[aliases]\nsmall = {json.dumps(str(letters.gguf))}\nnext = 'demo'\n")
+    terminal = chat("-m", "small", "-n", "1")
+    assert "letters.gguf" in terminal.shown
+    terminal.command("/model next", "autodeco-demo-q8_0.gguf")
+    assert terminal.leave() == 0
+
+
+@pytest.mark.parametrize("text", ["aliases = 5", "[aliases]\nx = 5", "[aliases]\nx = ''"])
+def test_aliases_that_cannot_be_meant(home, text):
+    from autodeco_edge.cli.config_file import read_config
+    from autodeco_edge.errors import FormatError
+
+    home.mkdir()
+    (home / "config.toml").write_text(text)
+    with pytest.raises(FormatError, match="aliases holds names of models"):
+        read_config(home / "config.toml")
+
+
+# ---- once again --------------------------------------------------------------------------------------
+
+
+def test_edit_sends_an_earlier_message_anew(chat, n_prompt, tmp_path):
+    terminal = chat("-n", "1", "--logit-bias", "64=100")
+    terminal.command("/edit", "there are 0 messages of yours; got 1")
+    for text in ("one", "two", "three"):
+        terminal.say(text)
+    terminal.type("/edit 2")
+    terminal.wait_for_prompt()
+    terminal.send("\x7f\x7fen")  # "two" to "ten"
+    assert terminal.say("")[0] > 0
+    terminal.command(f"/save {tmp_path / 'c.json'}", "[saved 4 messages")
+    saved = json.loads((tmp_path / "c.json").read_text())["messages"]
+    assert [m["content"] for m in saved if m["role"] == "user"] == ["one", "ten"]
+    terminal.type("/edit")
+    terminal.wait_for_prompt()
+    terminal.interrupt()  # given up: nothing is lost
+    terminal.wait_for_prompt()
+    terminal.command(f"/save {tmp_path / 'c.json'}", "[saved 4 messages")
+    for wrong in ("0", "x", "9"):
+        terminal.command(f"/edit {wrong}", "/edit: ")
+    assert terminal.leave() == 0
+
+
+def test_compare_is_beside_the_conversation(chat, tmp_path):
+    terminal = chat("-n", "6")
+    terminal.command("/compare", "there is no message to compare yet")
+    terminal.say("hello")
+    terminal.type("/compare")
+    terminal.wait_for_match(r"with heads, \d+ tokens +constant T \d\.\d\d, P \d\.\d\d, \d+ tokens")
+    terminal.wait_for_prompt()
+    terminal.type("/compare another text")
+    terminal.wait_for("with heads")
+    terminal.wait_for_prompt()
+    terminal.command(f"/save {tmp_path / 'c.json'}", "[saved 2 messages")
+    assert terminal.leave() == 0
+
+
+def test_the_constants_of_compare_are_the_mean_of_the_heads(letters, capsys):
+    """And are what is applied: the same seed, no head."""
+    from autodeco_edge.cli.compare import compare
+    from autodeco_edge.cli.interrupts import Interrupts
+    from autodeco_edge.cli.options import RunOptions
+    from autodeco_edge.cli.session import Session
+    from autodeco_edge.engine.engine import Engine
+
+    with Engine(letters.gguf, letters.heads, n_ctx=256, n_threads=1) as engine, Interrupts() as interrupts:
+        session = Session(engine, RunOptions(history=False, n=12, seed=5), interrupts)
+        drawn, draw = [], session.draw
+        session.draw = lambda *a, **k: drawn.append(draw(*a, **k)) or drawn[-1]
+        ids = session.prompt_ids("hello", None)
+        compare(session, ids)
+        ours, theirs = drawn
+        assert ours.mean("temperature") is not None and theirs.mean("temperature") is None
+        for name in ("temperature_eff", "top_p_eff"):
+            assert all(r[name] == pytest.approx(ours.mean(name), abs=1e-6) for r in theirs.records)
+        assert ours.seed == theirs.seed == 5 and session.params.seed == 6
+        plain = Session(engine, RunOptions(history=False, n=12, seed=5), interrupts)
+        assert [r["id"] for r in plain.reply(ids).records] == [r["id"] for r in ours.records]
 
 
 # ---- a long prompt ---------------------------------------------------------------------------------

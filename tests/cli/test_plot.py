@@ -16,7 +16,16 @@ pytest.importorskip("matplotlib")
 
 
 def record(i: int, text: str, t: float | None = 0.5, p: float | None = 0.9) -> dict:
-    return {"index": i, "text": text, "temperature": t, "top_p": p, "entropy": 1.0, "logprob": -1.0, "n_kept": 3}
+    return {
+        "index": i,
+        "id": 7,
+        "text": text,
+        "temperature": t,
+        "top_p": p,
+        "entropy": 1.0,
+        "logprob": -1.0,
+        "n_kept": 3,
+    }
 
 
 def write(path, records, done=True):
@@ -53,9 +62,51 @@ def test_every_format_through_the_command(traces, tmp_path, form):
     else:
         text = data.decode()
         assert text.count("<span") == 96 and "&lt;b&gt;" in text and "<b>" not in text and "<svg" in text
+        assert "token 1, id 7<br>T 0.100, P 0.900" in text and "the nucleus kept 3" in text
         assert "http" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
             "http://creativecommons.org", ""
         ).replace("https://matplotlib.org", ""), "the page asks nobody for anything"
+
+
+def test_without_a_file_it_is_drawn_on_the_terminal(traces):
+    done = warm.run("plot", *traces, text=True)
+    assert done.returncode == 0 and not done.stderr
+    assert (
+        done.stdout.index("hot: 6 tokens") < done.stdout.index("token\n".strip()) < done.stdout.index("cold: 90 tokens")
+    )
+    assert "\x1b" not in done.stdout and done.stdout.count("2.0") == 2
+
+
+def test_the_likeliest_tokens_and_what_the_nucleus_cut(tmp_path):
+    """A reply of the demo model with --trace-top, through the file to the page: the same tokens as without."""
+    args = ("Find two numbers that make 83.", "-t", "1", "--seed", "3")
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    assert warm.run("run", *args, "--trace", one, "--trace-top", "5").returncode == 0
+    assert warm.run("run", *args, "--trace", two).returncode == 0
+    found, plain = read_trace(one), read_trace(two)
+    assert [t["id"] for t in found.tokens] == [t["id"] for t in plain.tokens] and "top" not in plain.tokens[0]
+    for token in found.tokens:
+        logprobs = [each["logprob"] for each in token["top"]]
+        assert logprobs == sorted(logprobs, reverse=True) and len(logprobs) == 5
+        assert [each["kept"] for each in token["top"]] == [i < token["n_kept"] for i in range(5)]
+        ids = [each["id"] for each in token["top"]]
+        assert token["id"] not in ids if token["rank"] is None else ids[token["rank"] - 1] == token["id"]
+    text = page([found])
+    assert "<u><code>Let</code> 24.0 %</u>" in text and "<s><code>" in text and "rank 2" in text
+    done = warm.run("run", *args, "--trace-top", "21", text=True)
+    assert done.returncode == 2 and "--trace-top: allowed 0 to 20" in done.stderr
+
+
+def test_points_stand_above_their_tokens(tmp_path):
+    """Rows of the strip: every token once, in order, none beyond the edge, and a point in the middle of each."""
+    from autodeco_edge.text.plot import _rows
+
+    tokens = [record(i, "x" * (1 + i * 7 % 13)) for i in range(60)]
+    rows = _rows(tokens, 40)
+    assert [cell.token for row in rows for cell in row] == tokens and len(rows) > 5
+    for row in rows:
+        assert row[0].start == 0 and row[-1].start + row[-1].width <= 40
+        assert all(a.start + a.width == b.start for a, b in zip(row, row[1:], strict=False))
 
 
 def test_same_traces_same_bytes(traces):
@@ -72,6 +123,8 @@ def test_file_that_is_no_trace(tmp_path, text):
 
 HOSTILE = {
     "list": {"temperature": [1]}, "text": {"temperature": "warm"}, "true": {"top_p": True}, "huge": {"n_kept": 10**400},
+    "top": {"top": 5}, "top of what": {"top": [1]}, "top without a text": {"top": [{"logprob": -1.0, "kept": True}]},
+    "more than likely": {"top": [{"text": "a", "logprob": 900.0, "kept": True}]}, "rank": {"rank": "first"},
     "nan": {"entropy": float("nan")}, "object": {"logprob": {}}, "no text": {"text": None}, "half": {"text": "\ud83d"},
 }  # fmt: skip
 
@@ -112,7 +165,7 @@ def test_strange_text_and_names_are_drawn(tmp_path):
 def test_more_than_a_figure_can_hold_is_refused(tmp_path):
     long = read_trace(write(tmp_path / "long.jsonl", [record(i, "x" * 200) for i in range(400)]))
     with pytest.raises(UsageError, match="too much for one figure"):
-        save_figure([long] * 9, tmp_path / "f.png")
+        save_figure([long], tmp_path / "f.png")
 
 
 def test_what_cannot_be_drawn(traces, tmp_path):

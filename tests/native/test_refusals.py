@@ -41,7 +41,7 @@ def test_another_llama_cpp_version_is_refused(tmp_path):
     code = (
         "import llama_cpp\n"  # libllama is in the process before the copy, whose rpath leads nowhere
         "from autodeco_edge.cli import main\n"
-        "import sys; sys.argv = ['autodeco-edge', 'run', 'hi', '-m', 'none.gguf']; main()\n"
+        "import sys; sys.argv = ['autodeco-edge', 'run', 'hi', '-m', 'demo']; main()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -21,6 +21,7 @@ from openai.types import Completion, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.shared import ErrorObject
 
+from autodeco_edge.engine.pairing import demo_model
 from tests.support.serving import NAME, QUESTION, WAIT, ask, serving
 
 CHAT = "/v1/chat/completions"
@@ -177,6 +178,15 @@ def score(doc, results):
 """
 
 
+def harness(folder: Path, task: str, model: str, *arguments: str) -> dict:
+    """Its results of one task file in the folder."""
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", model, "--model_args", *arguments]
+    more = ["--include_path", str(folder), "--tasks", task, "--output_path", str(folder / "out")]
+    run([*command, *more], 4 * WAIT, HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HOME=str(folder / "cache"))
+    (result,) = (folder / "out").rglob("results*.json")
+    return json.loads(result.read_text())["results"][task]
+
+
 @pytest.mark.parametrize("form", ["chat", "plain"])
 def test_lm_evaluation_harness(server, tmp_path, form):
     """On a task file of our own; temperature 1 leaves the heads alone, where the harness would say 0."""
@@ -189,12 +199,37 @@ def test_lm_evaluation_harness(server, tmp_path, form):
         "chat": ["local-chat-completions", f"{base}{CHAT},num_concurrent=2", "--apply_chat_template"],
         "plain": ["local-completions", f"{base}/v1/completions,tokenizer_backend=None,tokenized_requests=False"],
     }[form]
-    command = [sys.executable, "-m", "lm_eval", "run", "--model", how[0], "--model_args", *how[1:]]
-    more = ["--include_path", str(tmp_path), "--tasks", "numbers", "--output_path", str(tmp_path / "out")]
-    run([*command, *more], 4 * WAIT, HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HOME=str(tmp_path / "cache"))
-    (result,) = (tmp_path / "out").rglob("results*.json")
-    right = json.loads(result.read_text())["results"]["numbers"]["right,none"]
+    right = harness(tmp_path, "numbers", *how)["right,none"]
     assert right >= 0.5 if form == "chat" else 0 <= right <= 1
+
+
+CHOICE = """task: choice
+dataset_path: json
+dataset_kwargs: {data_files: {test: FOLDER/numbers.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "<|im_start|>user\\nFind two numbers that make {{n}}.<|im_end|>\\n<|im_start|>assistant\\n"
+doc_to_choice: ["I choose 10.", "zq zq zq zq"]
+doc_to_target: 0
+target_delimiter: ""
+metric_list: [{metric: acc}]
+"""
+
+
+def test_lm_evaluation_harness_weighs_answers(server, tmp_path):
+    """By echo with logprobs, on token ids of the model's own tokenizer."""
+    needs("lm_eval")
+    needs("transformers")
+    from transformers import AutoTokenizer
+
+    model = demo_model()
+    AutoTokenizer.from_pretrained(model.parent, gguf_file=model.name).save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "choice.yaml").write_text(CHOICE.replace("FOLDER", str(tmp_path)))
+    (tmp_path / "numbers.jsonl").write_text('{"n": 83}\n{"n": 41}\n')
+    base = f"model={NAME},base_url={server.url}/v1/completions,max_length=1024"
+    how = f"{base},tokenizer_backend=huggingface,tokenizer={tmp_path / 'tokenizer'}"
+    found = harness(tmp_path, "choice", "local-completions", how)
+    assert found["acc,none"] == 1
 
 
 def test_open_webui():

@@ -261,6 +261,28 @@ def test_a_page_that_is_left_in_the_middle_keeps_what_came(page, expect, server)
     ended(page, expect)
 
 
+def test_another_conversation_while_a_reply_is_drawn(page, expect, server):
+    """The one that is left is stopped and kept; one that is deleted does not come back when its reply ends."""
+    ask(page, expect)
+    page.get_by_role("button", name="New conversation").click()
+    endless(page, server)
+    send(page, OTHER)
+    expect(tokens(page).nth(20)).to_be_attached()
+    page.get_by_role("button", name=QUESTION, exact=True).click()
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    expect(page.locator("article.question")).to_have_text(re.compile("83"))
+    server.wait_until(lambda: server.metric("autodeco_slots_busy") == 0)
+    page.get_by_role("button", name=OTHER, exact=True).click()
+    expect(page.locator(".reply .state")).to_have_text("Stopped.")
+    page.get_by_role("button", name="Regenerate").click()
+    expect(tokens(page).nth(20)).to_be_attached()
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name=f"Delete {OTHER}").click()
+    server.wait_until(lambda: server.metric("autodeco_slots_busy") == 0)
+    page.reload()
+    expect(page.locator("#conversation-list li")).to_have_count(1)
+
+
 # ---- tokens -------------------------------------------------------------------------------------
 
 
@@ -499,7 +521,7 @@ def test_a_hostile_trace_stays_text(page, expect, tmp_path):
         "temperature": 1e300,
         "top_p": None,
         "bytes": ["<", -1, 999],
-        "top": [[1, evil, -1]],
+        "top": [{"id": 1, "text": evil, "logprob": -1, "kept": True}],
         "n_kept": 3,
     }
     path = tmp_path / "evil.jsonl"

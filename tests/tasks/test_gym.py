@@ -58,7 +58,7 @@ def test_a_bad_name_is_one_line(library, name: str, said: str) -> None:
 
 def test_without_the_library_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "reasoning_gym.factory", None)
-    with pytest.raises(UsageError, match=r"pip install 'autodeco-edge\[tasks\]'"):
+    with pytest.raises(UsageError, match=r"pip install '.*\[tasks\]'"):
         load_task("rg:chain_sum")
 
 

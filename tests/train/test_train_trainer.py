@@ -198,7 +198,7 @@ def test_command_without_the_extra(monkeypatch):
     from autodeco_edge.cli import train as command
 
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "torch" else object())
-    with pytest.raises(UsageError, match=r"needs torch: run .*autodeco-edge\[train\]"):
+    with pytest.raises(UsageError, match=r"needs torch: run .*\[train\]"):
         command.check_packages()
 
 

@@ -18,6 +18,7 @@ export class Chat {
 
   open(conversation) {
     this.stop();
+    this.drawing = null; // its end is nothing to the other conversation
     this.conversation = conversation;
     this.onChange("turns");
   }

@@ -22,6 +22,7 @@ const keys = new KeyDialog();
 server.askKey = (wasWrong) => keys.ask(wasWrong);
 
 const archive = await Archive.open();
+const removed = new Set(); // what is still being drawn there ends later, and must not bring it back
 let kept = (await archive.all()).map((data) => Conversation.of(data));
 
 const inspector = new Inspector(byId("inspector"), settings);
@@ -40,6 +41,7 @@ function onChat(what) {
 // ---- conversations
 
 async function save(conversation) {
+  if (removed.has(conversation)) return;
   if (!kept.includes(conversation)) kept.unshift(conversation);
   list.show(kept, chat.conversation);
   if (!(await archive.put(conversation))) say("This browser has no room to keep the conversation; export what matters.");
@@ -50,6 +52,7 @@ function openConversation(conversation) {
 }
 
 async function removeConversation(conversation) {
+  removed.add(conversation);
   kept = kept.filter((each) => each !== conversation);
   await archive.remove(conversation.id);
   if (chat.conversation === conversation) openConversation(kept[0] ?? null);

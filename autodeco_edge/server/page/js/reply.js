@@ -46,7 +46,7 @@ export class Reply {
   upTo(index, candidate) {
     const before = this.records.slice(0, index);
     const old = this.records[index];
-    const [id, text, logprob] = candidate;
+    const { id, text, logprob } = candidate;
     const chosen = { ...old, id, text, bytes: [...new TextEncoder().encode(text)], logprob, chosen: true };
     const records = [...before, chosen];
     const note = `From token ${index} on, with “${text}” in place of “${old.text}”.`;
@@ -72,7 +72,12 @@ function joined(trace, entries) {
   let next = 0;
   return trace.map((record) => {
     const entry = entries[next]?.id === record.id ? entries[next++] : null;
-    const top = (entry?.top_logprobs ?? []).map((t) => [t.id, t.token, t.logprob]);
+    const top = candidatesOf(entry?.top_logprobs ?? [], record.n_kept);
     return entry?.reasoning ? { ...record, top, thought: true } : { ...record, top };
   });
+}
+
+/** As `run --trace-top` writes them. */
+function candidatesOf(top, nKept) {
+  return top.map(({ id, token, logprob }, i) => ({ id, text: token, logprob, kept: i < nKept }));
 }

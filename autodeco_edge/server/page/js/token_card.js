@@ -18,7 +18,7 @@ export function tokenCard(record, onTry) {
 
 /** Place among the likeliest; what was not asked for is beyond the last. */
 export function rankOf(record) {
-  const place = (record.top ?? []).findIndex(([id]) => id === record.id);
+  const place = (record.top ?? []).findIndex(({ id }) => id === record.id);
   if (place >= 0) return String(place + 1);
   return record.top?.length ? `over ${record.top.length}` : "–";
 }
@@ -48,7 +48,7 @@ function share(logprob) {
 }
 
 function candidates(record, onTry) {
-  const rows = record.top.slice(0, N_SHOWN).map((candidate, i) => row(record, candidate, i < record.n_kept, onTry));
+  const rows = record.top.slice(0, N_SHOWN).map((candidate) => row(record, candidate, onTry));
   return el(
     "table", {}, el("caption", {}, "Likeliest here (at temperature 1)"),
     el("thead", {}, el("tr", {}, ...["token", "probability", "what if"].map((name) => el("th", { scope: "col" }, name)))),
@@ -56,14 +56,14 @@ function candidates(record, onTry) {
   );
 }
 
-function row(record, candidate, isKept, onTry) {
-  const [id, text, logprob] = candidate;
-  const shown = el(isKept ? "span" : "s", { class: "candidate" }, visible({ text, bytes: [] }));
+function row(record, candidate, onTry) {
+  const { id, text, logprob } = candidate;
+  const shown = el(candidate.kept ? "span" : "s", { class: "candidate" }, visible({ text, bytes: [] }));
   const isDrawn = id === record.id;
   const words = `Continue from ${spoken({ text, bytes: [] })}`;
   return el(
     "tr", { class: isDrawn ? "drawn" : null },
-    el("td", {}, shown, isKept ? null : el("span", { class: "hidden-label" }, " (cut)")),
+    el("td", {}, shown, candidate.kept ? null : el("span", { class: "hidden-label" }, " (cut)")),
     el("td", {}, share(logprob)),
     el("td", {}, isDrawn ? "drawn" : onTry && button("continue", () => onTry(record.index, candidate), { "aria-label": words })),
   );

@@ -75,8 +75,9 @@ function bytesOf(bytes) {
 }
 
 function topOf(top) {
-  const isCandidate = (c) => Array.isArray(c) && Number.isFinite(c[0]) && typeof c[1] === "string" && (c[2] === null || Number.isFinite(c[2]));
-  return Array.isArray(top) ? top.filter(isCandidate) : [];
+  const isCandidate = (c) => Number.isFinite(c?.id) && typeof c.text === "string" && Number.isFinite(c.logprob);
+  const plain = ({ id, text, logprob, kept }) => ({ id, text, logprob, kept: kept === true });
+  return Array.isArray(top) ? top.filter(isCandidate).map(plain) : [];
 }
 
 function replyOf(records, end) {

@@ -1,0 +1,43 @@
+"""An engine to talk to: messages in, Steps with their text out.
+
+Owns ``chat``. What a template does with messages is chat.py; everything else is the engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..engine.engine import Engine
+from ..engine.generation import Generation
+from ..engine.sampler import SamplingParams
+from .chat import prompt_of
+
+
+class ChatEngine(Engine):
+    """``autodeco_edge.Engine``: as engine/engine.py has it, and ``chat``."""
+
+    def chat(
+        self,
+        messages: str | Sequence[Mapping[str, Any]],
+        params: SamplingParams | None = None,
+        *,
+        max_tokens: int = -1,
+        template: str | None = None,
+        **options: Any,
+    ) -> Generation:
+        """A reply to messages ({"role", "content"}), or to one text, through the model's own chat template.
+
+        template  Jinja text in its place; options as in Request
+
+        Raises what ``generate`` raises, and FormatError for a template that fails.
+
+        >>> from autodeco_edge import Engine
+        >>> engine = Engine("model.gguf", heads="heads.gguf")
+        >>> for step in engine.chat("Find two numbers that make 83.", max_tokens=16):
+        ...     print(step.text, step.temperature, step.top_p)
+        """
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        ids = prompt_of(self.model, [dict(m) for m in messages], template).ids
+        return self.generate(ids, params, max_tokens=max_tokens, **{"reuse_prefix": True, **options})
