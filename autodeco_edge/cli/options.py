@@ -65,6 +65,13 @@ TemplateOption = Annotated[
 VerboseOption = Annotated[bool, option("-v", "--verbose", help="Show llama.cpp's log.")]
 
 
+def check_computing(options: Any) -> None:
+    """Raises UsageError for layers and drafts out of range, of every command that draws replies."""
+    check_range("-ngl", options.gpu_layers, -1, 2**31 - 1, "-1 = all")
+    check_draft(options.draft)
+    DraftParams(options.draft_max, options.draft_cost)
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """Defaults leave everything to the model and its heads."""
@@ -220,9 +227,7 @@ class RunOptions:
         if self.as_json and self.as_jsonl:
             raise UsageError("--json and --jsonl exclude each other; choose one")
         check_range("-n", self.n, -1, 2**31 - 1, "-1 = until the end")
-        check_range("-ngl", self.gpu_layers, -1, 2**31 - 1, "-1 = all")
-        check_draft(self.draft)
-        DraftParams(self.draft_max, self.draft_cost)
+        check_computing(self)
         if self.trace is not None and _is_folder(self.trace):
             raise UsageError(f"--trace {self.trace}: is a folder; give a file name")
         if self.color_by not in FORMS:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..engine.drafts import DRAFT_MAX, ROW_COST, DraftParams, check_draft
+from ..engine.drafts import DRAFT_MAX, ROW_COST
 from ..errors import AutodecoError, UsageError, check_range
 from ..io.extras import how_to_install
 from ..io.printing import say
@@ -31,6 +31,7 @@ from .options import (
     TemplateOption,
     ThreadsOption,
     VerboseOption,
+    check_computing,
 )
 from .rpc_worker import LOOPBACK
 from .run import open_engine
@@ -111,9 +112,7 @@ class ServeOptions:
     def check(self) -> str | None:
         """The model that was named. Raises UsageError."""
         check_range("--port", self.port, 0, 65535)
-        check_range("-ngl", self.gpu_layers, -1, 2**31 - 1, "-1 = all")
-        check_draft(self.draft)
-        DraftParams(self.draft_max, self.draft_cost)
+        check_computing(self)
         if self.heads and self.no_heads:
             raise UsageError("--heads and --no-heads exclude each other; choose one")
         named = [name for name in (self.word, self.model, self.hf) if name is not None]

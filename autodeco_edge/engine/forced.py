@@ -6,16 +6,13 @@ the logits is from before it. Knows no text.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-import llama_cpp
 import numpy as np
 
-from ..errors import OutOfMemoryError
+from .mask import append_mask
 from .model import check_id
-from .native import lib
 
 
 class ForcedTokens:
@@ -31,11 +28,7 @@ class ForcedTokens:
 
     def __call__(self, chain: Any) -> None:
         """Append to a llama_sampler chain, which must not outlive this object."""
-        smpl = lib.autodeco_mask_init()
-        if not smpl:
-            raise OutOfMemoryError("no memory for a sampler")
-        lib.autodeco_mask_set(smpl, self._words.ctypes.data, len(self._words))
-        llama_cpp.llama_sampler_chain_add(chain, ctypes.cast(smpl, llama_cpp.llama_sampler_p_ctypes))
+        append_mask(chain, self._words)
 
     def prepare(self) -> None:
         """Before a draw."""

@@ -27,6 +27,16 @@ _tokenizers: WeakKeyDictionary[Any, LLTokenizer] = WeakKeyDictionary()
 _SLICES = [r"[\x20\x0A\x0D\x09]+", *(rf'[^"\\\x00-\x1F\x7F]{{1,{n}}}' for n in (3, 10, 30)), r'[^"\\\x00-\x1F\x7F]+']
 
 
+def append_mask(chain: Any, words: np.ndarray) -> None:
+    """Append a mask to a llama_sampler chain, which borrows ``words`` [ceil(V / 32)] uint32: a bit for each token that is
+    allowed, read at every draw. Raises OutOfMemoryError."""
+    smpl = lib.autodeco_mask_init()
+    if not smpl:
+        raise OutOfMemoryError("no memory for a sampler")
+    lib.autodeco_mask_set(smpl, words.ctypes.data, len(words))
+    llama_cpp.llama_sampler_chain_add(chain, ctypes.cast(smpl, llama_cpp.llama_sampler_p_ctypes))
+
+
 class GrammarMask:
     """A filter for ``Sampler``: a callable that adds to a chain, and is told of each draw.
 
@@ -46,11 +56,7 @@ class GrammarMask:
 
     def __call__(self, chain: Any) -> None:
         """Append to a llama_sampler chain, which must not outlive this object."""
-        smpl = lib.autodeco_mask_init()
-        if not smpl:
-            raise OutOfMemoryError("no memory for a sampler")
-        lib.autodeco_mask_set(smpl, self._words.ctypes.data, len(self._words))
-        llama_cpp.llama_sampler_chain_add(chain, ctypes.cast(smpl, llama_cpp.llama_sampler_p_ctypes))
+        append_mask(chain, self._words)
 
     def prepare(self) -> None:
         """Before a draw: write the mask. Raises FormatError where the grammar grew too complex."""
