@@ -159,6 +159,29 @@ def _lead(a: Scores, b: Scores) -> dict:
     return found
 
 
+def everywhere(lab: dict[str, dict[str, Scores]]) -> dict:
+    """One setting for all groups, which weigh the same: what each has, and the heads less it. Problems are drawn again
+    within their groups."""
+    found = {}
+    for name in (HEADS, *LAB_CONSTANTS, "greedy"):
+        row: dict = {}
+        for measure in ("accuracy", "spread"):
+            own = [lab[group][name][measure] for group in GROUPS]
+            if all(np.isfinite(values).all() for values in own):
+                ours = [lab[group][HEADS][measure] for group in GROUPS]
+                row[measure] = float(np.mean([values.mean() for values in own]))
+                row[f"heads_minus_it_{measure}"] = _within_groups([a - b for a, b in zip(ours, own, strict=True)])
+        found[name] = row
+    return found
+
+
+def _within_groups(differences: list[np.ndarray], n_resamples: int = 10_000) -> dict[str, float]:
+    rng = np.random.default_rng(0)
+    means = np.mean([d[rng.integers(len(d), size=(n_resamples, len(d)))].mean(1) for d in differences], axis=0)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return {"mean": float(np.mean([d.mean() for d in differences])), "low": float(low), "high": float(high)}
+
+
 def main() -> None:
     from autodeco_edge.engine.model import Model
     from autodeco_edge.hub import resolve
@@ -171,9 +194,10 @@ def main() -> None:
     options = parser.parse_args()
     model = Model(resolve("smollm2-135m", "none", offline=True).model)
     vocab = [model.token_bytes(i) for i in range(model.n_vocab)]
-    result = {}
+    result, of_groups = {}, {}
     for group, kinds in GROUPS.items():
         lab = {name: scores(group, of) for name, of in of_lab(options.lab, group, vocab).items()}
+        of_groups[group] = lab
         ids = [p.id for kind in kinds for p in load_task(kind, limit=PROBLEMS[group]).problems]
         here = {name: scores(group, of) for name, of in drawn(options.evals, ids).items()}
         result[group] = summary(lab, here, group)
@@ -182,6 +206,7 @@ def main() -> None:
             cells = {m: f"{row[m]['mean']:.3f}" for m in ("accuracy", "spread") if m in row}
             lead = {m: " ".join(f"{v:+.3f}" for v in d.values()) for m, d in row["heads_minus_it"].items()}
             print(f"  {name:30s} {row['where']:4s} {row['replies']:3d} {cells} heads - it {lead}")
+    result["everywhere"] = everywhere(of_groups)
     options.output.write_text(json.dumps(result, indent=1) + "\n")
 
 
