@@ -25,8 +25,6 @@ FAMILIES = (
     "gcd,min_value=2,max_value=8",
     "leg_counting,min_animals=1,max_animals=1,max_instances=4",
     "letter_counting,min_words=1,max_words=2",
-    "isomorphic_strings,max_string_length=4",
-    "ransom_note,max_note_length=3,max_magazine_length=6",
     "spell_backward,min_word_len=3,max_word_len=3",
     "simple_equations,min_terms=2,max_terms=2,max_value=6",
     "family_relationships,max_family_size=4",
