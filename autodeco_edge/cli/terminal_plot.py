@@ -36,10 +36,10 @@ def draw(records: Sequence[dict[str, Any]], out: TextIO) -> None:
         plotext.xticks(_ticks(len(records)))
         plotext.ylabel(letter)
     plotext.xlabel("token")
-    picture = plotext.build()
+    picture = plotext.build()  # nothing foreign is in it
     if not colour.allowed(out):
         picture = plotext.uncolorize(picture)
-    print(picture if shows_unicode(out) else picture.translate(_ASCII), file=out, flush=True)  # nothing foreign is in it
+    print(picture if shows_unicode(out) else picture.translate(_ASCII), file=out, flush=True)
 
 
 def _ticks(n: int) -> list[int]:
