@@ -85,7 +85,7 @@ def compare(
     how = {"heads": heads, "n_ctx": n_tokens + 128, "n_threads": n_threads}
     known = Known(model.n_vocab)
     engines = {
-        "ngram": Engine(model, draft="ngram", draft_max=draft_max, **how),
+        "ngram": Engine(model, draft="ngram", draft_max=draft_max, draft_cost=0.1, **how),
         "known": Engine(model, draft=known, draft_max=draft_max, **how),
     }
     found = {name: Differences() for name in engines}
