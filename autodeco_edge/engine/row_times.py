@@ -13,7 +13,7 @@ from .context import Context, Row
 from .draft_cost import USUAL, Costs
 
 _ROWS = (1, 2, 4, 8, 16, 32, 63)
-_SECONDS = 0.25  # that it goes on for, after two rounds
+_SECONDS = 0.25  # that it goes on for, after three rounds
 
 
 def measure(context: Context, n_most: int) -> Costs:
@@ -25,7 +25,7 @@ def measure(context: Context, n_most: int) -> Costs:
     _seconds(context, 1)  # memory is touched that later ones find
     times: dict[int, list[float]] = {n: [] for n in counts}
     start = time.perf_counter()
-    while len(times[1]) < 2 or time.perf_counter() - start < _SECONDS:
+    while len(times[1]) < 3 or time.perf_counter() - start < _SECONDS:
         for n in counts:
             times[n].append(_seconds(context, n))
             if n == 1:  # of plain decoding, whose graph serves again and again; that of a draft is mostly new
