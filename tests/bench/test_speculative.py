@@ -9,7 +9,7 @@ import pytest
 
 from autodeco_edge.engine.model import Model
 from autodeco_edge.engine.pairing import demo_model
-from bench import speculative
+from bench import speculative, speculative_page
 from bench.draft_prompts import HELD_OUT, TUNING
 
 HOW = {"threads": 1, "rounds": 1, "prompts": 2, "tokens": 12, "clock": "cpu", "draft_cost": 0.05, "set": "tuning"}
@@ -68,3 +68,10 @@ def test_a_run_is_kept_beside_the_others(tmp_path):
     for name in ("one", "two", "one"):
         speculative.keep(tmp_path / "runs.json", name, {"row_cost": len(name)})
     assert json.loads((tmp_path / "runs.json").read_text()) == {"one": {"row_cost": 3}, "two": {"row_cost": 3}}
+
+
+def test_the_page_says_what_the_results_say():
+    """After a run of the bench or the campaign: `make results`."""
+    page = speculative_page.PAGE.read_text()
+    assert speculative_page.filled(page) == page
+    assert all(f"<!-- table: {name} -->\n|" in page for name in speculative_page.TABLES if name != "machine")

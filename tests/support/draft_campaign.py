@@ -137,9 +137,12 @@ def main() -> None:
 
 def keep(path: Path, runs: Sequence[dict]) -> None:
     """In place of the same runs of before."""
-    same = [(run["model"], run["draft"], run["threads"]) for run in runs]
+
+    def name(run: dict) -> list:
+        return [run[key] for key in ("model", "draft", "prompts", "length", "seeds", "threads")]
+
     before = json.loads(path.read_text()) if path.exists() else []
-    kept = [run for run in before if (run["model"], run["draft"], run["threads"]) not in same]
+    kept = [run for run in before if name(run) not in map(name, runs)]
     lines = ",\n".join(json.dumps(run) for run in [*kept, *runs])
     path.write_text(f"[\n{lines}\n]\n")
 
