@@ -23,6 +23,7 @@ from .errors import ApiError
 from .fair_queue import FairQueue
 from .limits import ServerLimits
 
+GATHER_SECONDS = 0.005  # of tokens that come faster than anybody reads: a handful goes to the event loop at once
 MAX_UNREAD = 2048  # steps that wait for a reader: beyond that the reader is too slow, and its reply ends
 
 
@@ -37,7 +38,10 @@ class Job:
         self.request, self.caller, self._news, self._cancel = request, caller, news, cancel
         self.generation: Generation | None = None
         self.submitted, self.started = time.monotonic(), 0.0
-        self.is_new = True
+        self.is_new, self.is_heard = (
+            True,
+            False,
+        )  # for the event loop, and for the engine's thread: no step was handed over
         self.cancelled = self.ended = False
         self.finish_reason: str | None = None
         self.cut_by: str | None = None
@@ -74,7 +78,7 @@ class Job:
 class Exchange:
     """The jobs of one request, and their room in the house until ``close``, which ends what still runs.
 
-    An iterator of (index of the job, steps that came, whether it is over). Raises what a reply failed with.
+    An iterator of what came at once: (index of the job, steps, whether it is over). Raises what a reply failed with.
     """
 
     def __init__(self, service: Service, permit: Permit) -> None:
@@ -85,19 +89,16 @@ class Exchange:
     def submit(self, caller: str, requests: Sequence[Request]) -> None:
         self.jobs = self._service.submit(caller, requests, self._news)
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, list[Step], bool]]:
+    async def __aiter__(self) -> AsyncIterator[list[tuple[int, list[Step], bool]]]:
         running = dict(enumerate(self.jobs))
         while running:
             await self._news.wait()
             self._news.clear()
-            for index, job in list(running.items()):
-                steps = job.take()
-                if job.ended:
-                    del running[index]
-                    if job.error:
-                        raise _failed(job, job.error)
-                if steps or job.ended:
-                    yield index, steps, job.ended
+            news = [(index, job.take(), job.ended) for index, job in running.items()]
+            yield [entry for entry in news if (entry[1] or entry[2]) and not running[entry[0]].error]
+            for index, _, ended in news:
+                if ended and (job := running.pop(index)).error:
+                    raise _failed(job, job.error)
 
     def close(self) -> None:
         for job in self.jobs:
@@ -129,6 +130,7 @@ class Service:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._recent = 1.0  # seconds that a choice took, a running mean
+        self._handed = 0.0  # when steps were last handed over
         self.on_first: Callable[[float], None] = _ignored  # of a choice: seconds from its submission to its first token
         self.on_end: Callable[[Timings, float], None] = _ignored
 
@@ -292,17 +294,15 @@ class Service:
 
     def _deliver(self) -> None:
         now = time.monotonic()
-        news = []
-        for job in list(self._running):
-            generation = job.generation
-            if generation is None:
-                continue
+        drawing = [(job, job.generation) for job in self._running if job.generation]
+        for job, generation in drawing:
             if now - job.started > self.limits.seconds and not generation.ended:
                 job.cut_by = "time"
                 generation.cancel()
-            if entry := _news_of(job, generation):
-                news.append(entry)
-        self._finish(news)
+        if now - self._handed < GATHER_SECONDS and not any(_is_urgent(*each) for each in drawing):
+            return
+        self._handed = now
+        self._finish([entry for each in drawing if (entry := _news_of(*each))])
 
     def _finish(self, news: list[tuple[Job, list[Step], str | None, BaseException | None]]) -> None:
         """To the event loop; a reason or an error is the end of its job."""
@@ -355,6 +355,11 @@ def _failed(job: Job, error: BaseException) -> BaseException:
     return ApiError(500, one_line(error)) if isinstance(error, AutodecoError) else error
 
 
+def _is_urgent(job: Job, generation: Generation) -> bool:
+    """A first token or an end waits for nothing."""
+    return generation.ended or (not job.is_heard and generation.timings.predicted_n > 0)
+
+
 def _news_of(job: Job, generation: Generation) -> tuple[Job, list[Step], str | None, BaseException | None] | None:
     """Steps that came, and the end where it came; None for nothing new."""
     ended = generation.ended
@@ -366,4 +371,5 @@ def _news_of(job: Job, generation: Generation) -> tuple[Job, list[Step], str | N
         return job, [], None, error
     if not steps and not ended:
         return None
+    job.is_heard = True
     return job, steps, generation.finish_reason if ended else None, None
