@@ -78,6 +78,7 @@ class Model(Owner):
         self._vocab = llama_cpp.llama_model_get_vocab(pointer)
         self._n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self._ends: dict[int, bool] = {}  # asked for with every token that is drawn
+        self._metadata: dict[str, str | None] = {}  # asked for with every prompt
         self._tokenizer = Tokenizer(native, self._vocab, metadata(pointer, "tokenizer.ggml.pre"))
         self.n_embd = llama_cpp.llama_model_n_embd(pointer)
         self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(pointer)
@@ -111,8 +112,11 @@ class Model(Owner):
         """A metadata value as text, or None. Raises UsageError for a key that is not text."""
         if not isinstance(key, str):
             raise UsageError(f"metadata key: allowed str; got {type(key).__name__}")
-        with self.native.call() as model:
-            return metadata(model, key)
+        self.native.check()
+        if key not in self._metadata:
+            with self.native.call() as model:
+                self._metadata[key] = metadata(model, key)
+        return self._metadata[key]
 
     @property
     def description(self) -> str:

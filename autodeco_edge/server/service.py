@@ -23,7 +23,7 @@ from .errors import ApiError
 from .fair_queue import FairQueue
 from .limits import ServerLimits
 
-GATHER_SECONDS = 0.005  # of tokens that come faster than anybody reads: a handful goes to the event loop at once
+GATHER_SECONDS = 0.01  # of tokens that come faster than anybody reads: a handful goes to the event loop at once
 MAX_UNREAD = 2048  # steps that wait for a reader: beyond that the reader is too slow, and its reply ends
 
 
@@ -83,11 +83,18 @@ class Exchange:
 
     def __init__(self, service: Service, permit: Permit) -> None:
         self._service, self._permit = service, permit
-        self._news = asyncio.Event()
+        self._news, self._closed = asyncio.Event(), False
         self.jobs: list[Job] = []
 
     def submit(self, caller: str, requests: Sequence[Request]) -> None:
+        """From any thread. Draws nothing where the exchange is closed already."""
         self.jobs = self._service.submit(caller, requests, self._news)
+        if self._closed:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        for job in self.jobs:
+            job.cancel()
 
     async def __aiter__(self) -> AsyncIterator[list[tuple[int, list[Step], bool]]]:
         running = dict(enumerate(self.jobs))
@@ -101,8 +108,8 @@ class Exchange:
                     raise _failed(job, job.error)
 
     def close(self) -> None:
-        for job in self.jobs:
-            job.cancel()
+        self._closed = True
+        self._cancel()
         self._permit.release()
 
 
@@ -127,7 +134,7 @@ class Service:
         self._queue: FairQueue[Job] = FairQueue()
         self._running: list[Job] = []
         self._wake = threading.Condition()
-        self._stopping = False
+        self._stopping = self._gone = False  # the thread is asked to end; it has
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._recent = 1.0  # seconds that a choice took, a running mean
         self._handed = 0.0  # when steps were last handed over
@@ -177,9 +184,12 @@ class Service:
         return max(1, min(60, round(self._recent * (1 + self.n_waiting / self.limits.parallel))))
 
     def submit(self, caller: str, requests: Sequence[Request], news: asyncio.Event) -> list[Job]:
-        """``news`` is set whenever something has come for one of them."""
+        """``news`` is set whenever something has come for one of them. From any thread: the sooner the engine knows."""
         jobs = [Job(request, caller, news, self._cancel) for request in requests]
         with self._wake:
+            if self._gone:
+                self._post(self._turn_away, jobs)
+                return jobs
             for job in jobs:
                 self._queue.put(caller, job)
             self._wake.notify()
@@ -247,14 +257,17 @@ class Service:
         """Nobody waits for a thread that is gone."""
         self.failure = self.failure or failure
         self.draining = True
-        gone = ApiError(503, "the server has ended", code="shutting_down")
         with self._wake:
+            self._gone = True
             left, self._running = list(self._running), []
             while job := self._queue.get():
                 left.append(job)
-        for job in left:
-            job.end(None, failure or gone)
+        self._turn_away(left)
         self.over.set()
+
+    def _turn_away(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.end(None, self.failure or ApiError(503, "the server has ended", code="shutting_down"))
 
     def _wait(self) -> bool:
         """Until there is something to do; False at the end."""
