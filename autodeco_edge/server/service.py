@@ -1,7 +1,7 @@
 """The engine's thread, and what waits for it.
 
 Owns the one thread that drives the engine, the queue in front of it, how many choices may be in the house at once, and
-the way of Steps to the event loop: one call a tick, whoever they are for. The event loop never waits for the engine.
+the way of Steps to the event loop: one call for all that came, whoever it is for. The event loop never waits for the engine.
 Knows token ids and no text.
 """
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from ..engine.cpu import processors
 from ..engine.engine import Engine
 from ..engine.generation import Generation, Request, Timings
 from ..engine.sampler import Step
@@ -24,6 +25,9 @@ from .fair_queue import FairQueue
 from .limits import ServerLimits
 
 GATHER_SECONDS = 0.01  # of tokens that come faster than anybody reads: a handful goes to the event loop at once
+WRITE_SECONDS = (
+    0.002  # at most that an engine which takes all processors waits for what it has handed over to be written
+)
 MAX_UNREAD = 2048  # steps that wait for a reader: beyond that the reader is too slow, and its reply ends
 
 
@@ -138,6 +142,7 @@ class Service:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._recent = 1.0  # seconds that a choice took, a running mean
         self._handed = 0.0  # when steps were last handed over
+        self._takes_all = False  # the engine's threads leave no processor to the event loop
         self.on_first: Callable[[float], None] = _ignored  # of a choice: seconds from its submission to its first token
         self.on_end: Callable[[Timings, float], None] = _ignored
 
@@ -238,6 +243,7 @@ class Service:
             self._post(self._loaded, None, error)
             return
         self._post(self._loaded, engine, None)
+        self._takes_all = engine.n_threads >= processors()
         failure: BaseException | None = None
         try:
             with engine:
@@ -316,6 +322,15 @@ class Service:
             return
         self._handed = now
         self._finish([entry for each in drawing if (entry := _news_of(*each))])
+        if self._takes_all:
+            self._let_write()
+
+    def _let_write(self) -> None:
+        """Before the next batch: threads that compute wait for each other, and each time the event loop took a processor
+        from one of them it would hold up all."""
+        written = threading.Event()
+        self._post(self._loop.call_soon, written.set)  # behind the readers that the news has woken
+        written.wait(WRITE_SECONDS)
 
     def _finish(self, news: list[tuple[Job, list[Step], str | None, BaseException | None]]) -> None:
         """To the event loop; a reason or an error is the end of its job."""

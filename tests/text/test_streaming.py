@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from autodeco_edge.text.streaming import StopStrings, Thinking
+from autodeco_edge.text.streaming import StopStrings, Thinking, held
 
 TEXT = "One.\n\nTwo <thin air>. STOP and more"
 
@@ -47,3 +47,15 @@ def test_thinking_is_told_from_the_answer(open_already):
         for text, _, is_thought in pieces + thinking.finish():
             found[is_thought] += text
         assert found == {True: thought, False: answer}
+
+
+def test_what_is_held_back_is_what_the_obvious_search_finds():
+    def obvious(text: str, marks: tuple[str, ...]) -> int:
+        ends = [n for n in range(1, len(text) + 1) if any(len(m) > n and m.startswith(text[-n:]) for m in marks)]
+        return max(ends, default=0)
+
+    rng = random.Random(3)
+    for _ in range(5000):
+        marks = tuple("".join(rng.choices("<ab>", k=rng.randrange(1, 6))) for _ in range(rng.randrange(4)))
+        text = "".join(rng.choices("<ab>xy", k=rng.randrange(8)))
+        assert held(text, marks) == obvious(text, marks), (text, marks)
