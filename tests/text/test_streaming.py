@@ -51,8 +51,10 @@ def test_thinking_is_told_from_the_answer(open_already):
 
 def test_what_is_held_back_is_what_the_obvious_search_finds():
     def obvious(text: str, marks: tuple[str, ...]) -> int:
-        ends = [n for n in range(1, len(text) + 1) if any(len(m) > n and m.startswith(text[-n:]) for m in marks)]
-        return max(ends, default=0)
+        longest = max(map(len, marks), default=1) - 1  # of all: a whole mark was found before
+        return max(
+            (n for n in range(1, longest + 1) for m in marks if n <= len(text) and m.startswith(text[-n:])), default=0
+        )
 
     rng = random.Random(3)
     for _ in range(5000):
