@@ -42,7 +42,7 @@ LAYERS = {
 # The same within a room, from the bottom to the top: a module imports only from what stands left of a "<" before it.
 # Imports for annotations alone may point up (cli: a session and its commands know each other's types).
 INSIDE = {
-    "io": "atomic child digest extras interpreter printing reading regular < lock < folder",
+    "io": "atomic child digest exchange extras interpreter printing reading regular < lock < folder",
     "gguf": "keys raw_file types < reader < model_file < model_check",
     "spec": "heads < sampling soft_nucleus speculative",
     "convert": """
