@@ -1,4 +1,4 @@
-"""Fills the tables of docs/results.md and draws its pictures, from bench/results/eval-*.json.
+"""Fills the tables of docs/results.md and draws its pictures, from bench/results: eval-*.json, smollm2-*.json, gemma3-*.json.
 
     python -P bench/results.py --results bench/results --page docs/results.md --images docs/images
 
@@ -19,6 +19,7 @@ from autodeco_edge.eval.report import frontier_line
 from autodeco_edge.eval.report import table as report_table
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # behind the installed packages
+from bench import smollm2_tables  # noqa: E402
 from bench.plot import fill, table  # noqa: E402
 
 FAMILIES = ("demo:word", "demo:chain", "demo:make", "demo:search")
@@ -104,7 +105,14 @@ TABLES = {
     "choice": ("eval-choice", choice_table),
     "drift": ("eval-drift", lambda results: drift_tables(results["eval-drift"])),
     "steering": ("eval-steering-after", steering_tables),
+    "smollm2-steering": ("smollm2-steering", lambda results: steering.table(results["smollm2-steering"])),
+    **smollm2_tables.TABLES,
 }
+
+
+def read(folder: Path) -> dict:
+    """Report by the name of its file."""
+    return {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
 
 
 def main() -> None:
@@ -113,8 +121,8 @@ def main() -> None:
     parser.add_argument("--page", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True)
     args = parser.parse_args()
-    results = {path.stem: json.loads(path.read_text()) for path in args.results.glob("eval-*.json")}
-    for path in figures.draw(results["eval-demo"], args.images):
+    results = read(args.results)
+    for path in figures.save_figures(results["eval-demo"], args.images):
         print(path)
     args.page.write_text(fill(args.page.read_text(), results, TABLES))
 

@@ -1,6 +1,6 @@
 """T and P of the runtime on the real model against float64 PyTorch on the very weights: `python bench/smollm2_parity.py`.
 
-One reply is drawn from a GGUF with the heads of the package. transformers reads the same GGUF, dequantised, and runs
+Another GGUF with --model, its heads with --heads. One reply is drawn from it, with the heads of the package where it is SmolLM2. transformers reads the same GGUF, dequantised, and runs
 the same tokens in float64; the numpy specification gives T and P of its hidden states and logits. What differs is the
 arithmetic of llama.cpp: with the quantised file activations are rounded to 8 bits, with the F32 file made of it not.
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-PROMPT = "Tell me about the sea"
+PROMPT = "<|im_start|>user\nTell me about the sea<|im_end|>\n<|im_start|>assistant\n"
 
 
 def to_f32(source: Path, target: Path, n_threads: int) -> None:
@@ -31,12 +31,11 @@ def to_f32(source: Path, target: Path, n_threads: int) -> None:
         raise SystemExit(f"{source}: llama.cpp could not make F32 of it")
 
 
-def replies(model: Path, heads: Path, n: int, n_threads: int, given: list[int] | None = None):
+def replies(model: Path, heads: Path, n: int, n_threads: int, given: list[int] | None = None, text: str = PROMPT):
     """(prompt, tokens, T and P [n, 2]) of one reply; ``given``: tokens that are fed instead of those drawn."""
     from autodeco_edge import Engine, SamplingParams
 
     with Engine(model, heads, n_ctx=512, n_threads=n_threads) as engine:
-        text = f"<|im_start|>user\n{PROMPT}<|im_end|>\n<|im_start|>assistant\n"
         prompt = engine.model.tokenize(text)
         if given is None:
             steps = list(engine.generate(prompt, SamplingParams(seed=1), max_tokens=n, stop_at_end=False))
@@ -80,15 +79,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tokens", type=int, default=200)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--heads", help="[default: those of the name]")
+    parser.add_argument("--prompt", default=PROMPT, help="as the model reads it, with the marks of its template")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    found = resolve("smollm2-135m", offline=True)
-    prompt, tokens, quantised = replies(found.model, found.heads, options.tokens, options.threads)
+    found = resolve(options.model, options.heads, offline=True)
+    prompt, tokens, quantised = replies(found.model, found.heads, options.tokens, options.threads, text=options.prompt)
     exact = reference(found.model, found.heads, prompt, tokens)
     with tempfile.TemporaryDirectory() as folder:
         f32 = Path(folder) / "f32.gguf"
         to_f32(found.model, f32, options.threads)
-        whole = replies(f32, found.heads, len(tokens), options.threads, tokens)[2]
+        whole = replies(f32, found.heads, len(tokens), options.threads, tokens, options.prompt)[2]
     report = {
         "model": found.model.name,
         "heads": found.heads.name,

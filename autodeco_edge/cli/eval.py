@@ -62,7 +62,7 @@ class EvalOptions:
         typer.Option(
             "--methods",
             help="Comma between: greedy, default (T=1 P=1), card (0.6/0.95), mean-shift, min-p, dynatemp, autodeco-t, "
-            "autodeco-p, autodeco, expert, and constants, such as 0.7/0.9 (T and P).",
+            "autodeco-p, autodeco, expert, turn, and constants, such as 0.7/0.9 (T and P).",
         ),
     ] = "greedy,default,card,mean-shift,autodeco"
     more_heads: Annotated[

@@ -5,6 +5,7 @@ and a run that was killed goes on where it stopped.
 
     OUT/samples/METHOD.jsonl   judged samples        OUT/report.json   the figures
     OUT/calibration.jsonl      the draws that give mean-shift its constants
+    OUT/entropy.jsonl          the entropies that give turn its temperature
 """
 
 from __future__ import annotations
@@ -22,17 +23,19 @@ from ..engine.model import Model
 from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import Heads
 from ..errors import NoHeadsError, UsageError, check_range
-from ..io.digest import identity
+from ..io.digest import fingerprint, identity
 from ..io.printing import say as _say
 from ..records import RecordFile
 from ..tasks import Problem, Task, Verifier, has_many_answers, is_generated, load_task
 from . import methods as methods_of
+from .entropy import GRID, entropies, turning_point
 from .methods import Method
 from .report import summarise
 from .results import results_folder, write_report
 from .samples import Drawer, Limits, Sample, header
 
 CALIBRATION_SAMPLES = 4  # replies a problem
+ENTROPY_PROBLEMS = 32  # of the calibration's, a reply each at every temperature
 QUIET_S = 20.0  # at most, between two lines
 
 
@@ -131,13 +134,16 @@ class Evaluation:
 
     def run(self) -> dict[str, Any]:
         n = self.config.samples * self.config.seeds
-        samples, grid, tuned = {}, {}, None
+        samples, grid, tuned, turned = {}, {}, None, None
         about = [name.partition("@")[2] for name in self.config.methods if name.startswith("mean-shift")]
         means = {heads: self.means(heads) for heads in about}
         for name in self.config.methods:
             if name == "expert":
                 tuned = self.tune()
                 method = methods_of.constants(*tuned["best"])
+            elif name == "turn":
+                turned = self.turn()
+                method = methods_of.constants(turned["temperature"], 1.0, name)
             else:
                 method = methods_of.method(name, means)
             samples[name] = self.draw(method, n)
@@ -149,6 +155,7 @@ class Evaluation:
             "config": self._settings(),
             "mean_shift": means,
             "expert": tuned,
+            "turn": turned,
             "groups": summarise(kinds, samples, self.config.seeds, grid=grid),
         }
 
@@ -230,6 +237,31 @@ class Evaluation:
         over_p = [(p, self._accuracy(best_t, p, n)) for p in grid]
         best_p = max(reversed(over_p), key=lambda pair: pair[1])[0]  # of equals the least intrusive
         return {"temperature": over_t, "top_p": over_p, "best": (best_t, best_p), "samples": n}
+
+    def turn(self) -> dict[str, Any]:
+        """The temperature where entropy turns (entropy.py), 1 where it does not turn; on calibration problems."""
+        problems = self._calibration_problems()
+        if problems is None:
+            raise UsageError("turn: needs other problems than the test's; give --calibration TASK")
+        prompts = [self.drawer.prompt(problem) for problem in problems[:ENTROPY_PROBLEMS]]
+        found = self._entropies(prompts)
+        return {"entropies": found, "temperature": turning_point(*zip(*found, strict=True)) or 1.0}
+
+    def _entropies(self, prompts: Sequence[Sequence[int]]) -> list[tuple[float, float]]:
+        config, limits = self.config, self.config.limits
+        head = {
+            "task": config.calibration or self.task.name,
+            "prompts": fingerprint(repr(prompts)),
+            "seed": config.seed,
+        }
+        head |= {"max_tokens": limits.max_tokens, "n_ctx": limits.n_ctx, "model": self.identity}
+        with RecordFile(config.output / "entropy.jsonl", head, resume=True) as file:
+            if len(file.rows) < len(GRID):
+                if not config.draws:
+                    raise UsageError("turn: no entropies yet; draw them first, without --no-draw")
+                for t, entropy in entropies(self.model, prompts, limits, config.seed)[len(file.rows) :]:
+                    file.append({"temperature": t, "entropy": entropy})
+            return [(row["temperature"], row["entropy"]) for row in file.rows]
 
     def _accuracy(self, t: float, p: float, n: int) -> float:
         return float(np.mean([s.right for s in self.draw(methods_of.constants(t, p), n)]))

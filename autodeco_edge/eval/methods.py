@@ -11,6 +11,7 @@ nothing.
     dynatemp     llama.cpp's dynamic temperature, 0.5 to 1.5 by entropy
     autodeco-t, autodeco-p, autodeco   the heads: temperature only, top-p only, both (paper Figure 4)
     expert       Expert-Guided Tuning: the best constants on the test set, an oracle (paper Figure 3)
+    turn         T by entropy alone, P = 1, on other problems than the test's (entropy.py)
     T/P          any constants, as 0.7/0.9
     NAME@HEADS   autodeco, autodeco-t, autodeco-p or mean-shift with other heads than the first
 """
@@ -42,7 +43,9 @@ NAMES = (
     "autodeco-p",
     "autodeco",
     "expert",
+    "turn",
 )
+FOUND = ("expert", "turn")  # constants that a run has to look for
 HEADS_MODES = {"autodeco-t": "temp", "autodeco-p": "top-p", "autodeco": "both"}
 _CONSTANTS = re.compile(r"(\d+(?:\.\d+)?)/(\d+(?:\.\d+)?)")
 
@@ -113,7 +116,7 @@ def method(name: str, means: Mapping[str, tuple[float, float]] | None = None) ->
 def check_names(names: Sequence[str], heads: Collection[str] = ()) -> None:
     """Raises UsageError for a name that is none, one that comes twice, and heads other than "" and ``heads``."""
     for name in names:
-        if name != "expert" and (about := method(name).heads) and about not in heads:
+        if name not in FOUND and (about := method(name).heads) and about not in heads:
             raise UsageError(f"method {name}: no heads of that name; add --with {about}=HEADS.gguf")
     if len(set(names)) < len(names):
         raise UsageError(f"methods: each once; got {', '.join(names)}")

@@ -129,7 +129,7 @@ def test_the_results_page_shows_the_recorded_results():
     from bench import results
 
     root = Path(__file__).parents[2]
-    reports = {path.stem: json.loads(path.read_text()) for path in (root / "bench/results").glob("eval-*.json")}
+    reports = results.read(root / "bench/results")
     assert {needed for needed, _ in results.TABLES.values()} <= reports.keys()
     page = (root / "docs/results.md").read_text()
     assert plot.fill(page, reports, results.TABLES) == page

@@ -1,4 +1,4 @@
-"""docs/smollm2.md says what bench/results/smollm2-lab.json says."""
+"""What docs/smollm2.md says is what bench/results says. The tables of docs/results.md: test_scripts.py."""
 
 from __future__ import annotations
 
@@ -27,25 +27,6 @@ def interval(of: dict[str, float], scale: float = 1) -> list[float]:
     return [scale * of[k] for k in ("mean", "low", "high")]
 
 
-@pytest.mark.parametrize("title", GROUPS)
-def test_tables_are_the_results(title: str) -> None:
-    found = RESULTS[GROUPS[title]]
-    section = re.search(rf"^### {title}.*?: (\d+) problems(.*?)^(?=###|Differences)", PAGE, re.M | re.S)
-    table = rows(section[2])
-    table.pop("Method")
-    assert int(section[1]) == found["n_problems"] and set(table) == set(found["methods"])
-    for name, (accuracy, coverage, outside, *log_p) in table.items():
-        method = found["methods"][name]
-        assert numbers(accuracy) == pytest.approx(interval(method["accuracy"], 100), abs=0.051)
-        assert numbers(coverage) == pytest.approx(
-            [method["coverage"]["mean"]] if "coverage" in method else [], abs=6e-4
-        )
-        of = method.get("outside_interval")
-        assert numbers(outside) == pytest.approx(interval(of) if of else [], abs=6e-4)
-        if log_p and "log_p" in method:
-            assert numbers(log_p[0]) == pytest.approx([method["log_p"]["mean"]], abs=0.0051)
-
-
 def test_differences_are_the_results() -> None:
     text = PAGE[PAGE.index("Differences of accuracy") : PAGE.index("So: against")]
     for title, cells in rows(text).items():
@@ -55,40 +36,24 @@ def test_differences_are_the_results() -> None:
                 assert numbers(cell) == pytest.approx(interval(against[constant]["accuracy"], 100), abs=0.051)
 
 
-def test_constants_of_their_own_mean_are_the_results() -> None:
-    results = json.loads((ROOT / "bench" / "results" / "smollm2-constants.json").read_text())
+def test_what_is_said_beside_their_own_mean_holds() -> None:
+    """The sentences of the section, on bench/results/smollm2-table.json."""
+    results = json.loads((ROOT / "bench" / "results" / "smollm2-table.json").read_text())
     section = PAGE[PAGE.index("### Beside their own mean") : PAGE.index("## What they do not do")]
-    found = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| ")][1:]
-    here = [(g, n) for g, r in results.items() for n in r["methods"] if not n.endswith("(lab)")]
-    assert len(found) == len(here)
-    for (group, name), (title, label, replies, accuracy, lead, spread, more) in zip(here, found, strict=True):
-        row = results[group]["methods"][name]
-        assert GROUPS[title.strip()] == group and int(replies) == row["replies"]
-        assert name in label or (name, label.strip()) == ("autodeco", "the heads, in the runtime")
-        assert numbers(accuracy) == pytest.approx(interval(row["accuracy"], 100), abs=0.051)
-        assert numbers(lead) == pytest.approx(interval(row["heads_minus_it"]["accuracy"], 100), abs=0.051)
-        assert numbers(spread) == pytest.approx([row["spread"]["mean"]] if "spread" in row else [], abs=6e-4)
-        of = row["heads_minus_it"].get("spread")
-        assert numbers(more) == pytest.approx(interval(of) if of else [], abs=6e-4)
-    for group, result in results.items():  # what the page calls their own mean
-        assert all(f"{float(x):g}" in section for x in result["mean_shift"].split("/")), group
+    for group in ("write", "many"):
+        found = results[group]
+        assert all(f"{float(x):g}" in section for x in found["mean_shift"].split("/")), group
+        lead = found["methods"][found["mean_shift"]]["heads_minus_it"]
+        assert all(lead[measure]["low"] < 0 < lead[measure]["high"] for measure in ("accuracy", "spread"))
+    write = results["write"]
+    assert write["outside_with_mean_shift"]["low"] < 0
+    assert write["outside_with_mean_shift"]["mean"] < 0.5 * write["outside_without"]["mean"]
+    assert results["many"]["outside_with_mean_shift"]["low"] < 0 < results["many"]["outside_with_mean_shift"]["high"]
 
 
-def test_commands_are_the_results() -> None:
+def test_steered_heads_without_a_command_are_the_results() -> None:
     results = json.loads((ROOT / "bench" / "results" / "smollm2-steering.json").read_text())
-    section = PAGE[PAGE.index("## What was tried") : PAGE.index("## The runtime on it")]
-    found = rows(section)
-    for name, row in results["conditions"].items():
-        want = []
-        for figure in ("temperature", "top_p"):
-            want.append(row[figure]["mean"])
-            if name != "none":
-                want += [*interval(row[figure]["difference"])]
-        assert [x for cell in found[name][:-1] for x in numbers(cell)] == pytest.approx(want, abs=6e-4)
-        assert numbers(found[name][-1]) == pytest.approx([100 * row["accuracy"]["mean"]], abs=0.051)
-        if name != "none":
-            shares = [int(found[name][i]) for i in (2, 5)]
-            assert shares == [round(100 * row[f]["consistency"]) for f in ("temperature", "top_p")]
+    section = PAGE[PAGE.index("## What was tried") : PAGE.index("## Figures")]
     for figure, of in results["steered_minus_start_without_a_command"].items():
         if isinstance(of, dict) and figure != "accuracy":
             assert f"{-of['mean']:.3f} [{-of['high']:.3f}, {-of['low']:.3f}]" in section

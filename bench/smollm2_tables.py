@@ -1,0 +1,161 @@
+"""The tables of the real model in docs/results.md, from bench/results/smollm2-*.json.
+
+Owns their form. `make results` calls it through results.py, and draws no sample.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # behind the installed packages
+from bench.plot import table  # noqa: E402
+
+HEADS = "reward-all-0"
+NAMES = {
+    HEADS: "**heads of the package**",
+    "autodeco": "the same heads, in the runtime",
+    "autodeco-t": "their T alone",
+    "autodeco-p": "their P alone",
+    "likelihood-0": "heads, official loss",
+    "reward-all-from-likelihood-0": "heads, reward after the official loss",
+    "1/1": "1/1, the paper's default",
+    "0.2/0.9": "0.2/0.9, the model's card",
+    "0.8/0.95": "0.8/0.95, as in llama.cpp",
+    "turn": "turn: T by entropy",
+    "min-p": "min-p 0.05 at T = 1",
+    "dynatemp": "dynatemp 0.5 to 1.5",
+}
+OWN_MEAN = ("0.984/0.916", "0.771/0.9", "0.878/0.912")
+SPREAD = {"write": "1 - self-BLEU of 4", "many": "distinct right of 16", "exact": "distinct right of 16"}
+
+
+def name_of(method: str) -> str:
+    return f"{method}, their own mean (MeanShift)" if method in OWN_MEAN else NAMES.get(method, method)
+
+
+def interval(x: Mapping[str, float] | None, scale: float = 1, digits: int = 3, *, sign: bool = False) -> str:
+    if x is None:
+        return ""
+    plus = "+" if sign else ""
+    mean, low, high = (f"{scale * x[key]:{plus}.{digits}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def group_table(group: str, results: Mapping[str, Any]) -> str:
+    """Rows by accuracy; what has not every problem says how many."""
+    found = results["smollm2-table"][group]
+    header = ["method", "replies", "accuracy, %", "heads - it, points", SPREAD[group], "heads - it", "pass@16, %"]
+    rows = []
+    for name, row in sorted(found["methods"].items(), key=lambda item: -item[1]["accuracy"]["mean"]):
+        n, lead = row["accuracy"]["n_problems"], {} if name == HEADS else row["heads_minus_it"]
+        some = "" if n == found["n_problems"] else f", {n} problems"
+        spread = row.get("spread")
+        at = row["pass_at"].get("16")
+        rows.append(
+            [
+                f"{name_of(name)}{', the best constant here' if name == found['oracle'] else ''}",
+                f"{row['replies']}{some}",
+                interval(row["accuracy"], 100, 1),
+                interval(lead.get("accuracy"), 100, 1, sign=True),
+                f"{spread['mean']:.3f}" if spread else "",
+                interval(lead.get("spread"), sign=True),
+                f"{100 * at:.1f}" if at is not None else "",
+            ]
+        )
+    outside = [f"Outside the frontier of the six constants: {interval(found['outside'], sign=True)}."]
+    if found.get("outside_with_mean_shift"):
+        both = found["outside_with_mean_shift"], found["outside_without"]
+        outside.append(
+            f"With {found['mean_shift']} among them: {interval(both[0], sign=True)} ({both[0]['n_problems']} problems; "
+            f"without it, on these: {interval(both[1], sign=True)})."
+        )
+    return f"{found['n_problems']} problems.\n\n{table(header, rows)}\n\n{' '.join(outside)}"
+
+
+def everywhere_table(results: Mapping[str, Any]) -> str:
+    found = results["smollm2-table"]["everywhere"]
+    rows = [
+        [
+            name_of(name),
+            f"{100 * row['accuracy']:.1f}",
+            "" if name == HEADS else interval(row["heads_minus_it_accuracy"], 100, 1, sign=True),
+            f"{row['spread']:.3f}" if "spread" in row else "",
+            "" if name == HEADS else interval(row.get("heads_minus_it_spread"), sign=True),
+        ]
+        for name, row in sorted(found.items(), key=lambda item: -item[1]["accuracy"])
+    ]
+    return table(["one setting everywhere", "accuracy, %", "heads - it, points", "spread", "heads - it"], rows)
+
+
+def quality_table(results: Mapping[str, Any]) -> str:
+    found = results["smollm2-quality"]
+    header = ["method", "ln p of a token", "heads - it", "1 - self-BLEU of 4", "distinct-2"]
+    rows = [
+        [
+            name_of(name),
+            interval(row["log_p"]),
+            "" if name == HEADS else interval(row["heads_minus_it"], sign=True),
+            f"{row['spread']['mean']:.3f}",
+            f"{row['distinct_2']['mean']:.3f}",
+        ]
+        for name, row in sorted(found["methods"].items(), key=lambda item: -item[1]["log_p"]["mean"])
+    ]
+    return f"{found['n_problems']} requests, a reply each, first {found['tokens']} tokens.\n\n{table(header, rows)}"
+
+
+def gym_tables(results: Mapping[str, Any]) -> str:
+    found = results["smollm2-gym"]
+    asked = [
+        [f"`{family}`", f"{100 * share:.1f}", "yes" if family in found["chosen"] else ""]
+        for family, share in found["right"].items()
+    ]
+    parts = [table(["family and settings", "right at T = 1, %", "within the rule"], asked)]
+    if found["groups"]:
+        group = found["groups"]["all"]
+        rows = [
+            [
+                name_of(name) if name != "autodeco" else "**heads of the package**",
+                f"{row['n_samples']}",
+                interval(row["accuracy"], 100, 1),
+                interval(group["differences"]["autodeco"].get(name, {}).get("accuracy"), 100, 1, sign=True),
+            ]
+            for name, row in sorted(group["methods"].items(), key=lambda item: -item[1]["accuracy"]["mean"])
+        ]
+        n = group["methods"]["autodeco"]["n_problems"]
+        parts.append(
+            f"{n} test problems of these:\n\n{table(['method', 'replies', 'accuracy, %', 'heads - it, points'], rows)}"
+        )
+    return "\n\n".join(parts)
+
+
+def parity_table(results: Mapping[str, Any]) -> str:
+    rows = []
+    for label, file in (("SmolLM2-135M, Q4_1", "smollm2-parity"), ("Gemma-3-270M, Q4_K_M", "gemma3-parity")):
+        for name, key in ((label, "quantised"), (f"{label.partition(',')[0]}, F32 made of it", "f32")):
+            if file in results:
+                of = results[file][key]
+                rows.append([name, *(f"{of[k]:.1e}" for k in ("dT_median", "dT_largest", "dP_median", "dP_largest"))])
+    return table(["file", "T, median", "T, largest", "P, median", "P, largest"], rows)
+
+
+def first_token(results: Mapping[str, Any]) -> str:
+    found = results["smollm2-first-token"]
+    time, spread = found["first_token_s"], found["t_spread"]
+    return (
+        f"`{found['command']}`: first token {time['median']:.2f} s after the command (median of {len(spread)}; longest "
+        f"{time['largest']:.2f} s), on {found['cores']} cores with nothing else running. T moves by {min(spread):.2f} to "
+        f"{max(spread):.2f} within a reply of {max(found['tokens'])} tokens."
+    )
+
+
+TABLES = {
+    "smollm2-write": ("smollm2-table", lambda results: group_table("write", results)),
+    "smollm2-many": ("smollm2-table", lambda results: group_table("many", results)),
+    "smollm2-exact": ("smollm2-table", lambda results: group_table("exact", results)),
+    "smollm2-everywhere": ("smollm2-table", everywhere_table),
+    "smollm2-parity": ("smollm2-parity", parity_table),
+    "smollm2-first-token": ("smollm2-first-token", first_token),
+}
