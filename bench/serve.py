@@ -1,10 +1,13 @@
 """`autodeco-edge serve` beside llama-server: tokens a second and time to the first token, one client and several.
 
-    python -P bench/serve.py -m MODEL.gguf --llama-server PATH [--heads] [--out FILE]
+    python -P bench/serve.py -m MODEL.gguf --llama-server PATH [--heads] [--fresh] [--out FILE]
 
 Both serve the same file with the same threads, slots and context; every client streams chats one after another, static
-sampling on both sides (with --heads the heads' on ours). Rounds alternate between the two servers. llama-server is built
-from the source that llama-cpp-python's distribution carries (vendor/llama.cpp):
+sampling on both sides (with --heads the heads' on ours). Rounds alternate between the two servers, and no question is
+asked twice. All slots have been used before one client is measured: chats begin alike (the template, half of the question),
+and either server goes on from what a slot holds. With --fresh each prompt is computed from its first token (cache_prompt
+false on both sides, and no prompts in llama-server's memory). llama-server is built from the source that
+llama-cpp-python's distribution carries (vendor/llama.cpp):
 
     cmake -S vendor/llama.cpp -B build -DCMAKE_BUILD_TYPE=Release -DLLAMA_BUILD_SERVER=ON -DLLAMA_CURL=OFF
     cmake --build build --target llama-server
@@ -16,6 +19,7 @@ import argparse
 import contextlib
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -34,7 +38,6 @@ STATIC = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0}
 ONCE = httpx.Limits(
     max_keepalive_connections=0
 )  # llama-server closes a connection now and then that it said it would keep
-PORTS = {"autodeco": 18_090, "llama": 18_091}
 
 
 @dataclass
@@ -46,11 +49,20 @@ class Tally:
     seconds: float = 0.0
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
-def running(name: str, command: list[str]) -> Iterator[str]:
+def running(command: list[str]) -> Iterator[str]:
     """A server that is ready; its address."""
-    url = f"http://127.0.0.1:{PORTS[name]}"
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + 120
         while True:
@@ -74,16 +86,12 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
         "-m",
         "autodeco_edge",
         "serve",
-        "--port",
-        str(PORTS["autodeco"]),
         "-c",
         str(options.context),
     ]
     total = str(options.context * options.slots)
     theirs = [
         options.llama_server,
-        "--port",
-        str(PORTS["llama"]),
         "-c",
         total,
         "-b",
@@ -91,11 +99,21 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
         "-ub",
         "512",
         "--no-warmup",
+        *(["--cache-ram", "0"] if options.fresh else []),
     ]
     return {"autodeco": [*ours, *common, *heads], "llama": [*theirs, *common]}
 
 
-def chat(client: httpx.Client, url: str, number: int, n: int, tally: Tally, lock: threading.Lock, static: bool) -> None:
+def chat(
+    client: httpx.Client,
+    url: str,
+    number: int,
+    n: int,
+    tally: Tally,
+    lock: threading.Lock,
+    static: bool,
+    fresh: bool,
+) -> None:
     body = {
         "messages": [{"role": "user", "content": f"Tell me a long story about the number {number}."}],
         "max_tokens": n,
@@ -103,6 +121,7 @@ def chat(client: httpx.Client, url: str, number: int, n: int, tally: Tally, lock
         "stream": True,
         "stream_options": {"include_usage": True},
         **(STATIC if static else {}),
+        **({"cache_prompt": False} if fresh else {}),
     }
     start, first, tokens = time.perf_counter(), None, 0
     with client.stream("POST", f"{url}/v1/chat/completions", json=body) as answer:
@@ -126,7 +145,8 @@ def one_round(url: str, n_clients: int, options: argparse.Namespace, offset: int
     def client(c: int) -> None:
         with httpx.Client(timeout=600, limits=ONCE) as connection:
             for i in range(options.chats):
-                chat(connection, url, offset + c * options.chats + i, options.tokens, tally, lock, static)
+                number = offset + c * options.chats + i
+                chat(connection, url, number, options.tokens, tally, lock, static, options.fresh)
 
     threads = [threading.Thread(target=client, args=(c,)) for c in range(n_clients)]
     start = time.perf_counter()
@@ -142,13 +162,13 @@ def measure(options: argparse.Namespace) -> dict:
     """Medians over the rounds, of each server, for one client and for all."""
     found: dict = {}
     with contextlib.ExitStack() as stack:
-        urls = {name: stack.enter_context(running(name, command)) for name, command in commands(options).items()}
-        for n_clients in (1, options.clients):
+        urls = {name: stack.enter_context(running(command)) for name, command in commands(options).items()}
+        for n_clients in (options.clients, 1):
             tallies: dict[str, list[Tally]] = {name: [] for name in urls}
             for r in range(options.rounds + 1):
                 for name in sorted(urls, reverse=bool(r % 2)):
                     static = not (options.heads and name == "autodeco")
-                    tally = one_round(urls[name], n_clients, options, r * 1000, static)
+                    tally = one_round(urls[name], n_clients, options, n_clients * 10_000 + r * 1000, static)
                     if r:  # the first warms up
                         tallies[name].append(tally)
             found[f"{n_clients} clients"] = {name: summary(each) for name, each in tallies.items()}
@@ -181,6 +201,7 @@ def main() -> None:
     parser.add_argument("-m", "--model", type=Path, required=True)
     parser.add_argument("--llama-server", required=True)
     parser.add_argument("--heads", action="store_true", help="the heads' sampling on our side")
+    parser.add_argument("--fresh", action="store_true", help="no prompt goes on from an earlier one")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--slots", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
@@ -190,7 +211,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    found = {"model": options.model.name, "heads": options.heads, "load": os.getloadavg()[0], **measure(options)}
+    found = {
+        "model": options.model.name,
+        "heads": options.heads,
+        "fresh": options.fresh,
+        "threads": options.threads,
+        "load": os.getloadavg()[0],
+        **measure(options),
+    }
     found["ratios"] = ratios(found, options.clients)
     found["machine"] = describe_machine()
     text = json.dumps(found, indent=1) + "\n"

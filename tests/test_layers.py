@@ -42,7 +42,7 @@ LAYERS = {
 # The same within a room, from the bottom to the top: a module imports only from what stands left of a "<" before it.
 # Imports for annotations alone may point up (cli: a session and its commands know each other's types).
 INSIDE = {
-    "io": "atomic child digest extras interpreter printing reading regular < lock < folder",
+    "io": "atomic child digest exchange extras interpreter printing reading regular < lock < folder",
     "gguf": "keys raw_file types < reader < model_file < model_check",
     "spec": "heads < sampling soft_nucleus speculative",
     "convert": """
@@ -50,8 +50,8 @@ INSIDE = {
         describe export < merge
     """,
     "engine": """
-        cpu drafts expressions handle json_references library memory waiting < devices ecma gbnf native tokenizer <
-        json_schema lexemes < grammar model < sampler < context mask pairing plain < forced < filters < generation < draft_model prompt_lookup slots strategies < draft_kinds < engine
+        cpu draft_cost expressions handle json_references library memory waiting < devices drafts ecma gbnf native tokenizer <
+        json_schema lexemes < grammar model < sampler < context mask pairing plain < forced row_times < filters < generation < draft_model prompt_lookup slots strategies < draft_kinds < engine
     """,
     "tasks": """
         answers commands demo demo.words everyday.family everyday.lists everyday.reading gym_worker math_pool

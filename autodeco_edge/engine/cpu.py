@@ -44,6 +44,11 @@ def physical_cores(devices: Path = Path("/sys/devices")) -> int:
     return len(cores) or 1
 
 
+def processors() -> int:
+    """Logical ones that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _performance_cpus(cpus: set[int], devices: Path) -> set[int]:
     """The fast ones: as an Intel hybrid lists them, or those of the largest capacity (Arm); all where all are alike."""
     try:

@@ -81,6 +81,8 @@ class Model(Owner):
         self.native, pointer = native, native.pointer
         self._vocab = llama_cpp.llama_model_get_vocab(pointer)
         self._n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
+        self._ends: dict[int, bool] = {}  # asked for with every token that is drawn
+        self._metadata: dict[str, str | None] = {}  # asked for with every prompt
         self._tokenizer = Tokenizer(native, self._vocab, metadata(pointer, "tokenizer.ggml.pre"))
         self.n_embd = llama_cpp.llama_model_n_embd(pointer)
         self.n_ctx_train = llama_cpp.llama_model_n_ctx_train(pointer)
@@ -114,8 +116,11 @@ class Model(Owner):
         """A metadata value as text, or None. Raises UsageError for a key that is not text."""
         if not isinstance(key, str):
             raise UsageError(f"metadata key: allowed str; got {type(key).__name__}")
-        with self.native.call() as model:
-            return metadata(model, key)
+        self.native.check()
+        if key not in self._metadata:
+            with self.native.call() as model:
+                self._metadata[key] = metadata(model, key)
+        return self._metadata[key]
 
     @property
     def description(self) -> str:
@@ -175,8 +180,11 @@ class Model(Owner):
     def is_end(self, token: int) -> bool:
         """Whether a token ends the generation (EOS, EOT and the like)."""
         token = self._id(token)
-        with self.native.call():
-            return bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+        self.native.check()
+        if (is_end := self._ends.get(token)) is None:
+            with self.native.call():
+                is_end = self._ends[token] = bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))
+        return is_end
 
     def token_text(self, token: int) -> str:
         """A control token as it is written in a chat template; '' for -1, which is "none"."""

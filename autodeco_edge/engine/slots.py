@@ -103,12 +103,17 @@ class Piece:
 
 
 def divide(slots: Sequence[Slot], n_rows: int) -> list[Piece]:
-    """A batch of at most n_rows: every decode step, then the prompts, the shortest first and each at most an equal
-    share of what is left, so that a long prompt stalls neither the replies nor a short prompt."""
+    """A batch of at most n_rows: every decode step, then the prompts, the shortest first and whole, so that replies begin
+    as early as they can. A quarter of what the steps leave belongs to the prompt that has waited the longest: short ones
+    may pass it, but do not stop it."""
     wanting = sorted((s for s in slots if s.n_missing > 0), key=lambda s: (s.is_reading, s.n_missing))
+    oldest = min((s for s in wanting if s.is_reading), key=lambda s: s.turn, default=None)
+    n_left = n_rows - sum(not s.is_reading for s in wanting)
+    kept = min(oldest.n_missing, max(1, n_left // 4)) if oldest else 0
     pieces, left = [], n_rows
-    for i, slot in enumerate(wanting):
-        n = min(slot.n_missing, left if not slot.is_reading else left // (len(wanting) - i))
+    for slot in wanting:
+        kept = 0 if slot is oldest else kept
+        n = min(slot.n_missing, left - kept if slot.is_reading else left)
         if n > 0:
             pieces.append(Piece(slot, n))
             left -= n

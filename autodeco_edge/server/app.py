@@ -103,12 +103,17 @@ class House:
         form: type[ChatObjects] | type[TextObjects],
         plan: Callable[..., ReplyPlan],
     ) -> Response:
-        """plan(body, owner) makes the plan, in a thread."""
+        """plan(body, owner) makes the plan, in a thread, which hands it to the engine, too."""
         model, planner = self.check_name(body.model), self.planner
         exchange, streamed = Exchange(self.service, self.service.permit(n)), False
-        try:
-            planned = await until_gone(request, in_thread(plan, body, request.scope[OWNER]))
+
+        def begin() -> ReplyPlan:
+            planned = plan(body, request.scope[OWNER])
             exchange.submit(_caller(request), [choice.request for choice in planned.choices])
+            return planned
+
+        try:
+            planned = await until_gone(request, in_thread(begin))
             readers = [ReplyReader(planner, planned, choice) for choice in planned.choices]
             answer = ReplyWriter(form(planner, planned), planned, model, self._heads(planner.engine), self.fingerprint)
             if not body.stream:

@@ -90,6 +90,7 @@ class ReplyPlanner:
         self.controls = frozenset(mark for mark in marks if self._is_control(mark))
         self._shown = self.reasoning.shown | {self.model.tokenize(m, parse_special=True)[-1] for m in self.controls}
         self._max_tokens = max_tokens
+        self._bytes: dict[int, bytes] = {}  # of tokens that were drawn
         self._compiling = threading.Lock()  # a grammar at a time: the first makes the vocabulary's table
 
     def _is_control(self, mark: str) -> bool:
@@ -98,7 +99,9 @@ class ReplyPlanner:
         return len(ids) == 1 and not self.model.token_bytes(ids[0])
 
     def token_bytes(self, token: int) -> bytes:
-        return self.model.token_bytes(token, special=token in self._shown)
+        if (data := self._bytes.get(token)) is None:
+            data = self._bytes[token] = self.model.token_bytes(token, special=token in self._shown)
+        return data
 
     # ---- requests ----------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The engine's thread, and what waits for it.
 
 Owns the one thread that drives the engine, the queue in front of it, how many choices may be in the house at once, and
-the way of Steps to the event loop: one call a tick, whoever they are for. The event loop never waits for the engine.
+the way of Steps to the event loop: one call for all that came, whoever it is for. The event loop never waits for the engine.
 Knows token ids and no text.
 """
 
@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
+from ..engine.cpu import processors
 from ..engine.engine import Engine
 from ..engine.generation import Generation, Request, Timings
 from ..engine.sampler import Step
@@ -23,6 +24,10 @@ from .errors import ApiError
 from .fair_queue import FairQueue
 from .limits import ServerLimits
 
+GATHER_SECONDS = 0.01  # of tokens that come faster than anybody reads: a handful goes to the event loop at once
+WRITE_SECONDS = (
+    0.002  # at most that an engine which takes all processors waits for what it has handed over to be written
+)
 MAX_UNREAD = 2048  # steps that wait for a reader: beyond that the reader is too slow, and its reply ends
 
 
@@ -37,7 +42,10 @@ class Job:
         self.request, self.caller, self._news, self._cancel = request, caller, news, cancel
         self.generation: Generation | None = None
         self.submitted, self.started = time.monotonic(), 0.0
-        self.is_new = True
+        self.is_new, self.is_heard = (
+            True,
+            False,
+        )  # for the event loop, and for the engine's thread: no step was handed over
         self.cancelled = self.ended = False
         self.finish_reason: str | None = None
         self.cut_by: str | None = None
@@ -74,34 +82,38 @@ class Job:
 class Exchange:
     """The jobs of one request, and their room in the house until ``close``, which ends what still runs.
 
-    An iterator of (index of the job, steps that came, whether it is over). Raises what a reply failed with.
+    An iterator of what came at once: (index of the job, steps, whether it is over). Raises what a reply failed with.
     """
 
     def __init__(self, service: Service, permit: Permit) -> None:
         self._service, self._permit = service, permit
-        self._news = asyncio.Event()
+        self._news, self._closed = asyncio.Event(), False
         self.jobs: list[Job] = []
 
     def submit(self, caller: str, requests: Sequence[Request]) -> None:
+        """From any thread. Draws nothing where the exchange is closed already."""
         self.jobs = self._service.submit(caller, requests, self._news)
+        if self._closed:
+            self._cancel()
 
-    async def __aiter__(self) -> AsyncIterator[tuple[int, list[Step], bool]]:
+    def _cancel(self) -> None:
+        for job in self.jobs:
+            job.cancel()
+
+    async def __aiter__(self) -> AsyncIterator[list[tuple[int, list[Step], bool]]]:
         running = dict(enumerate(self.jobs))
         while running:
             await self._news.wait()
             self._news.clear()
-            for index, job in list(running.items()):
-                steps = job.take()
-                if job.ended:
-                    del running[index]
-                    if job.error:
-                        raise _failed(job, job.error)
-                if steps or job.ended:
-                    yield index, steps, job.ended
+            news = [(index, job.take(), job.ended) for index, job in running.items()]
+            yield [entry for entry in news if (entry[1] or entry[2]) and not running[entry[0]].error]
+            for index, _, ended in news:
+                if ended and (job := running.pop(index)).error:
+                    raise _failed(job, job.error)
 
     def close(self) -> None:
-        for job in self.jobs:
-            job.cancel()
+        self._closed = True
+        self._cancel()
         self._permit.release()
 
 
@@ -126,9 +138,11 @@ class Service:
         self._queue: FairQueue[Job] = FairQueue()
         self._running: list[Job] = []
         self._wake = threading.Condition()
-        self._stopping = False
+        self._stopping = self._gone = False  # the thread is asked to end; it has
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._recent = 1.0  # seconds that a choice took, a running mean
+        self._handed = 0.0  # when steps were last handed over
+        self._takes_all = False  # the engine's threads leave no processor to the event loop
         self.on_first: Callable[[float], None] = _ignored  # of a choice: seconds from its submission to its first token
         self.on_end: Callable[[Timings, float], None] = _ignored
 
@@ -175,9 +189,12 @@ class Service:
         return max(1, min(60, round(self._recent * (1 + self.n_waiting / self.limits.parallel))))
 
     def submit(self, caller: str, requests: Sequence[Request], news: asyncio.Event) -> list[Job]:
-        """``news`` is set whenever something has come for one of them."""
+        """``news`` is set whenever something has come for one of them. From any thread: the sooner the engine knows."""
         jobs = [Job(request, caller, news, self._cancel) for request in requests]
         with self._wake:
+            if self._gone:
+                self._post(self._turn_away, jobs)
+                return jobs
             for job in jobs:
                 self._queue.put(caller, job)
             self._wake.notify()
@@ -226,6 +243,7 @@ class Service:
             self._post(self._loaded, None, error)
             return
         self._post(self._loaded, engine, None)
+        self._takes_all = engine.n_threads >= processors()
         failure: BaseException | None = None
         try:
             with engine:
@@ -245,14 +263,17 @@ class Service:
         """Nobody waits for a thread that is gone."""
         self.failure = self.failure or failure
         self.draining = True
-        gone = ApiError(503, "the server has ended", code="shutting_down")
         with self._wake:
+            self._gone = True
             left, self._running = list(self._running), []
             while job := self._queue.get():
                 left.append(job)
-        for job in left:
-            job.end(None, failure or gone)
+        self._turn_away(left)
         self.over.set()
+
+    def _turn_away(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            job.end(None, self.failure or ApiError(503, "the server has ended", code="shutting_down"))
 
     def _wait(self) -> bool:
         """Until there is something to do; False at the end."""
@@ -292,17 +313,24 @@ class Service:
 
     def _deliver(self) -> None:
         now = time.monotonic()
-        news = []
-        for job in list(self._running):
-            generation = job.generation
-            if generation is None:
-                continue
+        drawing = [(job, job.generation) for job in self._running if job.generation]
+        for job, generation in drawing:
             if now - job.started > self.limits.seconds and not generation.ended:
                 job.cut_by = "time"
                 generation.cancel()
-            if entry := _news_of(job, generation):
-                news.append(entry)
-        self._finish(news)
+        if now - self._handed < GATHER_SECONDS and not any(_is_urgent(*each) for each in drawing):
+            return
+        self._handed = now
+        self._finish([entry for each in drawing if (entry := _news_of(*each))])
+        if self._takes_all:
+            self._let_write()
+
+    def _let_write(self) -> None:
+        """Before the next batch: threads that compute wait for each other, and each time the event loop took a processor
+        from one of them it would hold up all."""
+        written = threading.Event()
+        self._post(self._loop.call_soon, written.set)  # behind the readers that the news has woken
+        written.wait(WRITE_SECONDS)
 
     def _finish(self, news: list[tuple[Job, list[Step], str | None, BaseException | None]]) -> None:
         """To the event loop; a reason or an error is the end of its job."""
@@ -355,6 +383,11 @@ def _failed(job: Job, error: BaseException) -> BaseException:
     return ApiError(500, one_line(error)) if isinstance(error, AutodecoError) else error
 
 
+def _is_urgent(job: Job, generation: Generation) -> bool:
+    """A first token or an end waits for nothing."""
+    return generation.ended or (not job.is_heard and generation.timings.predicted_n > 0)
+
+
 def _news_of(job: Job, generation: Generation) -> tuple[Job, list[Step], str | None, BaseException | None] | None:
     """Steps that came, and the end where it came; None for nothing new."""
     ended = generation.ended
@@ -366,4 +399,5 @@ def _news_of(job: Job, generation: Generation) -> tuple[Job, list[Step], str | N
         return job, [], None, error
     if not steps and not ended:
         return None
+    job.is_heard = True
     return job, steps, generation.finish_reason if ended else None, None

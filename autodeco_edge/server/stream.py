@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from sse_starlette.sse import EventSourceResponse
@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ..engine.sampler import Step
 from ..io.printing import one_line, say
 from .answers import ReplyWriter
 from .errors import ApiError, error_of
@@ -31,30 +32,45 @@ class ClientGone(Exception):
     """Nobody reads the answer any more."""
 
 
-async def progress(exchange: Exchange, readers: list[ReplyReader]) -> AsyncIterator[tuple[int, Delta, int, bool]]:
-    """(choice, what is new, calls that it had before, whether it is over), until all are."""
+Piece = tuple[int, Delta, int, bool]  # choice, what is new, calls that it had before, whether it is over
+
+
+async def progress(exchange: Exchange, readers: list[ReplyReader]) -> AsyncIterator[list[Piece]]:
+    """What came at once, until all choices are over."""
     over: set[int] = set()
-    async for index, steps, ended in exchange:
-        if index in over:
-            continue
-        reader = readers[index]
-        n_called = reader.n_called
-        delta = reader.feed(steps)
-        if reader.stopped:
-            exchange.jobs[index].cancel()
-        if reader.stopped or ended:
-            over.add(index)
-            delta.add(reader.finish())
-        if index in over or not delta.is_empty:
-            yield index, delta, n_called, index in over
+    async for news in exchange:
+        pieces: list[Piece] = []
+        for index, steps, ended in news:
+            if index not in over:
+                pieces += pieces_of(index, readers[index], steps, ended)
+        over |= {index for index, *_, is_over in pieces if is_over}
+        for index in over:
+            exchange.jobs[index].cancel()  # one that a stop string has ended still draws
+        yield pieces
         if len(over) == len(readers):
+            return
+
+
+def pieces_of(index: int, reader: ReplyReader, steps: Sequence[Step], ended: bool) -> Iterator[Piece]:
+    """A piece a token, whether they came one by one or at once; none for a token of which nothing can be shown yet."""
+    parts: list[Sequence[Step]] = [steps[i : i + 1] for i in range(max(len(steps), 1))]
+    for i, part in enumerate(parts):
+        n_called = reader.n_called
+        delta = reader.feed(part)
+        over = reader.stopped or (ended and i == len(parts) - 1)
+        if over:
+            delta.add(reader.finish())
+        if over or not delta.is_empty:
+            yield index, delta, n_called, over
+        if over:
             return
 
 
 async def whole(exchange: Exchange, readers: list[ReplyReader], answer: ReplyWriter) -> dict[str, Any]:
     deltas = [Delta() for _ in readers]
-    async for index, delta, _, _ in progress(exchange, readers):
-        deltas[index].add(delta)
+    async for pieces in progress(exchange, readers):
+        for index, delta, _, _ in pieces:
+            deltas[index].add(delta)
     return answer.whole(deltas, readers, exchange.jobs)
 
 
@@ -68,14 +84,18 @@ async def events(
         for index in range(len(readers)):
             if (opening := answer.opening(index)) is not None:
                 yield event(answer.chunk([opening], **usage))
-        async for index, delta, n_called, over in progress(exchange, readers):
-            if over:
-                left -= 1
-                choice = answer.ending(index, delta, n_called, readers[index], exchange.jobs[index])
-            else:
-                choice = answer.piece(index, delta, n_called)
-            more = answer.summary(exchange.jobs) if left == 0 and not include_usage else {}
-            yield event(answer.chunk([choice], **usage, **more))
+        async for pieces in progress(exchange, readers):
+            chunks = []
+            for index, delta, n_called, over in pieces:
+                if over:
+                    left -= 1
+                    choice = answer.ending(index, delta, n_called, readers[index], exchange.jobs[index])
+                else:
+                    choice = answer.piece(index, delta, n_called)
+                more = answer.summary(exchange.jobs) if left == 0 and not include_usage else {}
+                chunks.append(event(answer.chunk([choice], **usage, **more)))
+            if chunks:
+                yield b"".join(chunks)
         if include_usage:
             more = answer.summary(exchange.jobs)
             yield event(answer.chunk([], usage=answer.usage(readers, exchange.jobs), **more))
@@ -145,8 +165,11 @@ def to_json(value: Any) -> bytes:
         return _dumps(_finite(value))
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def _dumps(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _JSON.encode(value).encode()
 
 
 def _finite(value: Any) -> Any:

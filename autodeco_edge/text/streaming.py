@@ -47,6 +47,9 @@ class Pieces:
 def held(text: str, marks: Sequence[str]) -> int:
     """Length of the longest end of ``text`` that a mark begins with."""
     longest = max((len(m) for m in marks), default=1) - 1
+    tail = text[-longest:]
+    if not any(m[:1] in tail for m in marks):  # as of nearly every token
+        return 0
     for n in range(min(longest, len(text)), 0, -1):
         if any(m.startswith(text[-n:]) for m in marks):
             return n
@@ -69,6 +72,8 @@ class StopStrings:
         """What is safe to show now; nothing any more once a stop string was found."""
         if self.found is not None:
             return []
+        if not self._stops:
+            return [(text, owner)] if text else []
         self._pieces.push(text, owner)
         hits = [(at, stop) for stop in self._stops if (at := self._pieces.text.find(stop)) >= 0]
         if hits:

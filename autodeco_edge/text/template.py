@@ -19,6 +19,7 @@ from typing import Any
 
 from ..errors import FormatError
 from ..io import child
+from ..io.exchange import exchange
 
 MAX_SECONDS = 2.0
 MAX_MEMORY = 1 << 30  # bytes of address space; Python and Jinja need a tenth
@@ -61,29 +62,15 @@ class Renderer:
         return answer["text"]
 
     def _ask(self, request: bytes) -> dict[str, str]:
-        process = self._started()
-        late = threading.Event()
-
-        def stop() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(self.max_seconds, stop)
-        timer.start()
         try:
-            process.stdin.write(request)
-            process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            line = b""
-        finally:
-            timer.cancel()
+            line = exchange(self._started(), request, self.max_seconds)
+        except TimeoutError:
+            self.close()
+            raise TemplateStopped(f"it did not end within {self.max_seconds:g} seconds") from None
         if line.endswith(b"\n"):
             return json.loads(line)
         self.close()
-        raise TemplateStopped(
-            f"it did not end within {self.max_seconds:g} seconds" if late.is_set() else "it broke its process"
-        )
+        raise TemplateStopped("it broke its process")
 
     def _started(self) -> subprocess.Popen[bytes]:
         """A child that is ready: its start does not count against the template's time."""

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from autodeco_edge.text.streaming import StopStrings, Thinking
+from autodeco_edge.text.streaming import StopStrings, Thinking, held
 
 TEXT = "One.\n\nTwo <thin air>. STOP and more"
 
@@ -47,3 +47,17 @@ def test_thinking_is_told_from_the_answer(open_already):
         for text, _, is_thought in pieces + thinking.finish():
             found[is_thought] += text
         assert found == {True: thought, False: answer}
+
+
+def test_what_is_held_back_is_what_the_obvious_search_finds():
+    def obvious(text: str, marks: tuple[str, ...]) -> int:
+        longest = max(map(len, marks), default=1) - 1  # of all: a whole mark was found before
+        return max(
+            (n for n in range(1, longest + 1) for m in marks if n <= len(text) and m.startswith(text[-n:])), default=0
+        )
+
+    rng = random.Random(3)
+    for _ in range(5000):
+        marks = tuple("".join(rng.choices("<ab>", k=rng.randrange(1, 6))) for _ in range(rng.randrange(4)))
+        text = "".join(rng.choices("<ab>xy", k=rng.randrange(8)))
+        assert held(text, marks) == obvious(text, marks), (text, marks)
