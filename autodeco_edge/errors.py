@@ -19,6 +19,8 @@ exits with ``error.exit_code``; a library user catches ``AutodecoError``.
 
 from __future__ import annotations
 
+from numbers import Real
+
 
 class AutodecoError(Exception):
     """Root of the tree. The message is one line: what, allowed, got, next step."""
@@ -83,12 +85,14 @@ class BusyError(AutodecoError):
 
 
 def check_range(name: str, value: float, low: float, high: float, hint: str = "") -> None:
-    """Raises UsageError unless low <= value <= high; ``hint`` says what the limits mean."""
-    if not low <= value <= high:
+    """Raises UsageError unless ``value`` is a number and low <= value <= high; ``hint`` says what the limits mean."""
+    if not isinstance(value, Real) or not low <= value <= high:
         raise UsageError(
             f"{name}: allowed {_number(low)} to {_number(high)}{f' ({hint})' if hint else ''}; got {_number(value)}"
         )
 
 
 def _number(x: float) -> str:
+    if not isinstance(x, Real):
+        return repr(x)
     return str(x) if isinstance(x, int) else f"{x:g}"

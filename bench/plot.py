@@ -1,6 +1,6 @@
-"""Draws docs/images/performance.svg and fills the tables of docs/performance.md.
+"""Draws docs/images/performance.svg and fills the tables of docs/performance.md and a line of the README.
 
-    python bench/plot.py --results bench/results --page docs/performance.md --svg docs/images/performance.svg
+    python bench/plot.py --results bench/results --page docs/performance.md README.md --svg docs/images/performance.svg
 
 Reads step-scaling.json, step.json and decode.json. Owns the picture and the tables, and replaces only what stands between
 `<!-- table: NAME -->` and `<!-- end -->`. A table without its results is left as it is.
@@ -217,6 +217,15 @@ def _paired(ratio: dict) -> str:
     return f"{ratio['median']:.4f} ({ratio['low']:.4f} to {ratio['high']:.4f})"
 
 
+def speed_line(results: dict) -> str:
+    """The README's own line."""
+    report = results["decode"]
+    return (
+        f"- Speed: a 0.5B Q4_K_M model decodes in {report['ratio_vs_greedy']:.2f} times the time of greedy decoding and "
+        f"{report['ratio_vs_temp_top_p']:.2f} times that of temperature + top-p\n  ([docs/performance.md](docs/performance.md))."
+    )
+
+
 # name in the page -> the results it needs, and how it is made
 TABLES = {
     "machine": ("step-scaling", machine_table),
@@ -226,6 +235,7 @@ TABLES = {
     "rows": ("step-scaling", scaling_table("rows", "n_rows", "sequences")),
     "batch": ("rows", batch_table),
     "decode": ("decode", decode_table),
+    "speed": ("decode", speed_line),
 }
 
 
@@ -245,7 +255,7 @@ def fill(page: str, results: dict, tables: Tables = TABLES) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, required=True)
-    parser.add_argument("--page", type=Path, required=True)
+    parser.add_argument("--page", type=Path, nargs="+", required=True)
     parser.add_argument("--svg", type=Path, required=True)
     args = parser.parse_args()
     names = {needed for needed, _ in TABLES.values()}
@@ -253,7 +263,8 @@ def main() -> None:
     results = {name: json.loads(path.read_text()) for name, path in files.items() if path.exists()}
     if "step-scaling" in results:
         draw(results["step-scaling"], args.svg)
-    args.page.write_text(fill(args.page.read_text(), results))
+    for page in args.page:
+        page.write_text(fill(page.read_text(), results))
 
 
 if __name__ == "__main__":

@@ -18,17 +18,18 @@ import numpy as np
 PROMPT = "<|im_start|>user\nTell me about the sea<|im_end|>\n<|im_start|>assistant\n"
 
 
-def to_f32(source: Path, target: Path, n_threads: int) -> None:
-    """The same weights, dequantised by llama.cpp."""
+def to_type(source: Path, target: Path, n_threads: int, type_: str = "ALL_F32") -> None:
+    """The same weights, dequantised by llama.cpp, or in another of its types (of LLAMA_FTYPE_...)."""
     import llama_cpp
 
     from autodeco_edge.engine import library
 
     library.library()  # takes over llama.cpp's log
     params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype, params.nthread, params.allow_requantize = llama_cpp.LLAMA_FTYPE_ALL_F32, n_threads, True
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_{type_}")
+    params.nthread, params.allow_requantize = n_threads, True
     if llama_cpp.llama_model_quantize(os.fsencode(source), os.fsencode(target), params) != 0:
-        raise SystemExit(f"{source}: llama.cpp could not make F32 of it")
+        raise SystemExit(f"{source}: llama.cpp could not make {type_} of it")
 
 
 def replies(model: Path, heads: Path, n: int, n_threads: int, given: list[int] | None = None, text: str = PROMPT):
@@ -89,7 +90,7 @@ def main() -> None:
     exact = reference(found.model, found.heads, prompt, tokens)
     with tempfile.TemporaryDirectory() as folder:
         f32 = Path(folder) / "f32.gguf"
-        to_f32(found.model, f32, options.threads)
+        to_type(found.model, f32, options.threads)
         whole = replies(f32, found.heads, len(tokens), options.threads, tokens, options.prompt)[2]
     report = {
         "model": found.model.name,

@@ -141,6 +141,41 @@ def parity_table(results: Mapping[str, Any]) -> str:
     return table(["file", "T, median", "T, largest", "P, median", "P, largest"], rows)
 
 
+def fits_table(results: Mapping[str, Any]) -> str:
+    """Runs of `autodeco-edge fit`, one a row."""
+    names = {"demo-fit": "demo model", "smollm2-fit": "SmolLM2-135M", "gemma3-fit": "Gemma-3-270M, base"}
+    header = [
+        "model",
+        "asked / taken, min",
+        "test problems",
+        "1/1, %",
+        "best constant",
+        "heads, %",
+        "heads - it",
+        "written",
+    ]
+    rows = []
+    for file, name in names.items():
+        if file not in results:
+            continue
+        run, methods = results[file], results[file]["test"]["group"]["methods"]
+        heads, constant = run["choose"]["heads"], run["choose"]["constant"]
+        share = {key: f"{100 * row['accuracy']['mean']:.1f}" for key, row in methods.items()}
+        rows.append(
+            [
+                name,
+                f"{run['minutes']:g} / {run['seconds'] / 60:.1f}",
+                str(methods[heads]["n_problems"]),
+                share["1/1"],
+                f"{constant}: {share[constant]} %",
+                share[heads],
+                interval(run["difference"], sign=True),
+                "heads" if run["heads_beat_the_constant"] else "the constant",
+            ]
+        )
+    return table(header, rows)
+
+
 def first_token(results: Mapping[str, Any]) -> str:
     found = results["smollm2-first-token"]
     time, spread = found["first_token_s"], found["t_spread"]
@@ -152,6 +187,9 @@ def first_token(results: Mapping[str, Any]) -> str:
 
 
 TABLES = {
+    "fits": ("gemma3-fit", fits_table),
+    "smollm2-quality": ("smollm2-quality", quality_table),
+    "smollm2-gym": ("smollm2-gym", gym_tables),
     "smollm2-write": ("smollm2-table", lambda results: group_table("write", results)),
     "smollm2-many": ("smollm2-table", lambda results: group_table("many", results)),
     "smollm2-exact": ("smollm2-table", lambda results: group_table("exact", results)),

@@ -180,7 +180,7 @@ def _contend(model: str, heads: str, setup: dict) -> None:
 
 
 def _take_turn(engine, seconds: float) -> dict:
-    steps = engine.generate(list(range(1, 1 + _N_PROMPT)), max_tokens=_N_TOKENS, stop_at_end=False)
+    steps = engine.generate(list(range(1, 1 + _N_PROMPT)), max_tokens=_N_TOKENS, spelt=False, stop_at_end=False)
     next(steps)  # comes from the prompt
     start = time.perf_counter()
     n = 0

@@ -188,7 +188,7 @@ def _time_prompts(engine: Engine, loop: Loop, ids: list[int], prompt: np.ndarray
 def _time_reply(engine: Engine, loop: Loop, ids: list[int], prompt: np.ndarray, setup: DecodeSetup, turn: int):
     """Yields ((us, us), (id, id)) a token. The first token of a reply comes from the prompt and is not timed."""
     params = SamplingParams(seed=setup.seed)
-    steps = engine.generate(ids, params, max_tokens=setup.n_tokens + 1, stop_at_end=False)
+    steps = engine.generate(ids, params, max_tokens=setup.n_tokens + 1, spelt=False, stop_at_end=False)
     token = next(steps).id
     if loop.prompt(prompt)[1] != token:
         raise AutodecoError("the engine and the loop in C drew different tokens from the same seed")

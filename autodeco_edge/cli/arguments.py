@@ -6,6 +6,7 @@ Owns which word is a model and which the prompt, and when a name has to be looke
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -84,7 +85,7 @@ def check_model(model: str | None, words: list[str] | None) -> None:
     if model is None or _is_file(model):
         return
     try:
-        if _is_path(model) and not Path(model).is_dir():
+        if _is_path(model) and not os.path.isdir(model):
             raise MissingInputError(f"{model}: no such file{_near_files(Path(model))}")
         find_entry(model)
     except MissingInputError as error:
@@ -127,7 +128,7 @@ def _is_path(text: str) -> bool:
 
 def _is_file(text: str) -> bool:
     try:
-        return Path(text).exists() and not Path(text).is_dir()  # a pipe and a device have words of their own
+        return os.path.exists(text) and not os.path.isdir(text)  # a pipe and a device have words of their own
     except (OSError, ValueError):  # too long for a name, say
         return False
 

@@ -5,13 +5,12 @@ Owns no state: a command changes the conversation or the session it is given.
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
@@ -30,6 +29,7 @@ SETTABLE = (
     "presence-penalty", "repeat-last-n", "heads-mode", "seed", "max-tokens", "stop", "grammar", "json-schema", "regex",
     "color-by", "hide-thinking", "context-full", "ctx-size",
 )  # fmt: skip
+QUOTES = '"""'  # around a message of several lines, or one that begins with a slash
 GRAMMARS = ("grammar", "json-schema", "regex")
 _KEYS = (
     'Keys: """ begins and ends several lines, Alt-Enter breaks a line, Tab completes, Up recalls, Ctrl-C stops a reply.'
@@ -48,7 +48,11 @@ class SlashCommand:
 
 CHOICES = {"/heads": tuple(HEADS), "/set": SETTABLE}
 ENDS = ("/exit", "/quit", "/bye", "/q")
-ALIASES = {"/?": "/help", "/h": "/help", "/new": "/clear", "/reset": "/clear", "/retry": "/regen"}  # of other programs
+# What other programs call them.
+ALIASES = {
+    **dict.fromkeys(ENDS, "/exit"), "/?": "/help", "/h": "/help", "/new": "/clear", "/reset": "/clear", "/retry": "/regen"
+}  # fmt: skip
+NAMES = {"temperature": "temp", "num-ctx": "ctx-size", "num-predict": "max-tokens", "n": "max-tokens"}
 VALUES = {
     "context-full": CONTEXT_FULL,
     "color-by": FORMS,
@@ -65,15 +69,15 @@ COMMANDS = (
     SlashCommand("/regen", "another reply to the last message"),
     SlashCommand("/edit [N]", "write your last message, or the Nth from the end, anew and send it again"),
     SlashCommand("/compare [TEXT]", "a reply with heads and one with their mean as constants, side by side"),
-    SlashCommand("/model NAME", "go on with another model: a name, user/repo or a file"),
+    SlashCommand("/model [NAME]", "show the model, or go on with another: a name, user/repo or a file"),
     SlashCommand("/system [TEXT]", "show or change the system message; - removes it"),
-    SlashCommand("/set NAME VALUE", "change an option; - puts back its default"),
-    SlashCommand("/show", "the options in force"),
+    SlashCommand("/set [NAME VALUE]", "show the options, or change one; - puts back its default"),
+    SlashCommand("/show", "the options in force, model, heads, context and device"),
     SlashCommand("/save [-f] FILE", "write the conversation; -f in place of another one"),
     SlashCommand("/load FILE", "go on with a saved conversation"),
     SlashCommand("/stats", "speed, context and means of the last reply"),
     SlashCommand("/trace", "T and P of the last reply as a plot"),
-    SlashCommand("/heads on|off|temp|top-p|FILE", "which heads apply, or other heads"),
+    SlashCommand("/heads [on|off|temp|top-p|FILE]", "show the heads, or which of them apply, or take others"),
 )
 
 
@@ -89,19 +93,20 @@ class SlashCommands:
 
     def run(self, line: str) -> None:
         """Raises UsageError for an unknown command, and what the command raises."""
-        name, _, rest = line.partition(" ")
-        name = ALIASES.get(name, name)
-        if name not in {c.name for c in COMMANDS}:
-            raise UsageError(
-                f"{name}: no such command; {_nearest(name, [c.name for c in COMMANDS]) or '/help lists them'}"
-            )
-        getattr(self, "_" + name[1:])(rest.strip())
+        word, rest = (*line.split(None, 1), "")[:2]
+        name = ALIASES.get(word.lower(), word.lower())
+        usages = {c.name: c.usage for c in COMMANDS}
+        if name not in usages:
+            hint = _nearest(name, list(usages)) or "/help lists them"
+            raise UsageError(f"{word}: no such command; {hint}; a message that begins so goes between {QUOTES}")
+        if rest and usages[name] == name:
+            raise UsageError(f"{word}: takes nothing behind it; got '{rest}'")
+        getattr(self, "_" + name[1:])(rest)
 
     def _help(self, _: str) -> None:
         width = max(len(c.usage) for c in COMMANDS)
-        say(*(f"{c.usage:<{width}}  {c.help}" for c in COMMANDS))
-        columns = max(shutil.get_terminal_size().columns - 1, 20)
-        say(*wrap(f"/set takes: {', '.join(SETTABLE)}", columns), *wrap(_KEYS, columns))
+        say(*(f"{c.usage:<{width}}  {c.help}" for c in COMMANDS), indent=width + 2)
+        say(f"/set takes: {', '.join(SETTABLE)}", _KEYS)
 
     def _clear(self, _: str) -> None:
         self._chat.conversation.clear()
@@ -118,39 +123,45 @@ class SlashCommands:
         say(f"[system: {self._chat.conversation.system or 'none'}]")
 
     def _set(self, text: str) -> None:
-        name, _, value = text.partition(" ")
         options = self._session.options
-        if name not in SETTABLE:
-            raise UsageError(f"/set {name}: no such option; {_nearest(name, SETTABLE) or ', '.join(SETTABLE)}")
+        if not text:
+            self._options()
+            return
+        word, value = (*text.removeprefix("parameter ").split(None, 1), "")[:2]  # as ollama has it
+        name = option_name(word)
         if not value:
             raise UsageError(f"/set {name} VALUE: a value is missing; it is {shown(name, options)} now")
-        changed = changed_option(options, name, value.strip())
+        changed = changed_option(options, name, value)
         if name in GRAMMARS:  # the last one counts
             others = {key.replace("-", "_"): None for key in GRAMMARS if key != name}
             changed = replace(changed, **others)
         if name in REOPEN:
             self._session.reopen(changed)
-            self._chat.measure()
+            self._chat.refit()
         else:
             self._session.set_options(changed)
         say(f"[{name}: {shown(name, changed)}]")
 
     def _show(self, _: str) -> None:
-        for name in SETTABLE:
-            say(f"{name:<20} {shown(name, self._session.options)}")
-        say(f"{'next seed':<20} {self._session.params.seed}")
+        self._options()
         self._facts()
+
+    def _options(self) -> None:
+        for name in SETTABLE:
+            _row(name, shown(name, self._session.options))
+        _row("next seed", str(self._session.params.seed))
 
     def _facts(self) -> None:
         session, engine = self._session, self._session.engine
-        heads = f"{session.heads_line()}: {engine.heads.description}" if engine.heads else "none"
+        what = session.heads_line().removeprefix("heads that ")
+        heads = f"{what}: {engine.heads.description}" if engine.heads else "none"
         for name, value in (
             ("model", f"{session.model_line()}, {engine.model.path}"),
             ("heads", heads),
             ("context", f"{session.n_used} of {engine.n_ctx} tokens; trained with {engine.model.n_ctx_train}"),
             ("device", f"{session.device_line()}, {engine.n_threads} threads"),
         ):
-            say(f"{name:<20} {value}")
+            _row(name, value)
 
     def _save(self, path: str) -> None:
         force, _, rest = path.partition(" ")
@@ -158,7 +169,7 @@ class SlashCommands:
         _need(path, "/save [-f] FILE")
         target = user_path(path)
         refuse_foreign(target, _is_conversation, "a saved conversation")
-        if force != "-f" and target.is_file() and target != self._chat.own_file:
+        if force != "-f" and os.path.isfile(target) and target != self._chat.own_file:
             raise UsageError(f"{path}: another conversation is saved there; /save -f {path} replaces it")
         self._chat.conversation.save(target)
         self._chat.own_file = target
@@ -190,9 +201,12 @@ class SlashCommands:
 
     def _heads(self, mode: str) -> None:
         options = self._session.options
-        if mode in HEADS:
-            self._session.set_options(replace(options, heads_mode=HEADS[mode]))
-            say(f"[heads: {HEADS[mode]}]")
+        if not mode:
+            say(f"[heads: {options.heads_mode}; {self._session.heads_line()}]")
+            return
+        if mode.lower() in HEADS:
+            self._session.set_options(replace(options, heads_mode=HEADS[mode.lower()]))
+            say(f"[heads: {HEADS[mode.lower()]}]")
             return
         if not any(c in mode for c in "./\\"):
             raise UsageError(f"/heads: allowed {', '.join(HEADS)} or a heads file; got '{mode}'")
@@ -203,12 +217,13 @@ class SlashCommands:
         from .arguments import check_model
 
         if not name:
-            raise UsageError("/model NAME: which one? `autodeco-edge list` shows the names")
-        name = str(user_path(name))
+            say(f"[{self._session.model_line()} · {self._session.heads_line()}]")
+            return
+        name = str(user_path(name)) if name.startswith("~") else name
         check_model(name, None)
         changed = replace(self._session.options, model=name, heads=None, no_heads=False, heads_mode="both")
         self._session.reopen(changed, same_model=False)
-        self._chat.measure()
+        self._chat.refit()
         say(f"[{self._session.model_line()} · {self._session.heads_line()}]")
 
     def _edit(self, number: str) -> None:
@@ -220,6 +235,10 @@ class SlashCommands:
         from .compare import compare
 
         compare(self._session, self._chat.prompt_for(text))
+
+
+def _row(name: str, value: str) -> None:
+    say(f"{name:<20} {value}", indent=21)
 
 
 def _is_conversation(path: Path) -> bool:
@@ -256,6 +275,17 @@ def changed_option(options: RunOptions, name: str, value: str) -> RunOptions:
 def shown(name: str, options: RunOptions) -> str:
     value = getattr(options, _parameter(name)[0].name)
     return "-" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def option_name(word: str) -> str:
+    """Of SETTABLE, also where somebody spells it in capitals, with _, or as another program. Raises UsageError."""
+    name = word.lower().replace("_", "-")
+    name = NAMES.get(name, name)
+    if name in SETTABLE:
+        return name
+    command = next((c.name for c in COMMANDS if c.name == f"/{name}"), None)
+    hint = f"did you mean {command}?" if command else _nearest(name, SETTABLE) or ", ".join(SETTABLE)
+    raise UsageError(f"/set {word}: no such option; {hint}")
 
 
 def _parameter(name: str) -> tuple[Any, Any]:

@@ -49,7 +49,7 @@ def _show(session: Session, *columns: tuple[str, Trace]) -> None:
     box = SIMPLE if shows_unicode(sys.stdout) else ASCII2
     table = Table(*(f"{title}, {len(trace.records)} tokens" for title, trace in columns), box=box, expand=True)
     for column in table.columns:
-        column.ratio = 1
+        column.ratio, column.overflow = 1, "fold"  # nothing of a reply is cut off
     table.add_row(*(_text(session, trace) for _, trace in columns))
     has_colours = colour.allowed(sys.stdout)
     Console(file=sys.stdout, no_color=not has_colours, highlight=False, markup=False).print(table)

@@ -23,11 +23,11 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.utils import is_dumb_terminal
 
-from ..errors import AutodecoError, ContextOverflowError, MissingInputError, UsageError
+from ..errors import AutodecoError, ContextOverflowError, FormatError, MissingInputError, UsageError
 from ..io.printing import StdoutError, one_line, say
 from ..io.reading import check_text
 from ..text.chat import Conversation
-from .commands import ENDS, SlashCommands
+from .commands import ENDS, QUOTES, SlashCommands
 from .completion import SlashCompleter
 from .config_file import state_dir
 from .session import MORE_CONTEXT, Session
@@ -40,8 +40,7 @@ if TYPE_CHECKING:
 HINT = "/help lists the commands. /exit or Ctrl-D ends, Ctrl-C stops a reply."
 LEAVE_HINT = "[Ctrl-C again ends, so does /exit]"
 NEARLY_FULL = 0.8  # of the context
-_RECALLED_LINES = 12  # of the last answer, for somebody who comes back
-QUOTES = '"""'
+_RECALLED_LINES, _RECALLED_LETTERS = 12, 800  # of the last answer, for somebody who comes back
 
 
 def converse(session: Session) -> None:
@@ -90,9 +89,9 @@ class Chat:
         except KeyboardInterrupt:
             return self._interrupted()
         self._is_leaving = False
-        if line.startswith(QUOTES):
-            line = line.removeprefix(QUOTES).removesuffix(QUOTES).strip()
-        return None if line in ENDS else line
+        if not line:
+            self._draft = None
+        return None if line.lower() in ENDS else line
 
     def _interrupted(self) -> str:
         was_editing, self._draft = self._draft is not None, None
@@ -114,19 +113,21 @@ class Chat:
             with self._typing_kept(), self.session.interrupts.working():
                 line = check_text(line, "the line")
                 draft, self._draft = self._draft, None
+                text = line.removeprefix(QUOTES).removesuffix(QUOTES).strip() if line.startswith(QUOTES) else line
                 if line.startswith("/"):
                     self.commands.run(line)
-                elif draft:
-                    self._again(line, draft[1])
-                else:
-                    self.turn(line)
+                elif text and draft:
+                    self._again(text, draft[1])
+                elif text:
+                    self.turn(text)
         except KeyboardInterrupt:
             self._is_leaving = False
             say("", "[stopped]")
         except (StdoutError, BrokenPipeError):
             raise
         except AutodecoError as error:
-            say(one_line(error) + (" (or /clear)" if isinstance(error, ContextOverflowError) else ""))
+            more = "; here: /set ctx-size N, or /clear" if isinstance(error, ContextOverflowError) else ""
+            say(one_line(error) + more)
         except MemoryError:
             say("out of memory; the conversation goes on, try a shorter message or /clear")
         except Exception as error:
@@ -148,8 +149,8 @@ class Chat:
     def turn(self, text: str) -> None:
         """A reply to one more message. One that was stopped stays as far as it came; one that had not begun, or failed,
         leaves no trace in the conversation."""
-        session, messages, last = self.session, self.conversation.messages, self.session.last
-        before = list(messages)
+        session, last = self.session, self.session.last
+        before, left_out = list(self.conversation.messages), self.window.n_left_out
         self.conversation.add("user", text)
         try:
             if session.is_raw:
@@ -158,17 +159,22 @@ class Chat:
                 trace = session.reply(self._prompt(), reuse_prefix=True)
         except KeyboardInterrupt:
             if session.last is last or not session.last.records:
-                self.conversation.messages = before
+                self._take_back(before, left_out)
             else:
                 self._add_reply(session.last)
             raise
         except BaseException:
-            self.conversation.messages = before
+            self._take_back(before, left_out)
             raise
         if session.shortfall:
             say(f"note: {session.shortfall}")
         self._add_reply(trace)
         self._say_if_nearly_full()
+
+    def _take_back(self, messages: list[dict[str, str]], left_out: int) -> None:
+        """As if nothing had been said."""
+        self.conversation.messages, self.window.n_left_out = messages, left_out
+        self.measure()
 
     def _add_reply(self, trace: Trace) -> None:
         self.conversation.add("assistant", *self.session.answer(trace))
@@ -184,7 +190,8 @@ class Chat:
                 f"/edit: there {'is 1 message' if len(asked) == 1 else f'are {len(asked)} messages'} of yours; got {number}"
             )
         at = asked[-number]
-        self._draft = messages[at]["content"], messages[:at]
+        text = messages[at]["content"]
+        self._draft = f"{QUOTES}{text}{QUOTES}" if text.startswith(("/", QUOTES)) else text, messages[:at]
 
     def _again(self, text: str, before: list[dict[str, str]]) -> None:
         """Instead of what stood there, unless nothing came of it."""
@@ -194,6 +201,7 @@ class Chat:
         except BaseException:
             if len(self.conversation.messages) <= len(before):
                 self.conversation.messages = whole
+                self.measure()
             raise
 
     def regenerate(self) -> bool:
@@ -217,20 +225,24 @@ class Chat:
             text, messages = messages[asked[-1]]["content"], messages[: asked[-1]]
         if session.is_raw:
             return session.engine.model.tokenize(text)
-        return session.conversation_ids([*messages, {"role": "user", "content": text}])
+        return self._fitting([*messages, {"role": "user", "content": text}], Window(self.window.n_left_out))
 
     def _prompt(self) -> list[int]:
-        """Of the whole conversation, or of what of it still fits."""
-        session, messages = self.session, self.conversation.messages
+        before = self.window.n_left_out
+        ids = self._fitting(self.conversation.messages, self.window)
+        if self.window.n_left_out > before and len(ids) < self.session.engine.n_ctx:
+            say(
+                f"[the oldest {self.window.n_left_out} messages are left out: the context is full; more: {MORE_CONTEXT}]"
+            )
+        return ids
+
+    def _fitting(self, messages: list[dict[str, str]], window: Window) -> list[int]:
+        """Ids of all messages, or of what of them still fits."""
+        session = self.session
         if session.options.context_full == "shift":
-            before, limit = self.window.n_left_out, session.options.n
-            room = session.engine.n_ctx // 4 if limit < 0 else min(limit, session.engine.n_ctx // 4)
-            size = lambda some: len(session.conversation_ids(some))  # noqa: E731
-            messages = self.window.fit(messages, size, session.engine.n_ctx, room)
-            if self.window.n_left_out > before:
-                say(
-                    f"[the oldest {self.window.n_left_out} messages are left out: the context is full; more: {MORE_CONTEXT}]"
-                )
+            n_ctx, limit = session.engine.n_ctx, session.options.n
+            room = n_ctx // 4 if limit < 0 else min(limit, n_ctx // 4)
+            messages = window.fit(messages, lambda some: len(session.conversation_ids(some)), n_ctx, room)
         return session.conversation_ids(messages)
 
     def _say_if_nearly_full(self) -> None:
@@ -247,16 +259,21 @@ class Chat:
 
     def replace(self, conversation: Conversation) -> None:
         """Go on with another one, and know how much of the context it takes."""
-        self.conversation, self.window = conversation, Window()
+        self.conversation = conversation
+        self.refit()
+
+    def refit(self) -> None:
+        """In another context, or another conversation: nothing is left out of it yet."""
+        self.window = Window()
         self.measure()
 
     def measure(self) -> None:
         """Before a reply has measured it."""
-        session, turns = self.session, [m for m in self.conversation.messages if m["role"] != "system"]
+        session, seen = self.session, self.window.seen(self.conversation.messages)
         session.n_used = 0
-        if turns and not session.is_raw:
+        if any(m["role"] != "system" for m in seen) and not session.is_raw:
             with suppress(AutodecoError):  # a template that wants an answer, say: the next reply will show
-                session.n_used = min(len(session.conversation_ids(self.conversation.messages)), session.engine.n_ctx)
+                session.n_used = min(len(session.conversation_ids(seen)), session.engine.n_ctx)
 
     def recall(self) -> None:
         """The end of the conversation that is gone on with."""
@@ -264,8 +281,9 @@ class Chat:
         messages = self.conversation.messages
         said = [m for m in messages if m["role"] != "system"][-2:]
         for message in said:
-            lines = message["content"].splitlines()
-            more = ["..."] if len(lines) > _RECALLED_LINES else []
+            text = message["content"]
+            lines = text[:_RECALLED_LETTERS].splitlines()
+            more = ["..."] if len(lines) > _RECALLED_LINES or len(text) > _RECALLED_LETTERS else []
             mark = "you: " if message["role"] == "user" else ""
             say(*(f"{mark}{line}" for line in [*lines[:_RECALLED_LINES], *more]))
         say(f"[going on with {len(messages)} messages · context {self.session.n_used}/{self.session.engine.n_ctx}]")
@@ -293,6 +311,8 @@ def _last_conversation() -> Conversation:
         return Conversation.load(_last_path())
     except MissingInputError:
         raise MissingInputError("--continue: there is no last conversation; leave it out to start one") from None
+    except FormatError as error:
+        raise FormatError(f"--continue: {error}; or leave --continue out to start anew") from None
 
 
 def _private_folder() -> None:
@@ -311,6 +331,7 @@ def _reader(session: Session, remember: bool, keyboard: Input | None) -> PromptS
         completer=SlashCompleter(),
         complete_while_typing=Condition(lambda: get_app().current_buffer.text.startswith("/")),
         bottom_toolbar=lambda: _toolbar(session),
+        enable_suspend=True,
         input=keyboard,
     )
 

@@ -75,7 +75,7 @@ def fit(ctx: Any, **values: Any) -> None:
 
     Example: autodeco-edge fit -m model-Q4_K_M.gguf --minutes 60
     """
-    check_packages()
+    check_packages("fit")
     config = FitOptions(**values).config()
     from ..fit.fitting import fit as run_fit
     from ..fit.report import verdict

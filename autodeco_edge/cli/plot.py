@@ -24,10 +24,12 @@ def plot(
     Example: autodeco-edge plot baseline.jsonl diverse.jsonl -o figure.png
     """
     from ..io.atomic import refuse_inputs
-    from ..text.plot import read_trace, save_figure
+    from ..text.plot import check_drawable, read_trace, save_figure
 
-    refuse_inputs(output or "", traces)
+    if output is not None:
+        refuse_inputs(output, traces)
     found = [read_trace(path) for path in traces]
+    check_drawable(found)
     if output is not None:
         save_figure(found, output)
     for trace in found:

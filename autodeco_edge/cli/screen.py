@@ -67,9 +67,17 @@ def say_legend(by: str) -> None:
 
 
 def spark(records: list[dict[str, Any]]) -> str | None:
-    """T and P of a reply as bars, for a terminal; None elsewhere and where there is nothing to see."""
+    """T and P of a reply as bars, for a terminal; None elsewhere and where there is nothing to see. More tokens than bars
+    share them, and that is said."""
     if not records or not sys.stderr.isatty() or not shows_unicode(sys.stderr):
         return None
-    width = max((shutil.get_terminal_size().columns - 20) // 2, 4)
-    t, p = (colour.sparkline(by, records, width) for by in ("t", "p"))
-    return f"T 0-1.2 {t}  P 0.5-1 {p}"
+    columns, note = _columns() - 20, ""
+    if len(records) > columns // 2:
+        columns -= len("  (128.5 tokens a bar)")
+        note = f"  ({len(records) / _n_bars(columns):.1f} tokens a bar)"
+    t, p = (colour.sparkline(by, records, _n_bars(columns)) for by in ("t", "p"))
+    return f"T 0-1.2 {t}  P 0.5-1 {p}{note}"
+
+
+def _n_bars(columns: int) -> int:
+    return max(columns // 2, 4)

@@ -6,6 +6,7 @@ stderr. Knows nothing of lines typed (conversation.py).
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -159,7 +160,7 @@ class Session:
 
         params = replace(self.params, **changes)
         trace, text = Trace(prompt_ids=list(ids), seed=params.seed), ReplyText(self.options.stop or ())
-        limit = {"max_tokens": self.options.n, "reuse_prefix": True, "filters": self.filters}
+        limit = {"max_tokens": self.options.n, "spelt": False, "reuse_prefix": True, "filters": self.filters}
         self.generation = self.engine.generate(ids, params, **limit)
         for step in self._read(self.generation):
             self.interrupts.check()
@@ -231,7 +232,7 @@ class Session:
         """(record, text that may be shown with it, in pieces); at the end (None, what was held back)."""
         record = None
         steps = self.generation = self.engine.generate(
-            ids, self.params, max_tokens=self.options.n, reuse_prefix=reuse_prefix, filters=self.filters
+            ids, self.params, max_tokens=self.options.n, spelt=False, reuse_prefix=reuse_prefix, filters=self.filters
         )
         for step in self._read(steps):
             self.interrupts.check()
@@ -353,9 +354,10 @@ class Session:
         return fixed
 
     def model_line(self) -> str:
-        """Its name and file, and its size and weights in llama.cpp's words."""
-        model = self.engine.model
-        name = model.metadata("general.name") or model.path.stem
+        """The name that the user gave it, or else its own; its size, weights and file."""
+        model, asked = self.engine.model, self.options.model
+        own = model.metadata("general.name") or model.path.stem
+        name = own if asked is None or os.path.exists(asked) else asked
         return f"{name} ({model.description}, {model.path.name})"
 
     def device_line(self) -> str:

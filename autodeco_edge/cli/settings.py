@@ -47,6 +47,9 @@ PATHS = frozenset(
     + ("problems", "prompts", "task", "template_from", "tokenizer", "trace", "traces", "word")
 )  # parameters, of whichever command, that hold a path, or may hold one
 
+WORDS = frozenset(("accept", "color_by", "context_full", "draft", "heads_mode", "outtype", "split"))
+# parameters that take one of a few words; a file that may stand in its place has a dot
+
 
 class _Checked:
     """A command whose values have passed the door when it is called."""
@@ -98,6 +101,8 @@ def checked(name: str, value: Any, where: str) -> Any:
     if isinstance(value, Path):
         return user_path(value)
     if isinstance(value, str):
+        if name in WORDS and "." not in value:
+            value = value.lower()
         return str(user_path(value)) if name in PATHS and value.startswith("~") else check_text(value, where)
     return value
 

@@ -11,18 +11,20 @@ from . import colour
 
 _HEIGHT = 20
 _PANELS = (("T", "temperature", 2, "blue+"), ("P", "top_p", 1, "orange+"))
+_ASCII = str.maketrans("┌┐└┘├┤┬┴┼─│", "+++++++++-|")  # of the frame
 
 
 def draw(records: Sequence[dict[str, Any]], out: TextIO) -> None:
     """A point a token; nothing where no head was on."""
     import plotext
 
+    plotext.main()  # a panel of the picture before is still the figure in hand
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(shutil.get_terminal_size().columns, _HEIGHT)
     plotext.subplots(2, 1)
     for row, (letter, field, high, tone) in enumerate(_PANELS, 1):
-        points = [(r.get("index", i), r[field]) for i, r in enumerate(records) if r[field] is not None]
+        points = [(i, r[field]) for i, r in enumerate(records) if r[field] is not None]
         plotext.subplot(row, 1)
         if points:
             marker = "braille" if shows_unicode(out) else "*"
@@ -34,10 +36,10 @@ def draw(records: Sequence[dict[str, Any]], out: TextIO) -> None:
         plotext.xticks(_ticks(len(records)))
         plotext.ylabel(letter)
     plotext.xlabel("token")
-    picture = plotext.build()
-    print(
-        picture if colour.allowed(out) else plotext.uncolorize(picture), file=out, flush=True
-    )  # nothing foreign is in it
+    picture = plotext.build()  # nothing foreign is in it
+    if not colour.allowed(out):
+        picture = plotext.uncolorize(picture)
+    print(picture if shows_unicode(out) else picture.translate(_ASCII), file=out, flush=True)
 
 
 def _ticks(n: int) -> list[int]:

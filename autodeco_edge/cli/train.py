@@ -157,7 +157,7 @@ def train(ctx: Any, **values: Any) -> None:
 
     Example: autodeco-edge train -m model-Q4_K_M.gguf --data answers.jsonl -o heads/
     """
-    check_packages()
+    check_packages("train")
     options = TrainOptions(**values)
     if options.objective == "reward":
         from ..train.reinforce import train_on_reward
@@ -174,8 +174,8 @@ def train(ctx: Any, **values: Any) -> None:
     run_training(config)
 
 
-def check_packages() -> None:
-    """Raises UsageError if an optional package is missing."""
+def check_packages(command: str) -> None:
+    """Raises UsageError if an optional package that the command needs is missing."""
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
-        raise UsageError(f"train needs {', '.join(missing)}: run  {how_to_install('train')}")
+        raise UsageError(f"{command} needs {', '.join(missing)}: run  {how_to_install('train')}")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from rich.cells import cell_len
+from wcwidth import wcwidth
 
 _PIECES = re.compile(r"\n|\t|[^\S\n\t]+|[^\s\u1100-\uffff\U00010000-\U0010ffff]+|.", re.DOTALL)
 _FENCE = "```"
 _TAB = 8
+_VARIATION = "\ufe0f"  # makes the sign before it a picture, which some terminals then draw twice as wide
+_JOINED = re.compile(r"[\u200d\ufe0f\U0001f3fb-\U0001f3ff\U0001f1e6-\U0001f1ff]")  # of pictures of several signs
 
 
 class Wrap:
@@ -38,12 +40,15 @@ class Wrap:
             self._line = ""
             return self._break()
         self._line = (self._line + piece)[:80]
-        cells = _TAB - self._at % _TAB if piece == "\t" else cell_len(piece)
+        cells = _TAB - self._at % _TAB if piece == "\t" else _cells(piece)
         if piece.isspace():
             return self._blank(dress(piece), cells)
         if cells > 1 and len(piece) == 1:
             self._end_word()  # a wide character may stand anywhere in a line
-        return self._part(dress(piece), cells)
+        out = self._part(dress(piece), cells)
+        if _JOINED.match(piece):  # terminals disagree on its cells: never go back over it
+            self._end_word()
+        return out
 
     def _blank(self, dressed: str, cells: int) -> str:
         self._end_word()
@@ -78,3 +83,8 @@ class Wrap:
 
     def _end_word(self) -> None:
         self._word, self._width = [], 0
+
+
+def _cells(text: str) -> int:
+    """At most so many, where terminals disagree: a line that is broken a little early is still whole."""
+    return sum(1 if c == _VARIATION else max(wcwidth(c), 0) for c in text)

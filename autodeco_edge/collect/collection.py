@@ -7,6 +7,7 @@ OUT.part; OUT itself is written whole at the end, and OUT.part is then removed.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -97,9 +98,9 @@ class CollectConfig:
                 + (" (heads trained on test problems cannot be tested)" if self.split == "test" else "")
             )
         self.draws.check(self.samples)
-        if self.output.is_dir():
+        if os.path.isdir(self.output):
             raise OutputError(f"{self.output}: is a folder; give the name of a file with -o")
-        if self.output.exists() and not self.resume:
+        if os.path.exists(self.output) and not self.resume:
             raise UsageError(f"{self.output}: exists; choose another -o, or remove it")
 
 
@@ -112,7 +113,7 @@ def collect(config: CollectConfig) -> dict[str, Any]:
     stay in OUT.part then, and after Ctrl-C.
     """
     config.check()
-    if config.output.exists() and not config.part.exists():
+    if os.path.exists(config.output) and not os.path.exists(config.part):
         return _complete(config)
     task = load_task(config.problems, limit=config.limit, count=config.count, split=config.split)
     _refuse_unknown_split(config.problems, task)

@@ -7,10 +7,10 @@ draft changes the time that a reply takes, and nothing else; that holds for draf
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import MismatchError, MissingInputError, UsageError, check_range
@@ -132,7 +132,7 @@ def check_draft(draft: str) -> None:
         return
     if not draft.endswith(".gguf"):
         raise UsageError(f"draft: allowed {', '.join(KINDS)} or the path of a .gguf file; got '{draft}'")
-    if not Path(draft).exists():
+    if not os.path.exists(draft):
         raise MissingInputError(f"draft: {draft}: no such model file; give the path of a GGUF file")
 
 

@@ -184,9 +184,17 @@ class Engine(Owner):
         return Generation(work, self._advance, self._cancel)
 
     def generate(
-        self, prompt: str | Sequence[int], params: SamplingParams | None = None, *, max_tokens: int = -1, **options: Any
+        self,
+        prompt: str | Sequence[int],
+        params: SamplingParams | None = None,
+        *,
+        max_tokens: int = -1,
+        spelt: bool = True,
+        **options: Any,
     ) -> Generation:
         """``submit`` in one call, for a slot that is free now; a text is tokenised; ``options`` as in Request.
+
+        spelt  False leaves Step.text out, which takes a call of llama.cpp a token
 
         Raises what ``submit`` raises, and BusyError where no slot is free.
 
@@ -199,11 +207,11 @@ class Engine(Owner):
         ids = self.model.tokenize(prompt) if isinstance(prompt, str) else check_iterable(prompt)
         request = Request(tuple(ids), params or SamplingParams(), max_tokens, **options)
         generation = self.submit(request)
-        return generation.spelt(self.model.token_bytes) if self.model.has_text else generation
+        return generation.spelt(self.model.token_bytes) if spelt and self.model.has_text else generation
 
     def prefill(self, prompt: Sequence[int]) -> Generation:
         """Decode a prompt from scratch and draw nothing. Raises what ``generate`` raises."""
-        generation = self.generate(prompt, max_tokens=0)
+        generation = self.generate(prompt, max_tokens=0, spelt=False)
         for _ in generation:
             pass
         return generation
@@ -256,6 +264,8 @@ class Engine(Owner):
 
     def _check(self, request: Request) -> None:
         self.native.check()
+        if not isinstance(request.params, SamplingParams):
+            raise UsageError(f"params: allowed SamplingParams; got {type(request.params).__name__}")
         if not request.prompt:
             raise UsageError("the prompt is empty; give at least one token")
         for token in request.prompt:

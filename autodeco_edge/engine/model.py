@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import operator
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,9 @@ from .devices import add_workers, cpu_buffer_type
 from .handle import Handle, Owner
 from .library import log
 from .tokenizer import Tokenizer, as_bytes
+
+_UNITS = {"B": 10**9, "M": 10**6, "K": 10**3}
+_SIZE = re.compile(r" (\?|[\d.]+)([BMK]) ")  # in llama.cpp's words: "llama 7B Q4_0"
 
 
 class Model(Owner):
@@ -120,11 +124,15 @@ class Model(Owner):
 
     @property
     def description(self) -> str:
-        """llama.cpp's own words; where it knows no size of that name, the number of parameters: "qwen2 5.3M Q8_0"."""
+        """llama.cpp's own words; where its size is none, or the name of another (it goes by the number of layers), the
+        number of parameters: "qwen2 5.3M Q8_0"."""
         with self.native.call() as model:
             text = _text(lambda buf, n: llama_cpp.llama_model_desc(model, buf, n)) or ""
             n = llama_cpp.llama_model_n_params(model)
-        return text.replace(" ?B ", f" {_short(n)} ") if n else text
+        size = _SIZE.search(text)
+        if n and size and not n / 1.5 < float(size[1].replace("?", "0")) * _UNITS[size[2]] < 1.5 * n:
+            return text.replace(size[0], f" {_short(n)} ", 1)
+        return text
 
     @property
     def is_recurrent(self) -> bool:
@@ -232,7 +240,7 @@ def check_iterable(tokens: Iterable[int]) -> Iterable[int]:
 
 def _short(n: int) -> str:
     """ "5.3M" of 5_300_000."""
-    for name, size in (("B", 10**9), ("M", 10**6), ("K", 10**3)):
+    for name, size in _UNITS.items():
         if n >= size:
             return f"{n / size:.3g}{name}" if n < 100 * size else f"{n / size:.0f}{name}"
     return str(n)

@@ -113,6 +113,8 @@ class SamplingParams:
 
 
 def _check_limits(name: str, limits: tuple[float, float], largest: float) -> None:
+    if not isinstance(limits, tuple | list) or len(limits) != 2:
+        raise UsageError(f"{name}: allowed (low, high); got {limits!r}")
     low, high = limits
     check_range(f"{name}, low end", low, 0.0, largest, "0 = none")
     check_range(f"{name}, high end", high, 0.0, largest, "0 = none")

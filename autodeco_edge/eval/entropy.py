@@ -33,11 +33,14 @@ GRID = tuple(round(0.1 * i, 1) for i in range(1, 16))
 def turning_point(temperatures: Sequence[float], entropies: Sequence[float]) -> float | None:
     """The temperature of the grid nearest to where the cubic nearest to ln H turns from concave to convex.
 
-    None where it turns the other way, or outside the grid: then entropy alone names no temperature. A cubic, because
-    second differences of a noisy curve change their sign many times. Entropies above 0.
+    None where it turns the other way, or outside the grid, or where fewer than four entropies are above 0: then entropy
+    alone names no temperature. A cubic, because second differences of a noisy curve change their sign many times.
     """
-    t, logs = np.asarray(temperatures, np.float64), np.log(np.asarray(entropies, np.float64))
-    cubic, square, *_ = np.polyfit(t, logs, 3)
+    known = np.asarray(entropies, np.float64) > 0
+    t = np.asarray(temperatures, np.float64)[known]
+    if len(t) < 4:
+        return None
+    cubic, square, *_ = np.polyfit(t, np.log(np.asarray(entropies, np.float64)[known]), 3)
     if cubic <= 0:
         return None
     turn = -square / (3 * cubic)

@@ -5,6 +5,7 @@ Owns the settings and their ranges. Knows neither models nor problems.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,14 +49,14 @@ class FitConfig:
         check_range("parallel", self.parallel, 1, 255)
         check_range("threads", self.threads, 0, 512, "0 = one a physical core")
         check_range("seed", self.seed, 0, 2**63 - 1)
-        if self.output.is_dir():
+        if os.path.isdir(self.output):
             raise OutputError(f"{self.output}: is a folder; give the name of a file with -o")
-        if self.output.exists() and not self.resume:
+        if os.path.exists(self.output) and not self.resume:
             raise UsageError(f"{self.output}: exists; choose another -o, or remove it")
 
     def identity(self) -> dict[str, Any]:
         """What two parts of one run must have in common: all but the time, which may be longer the second time."""
-        files = [path for path in (*map(Path, self.problems), self.prompts) if path and path.is_file()]
+        files = [path for path in (*map(Path, self.problems), self.prompts) if path and os.path.isfile(path)]
         return {
             "model": identity(self.model),
             "problems": list(self.problems),

@@ -36,7 +36,7 @@ def output_folder(folder: str | os.PathLike[str], *, lock: bool = True) -> Itera
     lock: False for the further processes of one run. Raises BusyError where another run holds it.
     """
     folder = Path(folder)
-    made = [path for path in (folder, *folder.parents) if not path.exists()]  # deepest first
+    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]  # deepest first
     try:
         make_output_folder(folder)
         with locked(folder) if lock else nullcontext():

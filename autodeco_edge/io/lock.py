@@ -33,7 +33,7 @@ _FAR = 1 << 30  # Windows locks bytes against reading too: one behind the text
 def lock_of(path: Path) -> Path:
     """The lock file of a file, hidden beside it, or of a folder, hidden inside."""
     name = os.fsdecode(os.fsencode(path.name)[:200])  # a file's own name may be as long as names get
-    return path / ".lock" if path.is_dir() else path.with_name(f".{name}.lock")
+    return path / ".lock" if os.path.isdir(path) else path.with_name(f".{name}.lock")
 
 
 @contextlib.contextmanager

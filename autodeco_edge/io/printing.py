@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import sys
+import textwrap
 from typing import TextIO
 
 from ..errors import StorageError
@@ -55,10 +57,21 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def say(*lines: str) -> None:
-    """Chatter, a line each: to stderr, so that stdout stays the reply."""
+def say(*lines: str, indent: int = 0) -> None:
+    """Chatter, a line each: to stderr, so that stdout stays the reply. A terminal gets it broken between words; what goes
+    on in a next line begins behind ``indent`` blanks there."""
     for line in lines:
-        print(safe_line(line), file=sys.stderr, flush=True)
+        print("\n".join(_broken(safe_line(line), sys.stderr, indent)), file=sys.stderr, flush=True)
+
+
+def _broken(line: str, stream: TextIO, indent: int) -> list[str]:
+    """A word longer than the window, such as a path, stays whole: the terminal breaks it."""
+    if not (stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"):
+        return [line]
+    width = max(shutil.get_terminal_size().columns - 1, 1)
+    margin = " " * (indent if indent <= width // 2 else 0)
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(line, width, subsequent_indent=margin, **whole) or [line]
 
 
 def put(text: str) -> None:

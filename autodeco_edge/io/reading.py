@@ -44,7 +44,7 @@ def user_path(text: str | os.PathLike[str]) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        if Path(text).exists():  # a name that merely begins so
+        if os.path.exists(text):  # a name that merely begins so
             return Path(text)
         raise UsageError(f"{text}: no such user, or no home folder is known; write the path in full") from None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import lru_cache
@@ -40,6 +41,9 @@ MANY = frozenset(
         "rush_hour",
     ]
 )
+BY_HASH = frozenset(
+    ["isomorphic_strings", "knight_swap", "list_functions", "polynomial_multiplication", "ransom_note", "word_ladder"]
+)  # draw from Python's sets, whose order is another one in every process: a number means no problem, and no score is of it
 
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _BOX = re.compile(r"\\boxed\{([^{}]*)\}")
@@ -135,7 +139,7 @@ def entry(family: str, settings: dict[str, str], number: int) -> dict[str, Any]:
 
 
 def check(family: str, settings: dict[str, str]) -> None:
-    """Raises UsageError unless the library has such a family with such settings."""
+    """Raises UsageError unless the library has such a family with such settings, and the same problems in every process."""
     try:
         from reasoning_gym.factory import DATASETS
     except ImportError:
@@ -148,6 +152,11 @@ def check(family: str, settings: dict[str, str]) -> None:
             else f"it has {len(DATASETS)}, such as chain_sum, gcd, word_sorting"
         )
         raise UsageError(f"{PREFIX}{family}: reasoning-gym has no such family; {hint}")
+    if family in BY_HASH and sys.flags.hash_randomization:
+        raise UsageError(
+            f"{PREFIX}{family}: its problems follow Python's hash seed, another one in every process; set PYTHONHASHSEED=0 "
+            "before the command"
+        )
     allowed = sorted(set(_fields(family)) - set(OWN_KEYS))
     for key in settings:
         if key not in allowed:

@@ -5,6 +5,7 @@ Owns the names and the splits. Knows no row format (`rows`) and no verifier.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def is_generated(name: str) -> bool:
 def problem_file(name_or_path: str) -> Path:
     """The file of a task that is not generated. Raises MissingInputError, UsageError."""
     path = Path(name_or_path)
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     if len(path.parts) > 1 or path.suffix:
         raise MissingInputError(f"{path}: no such file; expected problems as JSONL or JSON, or one of {ALLOWED}")

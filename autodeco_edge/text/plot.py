@@ -113,12 +113,17 @@ def save_figure(traces: Sequence[ReadTrace], output: str | os.PathLike[str]) -> 
     form = target.suffix.lower().lstrip(".")
     if form not in FORMATS:
         raise UsageError(f"{output}: allowed endings {', '.join('.' + f for f in FORMATS)}; got '{target.suffix}'")
-    empty = [t.name for t in traces if not t.tokens]
-    if empty:
-        raise FormatError(f"{empty[0]}: the reply has no token to draw")
+    check_drawable(traces)
     data = page(traces).encode() if form == "html" else picture(traces, form)
     with atomic_write(target) as out:
         out.write(data)
+
+
+def check_drawable(traces: Sequence[ReadTrace]) -> None:
+    """Raises FormatError for a reply without a token."""
+    for trace in traces:
+        if not trace.tokens:
+            raise FormatError(f"{trace.name}: the reply has no token to draw")
 
 
 # ---- a figure -----------------------------------------------------------------------------------

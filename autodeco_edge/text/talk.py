@@ -5,13 +5,17 @@ Owns ``chat``. What a template does with messages is chat.py; everything else is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..engine.engine import Engine
 from ..engine.generation import Generation
 from ..engine.sampler import SamplingParams
+from ..errors import UsageError
 from .chat import prompt_of
+
+_CONTENT = str | list | None  # parts are a list; a message of tool calls may have none
 
 
 class ChatEngine(Engine):
@@ -30,7 +34,8 @@ class ChatEngine(Engine):
 
         template  Jinja text in its place; options as in Request
 
-        Raises what ``generate`` raises, and FormatError for a template that fails.
+        Raises what ``generate`` raises, UsageError for what is no list of messages, and FormatError for a template that
+        fails.
 
         >>> from autodeco_edge import Engine
         >>> engine = Engine("model.gguf", heads="heads.gguf")
@@ -39,5 +44,18 @@ class ChatEngine(Engine):
         """
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        ids = prompt_of(self.model, [dict(m) for m in messages], template).ids
+        ids = prompt_of(self.model, _checked(messages), template).ids
         return self.generate(ids, params, max_tokens=max_tokens, **{"reuse_prefix": True, **options})
+
+
+def _checked(messages: object) -> list[dict[str, Any]]:
+    """Raises UsageError for what is no list of messages."""
+    found = (
+        list(messages) if isinstance(messages, Iterable) and not isinstance(messages, bytes | Mapping) else [messages]
+    )
+    for m in found:
+        if not (isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), _CONTENT)):
+            raise UsageError(
+                f'messages: allowed a text, or a list of {{"role": "user", "content": "..."}}; got {reprlib.repr(m)}'
+            )
+    return [dict(m) for m in found]

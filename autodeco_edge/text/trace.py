@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,12 @@ class TraceFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        special = self.path.exists() and not self.path.is_file()
+        special = os.path.exists(self.path) and not os.path.isfile(self.path)
         beside = self.path.with_name(f"{self.path.name[:200]}.{secrets.token_hex(4)}.part")
         self._part = self.path if special else beside
         try:
+            with suppress(FileNotFoundError):
+                os.lstat(self.path)  # a name that cannot be is refused before the reply, not after it
             self._file = open(_open(self._part, special), "w", encoding="utf-8", newline="\n")  # noqa: SIM115
         except OSError as error:
             raise OutputError(

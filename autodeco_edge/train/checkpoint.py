@@ -7,6 +7,7 @@ needs no torch; here its tensors become modules. Knows nothing of training or of
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -135,7 +136,7 @@ def load_heads(path: str | Path, n_embd: int | None = None) -> HeadsCheckpoint:
     n_embd: hidden size of the base, if known; other heads raise MismatchError.
     Raises MissingInputError, FormatError, MismatchError.
     """
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise MissingInputError(f"{path}: no such file or folder; expected a heads checkpoint")
     if Path(path).suffix == ".gguf":
         return _load_gguf(Path(path), n_embd)

@@ -8,6 +8,7 @@ Owns the record formats and tokenisation (equations 6). Knows nothing of models,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -123,7 +124,7 @@ def _cut(group: list[TrainingSample], max_length: int, first_index: int) -> list
 def read_records(path: str | Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """("file:line", object) of each non-empty line. Raises MissingInputError, FormatError."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingInputError(f"{path}: no such file; expected JSONL with prompt and completion, or messages")
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

@@ -298,7 +298,7 @@ def test_overflow_keeps_the_loop(chat):
     terminal = chat("-n", "1", "-c", "64")
     first = terminal.say("hello")[0]
     terminal.type("x" * 100)
-    terminal.wait_for_match(r"the prompt has (\d+) tokens, the context 64; .*\(or /clear\)")
+    terminal.wait_for_match(r"the prompt has (\d+) tokens, the context 64; .*here: /set ctx-size N, or /clear")
     terminal.wait_for_prompt()
     terminal.command("/clear", "[cleared]")
     assert terminal.say("hello")[0] == first, "the line that did not fit is forgotten"

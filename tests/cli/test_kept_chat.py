@@ -110,7 +110,7 @@ def test_a_context_that_stops(chat):
     while "then the conversation stops" not in terminal.shown:
         used = terminal.say("hello there")[0]
     terminal.type("x" * (128 - used))
-    terminal.wait_for_match(r"the prompt has \d+ tokens, the context 128; .*\(or /clear\)")
+    terminal.wait_for_match(r"the prompt has \d+ tokens, the context 128; .*here: /set ctx-size N, or /clear")
     terminal.wait_for_prompt()
     terminal.command("/set context-full shift", "[context-full: shift]")
     assert terminal.say("hello there, once again")[0] <= 128
@@ -178,7 +178,7 @@ def test_save_spares_another_conversation(chat, tmp_path):
 
 def test_words_of_other_programs(chat):
     terminal = chat("-n", "1")
-    terminal.command("/?", "/set NAME VALUE")
+    terminal.command("/?", "/set [NAME VALUE]")
     terminal.command("/reset", "[cleared]")
     terminal.command("/hlep", "did you mean /help?")
     terminal.type("/bye")

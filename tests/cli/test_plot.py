@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from xml.etree import ElementTree
 
@@ -30,6 +31,7 @@ def record(i: int, text: str, t: float | None = 0.5, p: float | None = 0.9) -> d
 
 def write(path, records, done=True):
     lines = [*records, {"done": True, "n_tokens": len(records)}] if done else records
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(json.dumps(r) + "\n" for r in lines))
     return path
 
@@ -75,6 +77,31 @@ def test_without_a_file_it_is_drawn_on_the_terminal(traces):
         done.stdout.index("hot: 6 tokens") < done.stdout.index("token\n".strip()) < done.stdout.index("cold: 90 tokens")
     )
     assert "\x1b" not in done.stdout and done.stdout.count("2.0") == 2
+    one, two = done.stdout[: done.stdout.index("cold: ")], done.stdout[done.stdout.index("cold: ") :]
+    assert one.count("┌") == two.count("┌") == 2, "two panels, whatever was drawn before"
+
+
+def test_where_a_token_is_drawn_is_its_place(tmp_path):
+    """Not what a file calls its index."""
+    indices = [5, -1, "first", [], None, 10**400]
+    sound = write(tmp_path / "t.jsonl", [record(i, "a") for i in range(6)])
+    strange = write(tmp_path / "u" / "t.jsonl", [{**record(0, "a"), "index": i} for i in indices])
+    drawn = [warm.run("plot", path, text=True) for path in (sound, strange)]
+    assert drawn[0].returncode == drawn[1].returncode == 0 and drawn[0].stdout == drawn[1].stdout
+
+
+def test_without_unicode_the_frame_is_ascii(traces):
+    done = warm.run("plot", *traces, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and b"\\u" not in done.stdout and done.stdout.count(b"+-") >= 8
+
+
+def test_what_the_terminal_cannot_draw(tmp_path):
+    nothing = write(tmp_path / "t.jsonl", [])
+    for arguments in ([nothing], [nothing, "-o", tmp_path / "t.png"]):
+        done = warm.run("plot", *arguments, text=True)
+        assert done.returncode == 65 and "the reply has no token to draw" in done.stderr and not done.stdout
+    done = warm.run("plot", ".", text=True, cwd=tmp_path)
+    assert done.returncode == 65 and "is a folder" in done.stderr
 
 
 def test_the_likeliest_tokens_and_what_the_nucleus_cut(tmp_path):

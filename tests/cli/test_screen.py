@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import sys
 
 import pytest
 
-from autodeco_edge.cli import colour
+from autodeco_edge.cli import colour, screen
 from autodeco_edge.cli.screen import Screen
 
 RECORD = {"temperature_eff": 1.0, "top_p_eff": 0.9, "entropy": 2.0, "logprob": None}
@@ -64,6 +65,19 @@ def test_thoughts_are_dimmed_or_hidden(show):
     pieces = [("<think>hm</think>", None, True), ("\n\n", None, False), ("Yes.\n", None, False)]
     assert show(pieces) == "\x1b[2m<think>hm</think>\x1b[0m\n\nYes.\n"
     assert show(pieces, hide=True) == "Yes.\n"
+
+
+@pytest.mark.parametrize("columns", [20, 40, 80, 200])
+@pytest.mark.parametrize("n", [1, 20, 45, 400, 3000])
+def test_bars_fit_and_say_what_they_stand_for(monkeypatch, columns, n):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(screen, "shows_unicode", lambda stream: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    line = screen.spark([{"temperature_eff": 0.5, "top_p_eff": 0.9}] * n)
+    bars = line.removeprefix("T 0-1.2 ").partition("  P")[0]
+    assert len(line) < max(columns, 50)
+    said = f"({n / len(bars):.1f} tokens a bar)"
+    assert (said in line) == (len(bars) < n) and len(bars) <= n
 
 
 def test_sparkline():

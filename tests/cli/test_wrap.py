@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 
 import pytest
 
@@ -75,3 +76,21 @@ def test_wide_characters_break_anywhere_and_long_words_too():
 def test_colours_go_with_a_word_that_moves():
     dress = lambda text: f"\x1b[41m{text}\x1b[0m"  # noqa: E731
     assert drawn(["alpha be", "ta", "gamma"], 12, dress)[:2] == ["alpha", "betagamma"]
+
+
+PICTURES = ["👍🏽", "🇩🇪", "❤️", "👩‍👩‍👧‍👦", "漢字", "é", "e\u0301", "⌚", "한국"]
+
+
+def test_pictures_of_several_signs_lose_nothing():
+    """Whatever a terminal takes for the width of a skin tone or a flag: no sign is written over, no line is left empty."""
+    draw, dress = random.Random(5), lambda text: f"\x1b[41m{text}\x1b[0m"
+    for _ in range(100):
+        columns = draw.randint(12, 40)
+        words = [draw.choice([*PICTURES, "heart", "a", "seventeen"]) for _ in range(draw.randint(10, 40))]
+        found = drawn(list(" ".join(words)), columns, dress)
+        seen = "".join("".join(found).split())
+        marks = "\u200d\ufe0f"  # pyte leaves them out
+        normal = unicodedata.normalize("NFC", "".join(words))
+        assert seen == normal.translate(dict.fromkeys(map(ord, marks))), (columns, words)
+        lines = [line for line in found]
+        assert "" not in lines[: max(i for i, line in enumerate(lines) if line)], (columns, words)

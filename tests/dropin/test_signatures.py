@@ -12,7 +12,7 @@ import llama_cpp
 import pytest
 
 import autodeco_edge
-from autodeco_edge import Engine, Llama
+from autodeco_edge import Engine, Llama, SamplingParams
 from autodeco_edge.dropin import signatures
 from autodeco_edge.engine.generation import Generation
 from autodeco_edge.errors import UsageError
@@ -157,3 +157,51 @@ def test_examples_run(letters, thing, tmp_path, monkeypatch, capsys):
     for example in examples:
         exec(compile(example.source, thing.__qualname__, "single"), names)
     assert capsys.readouterr().out.strip()
+
+
+# ---- what is seen without running it ------------------------------------------------------------
+
+
+def test_a_type_checker_sees_every_public_name():
+    """What __getattr__ hands out is Any to it; so the same names are imported for it alone, from the same modules."""
+    tree = ast.parse(Path(autodeco_edge.__file__).read_text(encoding="utf-8"))
+    (block,) = (n for n in tree.body if isinstance(n, ast.If) and getattr(n.test, "id", "") == "TYPE_CHECKING")
+    seen = {a.asname or a.name: (f".{n.module}", a.name) for n in block.body for a in n.names}
+    homes = {
+        name: (home.partition(":")[0], home.partition(":")[2] or name) for name, home in autodeco_edge._HOMES.items()
+    }
+    assert seen == homes
+    assert set(autodeco_edge.__all__) == {*homes, "__version__"}
+
+
+NO_MESSAGES = [
+    5, None, b"hi", ["hi"], {"role": "user", "content": "hi"}, [{}], [{"role": "user"}, 5], [{"role": "user", "content": 5}],
+    [{"role": None, "content": "hi"}],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("messages", NO_MESSAGES, ids=repr)
+def test_what_is_no_list_of_messages(letters, messages):
+    with Engine(letters.gguf, letters.heads, n_threads=1) as engine:
+        with pytest.raises(UsageError, match="messages: allowed a text, or a list of"):
+            engine.chat(messages, max_tokens=1)
+        with pytest.raises(UsageError, match="params: allowed SamplingParams; got int"):
+            engine.chat("hi", 5)
+        for n in (None, "3"):
+            with pytest.raises(UsageError, match="max tokens: allowed -1 to"):
+                engine.chat("hi", max_tokens=n)
+        messages = ({"role": r, "content": "hi"} for r in ("system", "user"))
+        assert len(list(engine.chat(messages, max_tokens=1))) == 1, "any iterable of them will do"
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "min_p", "temp_range", "top_p_range", "top_logprobs"])
+@pytest.mark.parametrize("value", ["x", None, [1], object()], ids=["text", "None", "list", "object"])
+def test_settings_of_another_kind(name, value):
+    with pytest.raises(UsageError, match="allowed"):
+        SamplingParams(**{name: value})
+
+
+def test_texts_are_spelt_only_where_they_are_read(letters):
+    with Engine(letters.gguf, letters.heads, n_threads=1) as engine:
+        assert all(step.text is None for step in engine.generate("hi", max_tokens=3, spelt=False))
+        assert all(step.text is not None for step in engine.generate("hi", max_tokens=3))

@@ -35,12 +35,19 @@ def test_the_turn_of_a_curve_with_one(turn):
     assert turning_point(GRID, curve(turn)) == pytest.approx(turn, abs=0.0501)  # half a step of the grid
 
 
+def test_a_reply_without_a_doubt_says_nothing_of_the_turn():
+    assert turning_point(GRID, [0.0, 0.0, *curve(0.9)[2:]]) == pytest.approx(0.9, abs=0.0501)
+
+
 def test_the_turn_bears_noise():
     noise = np.random.default_rng(0).normal(0, 0.01, len(GRID))
     assert turning_point(GRID, np.array(curve(0.8)) * np.exp(noise)) == pytest.approx(0.8, abs=0.15)
 
 
-@pytest.mark.parametrize("values", [curve(0.8, -1.0), curve(3.0), curve(-2.0)], ids=["convex first", "later", "before"])
+NONE = {"convex first": curve(0.8, -1.0), "later": curve(3.0), "before": curve(-2.0), "certain": [0.0] * 12 + [1.0] * 3}
+
+
+@pytest.mark.parametrize("values", NONE.values(), ids=NONE)
 def test_curves_that_name_none(values):
     assert turning_point(GRID, values) is None
 

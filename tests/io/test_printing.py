@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -9,7 +10,7 @@ import sys
 
 import pytest
 
-from autodeco_edge.io.printing import BIDI, JSON, one_line, safe_line, safe_text
+from autodeco_edge.io.printing import BIDI, JSON, one_line, safe_line, safe_text, say
 
 CONTROLS = [*range(32), *range(0x7F, 0xA0), *BIDI, 0x2028, 0x2029]
 FULL = "/dev/full"
@@ -22,6 +23,33 @@ def test_nothing_that_acts_is_left():
     for safe in (safe_line, safe_text):
         assert safe(foreign).endswith("größer 日本 🎉 \u0301\u200d"), "letters, emoji and their joiners stay"
     assert safe_line("a\nb\t\x1b[2J\x9b\u202e\udce9") == r"a\nb\t\x1b[2J\x9b\u202e\xe9"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def said(monkeypatch, line: str, columns: int, term: str = "xterm", **more) -> list[str]:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    say(line, **more)
+    return sys.stderr.getvalue().split("\n")
+
+
+def test_a_terminal_gets_lines_broken_between_words(monkeypatch):
+    text = "a line of words, well-known ones, and /a/path/that/is/too/long/to/stand/in/one"
+    found = said(monkeypatch, text, 30)
+    assert " ".join(found).split() == text.split(), "no word is broken, nothing is lost"
+    assert all(len(line) < 30 for line in found if "/" not in line)
+    assert said(monkeypatch, "/name    " + "word " * 9, 30, indent=9)[1].startswith(" " * 9 + "word")
+    assert said(monkeypatch, "word " * 9, 10, indent=9)[1] == "word word", "a margin that leaves no room is none"
+    assert said(monkeypatch, "", 30) == ["", ""]
+    for term in ("dumb", ""):
+        assert said(monkeypatch, text, 30, term) == [text, ""]
+    monkeypatch.setattr(Terminal, "isatty", lambda self: False)
+    assert said(monkeypatch, text, 30) == [text, ""], "a line of a file is one line"
 
 
 def test_json_stays_json():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from autodeco_edge.errors import UsageError
 from autodeco_edge.tasks import Problem, Verifier, has_many_answers, load_task
-from autodeco_edge.tasks.gym import answer, entry, parse
+from autodeco_edge.tasks.gym import BY_HASH, answer, entry, parse
 from autodeco_edge.tasks.gym_worker import harmless
 from autodeco_edge.tasks.task import SPLITS
 
@@ -54,6 +56,75 @@ def test_a_bad_name_is_one_line(library, name: str, said: str) -> None:
     with pytest.raises(UsageError, match=said) as error:
         load_task(name, count=2)
     assert "\n" not in str(error.value) and error.value.exit_code == 2
+
+
+STEADY = (
+    *(
+        "basic_arithmetic",
+        "calendar_arithmetic",
+        "chain_sum",
+        "coin_flip",
+        "countdown",
+        "course_schedule",
+        "gcd",
+        "lcm",
+    ),
+    *("family_relationships", "graph_color", "group_anagrams", "knights_knaves", "leg_counting", "letter_counting"),
+    *("products", "simple_equations", "spell_backward", "syllogism", "word_sorting", "zebra_puzzles"),
+)  # of those that are steady, some; all 106 took two processes three minutes on a busy machine (0.1.25: BY_HASH and no other)
+SHOW = """
+import hashlib, json, sys
+from reasoning_gym.factory import create_dataset
+found = {}
+for name in sys.argv[1:]:
+    data = create_dataset(name, seed=1, size=4)
+    entries = [(data[i]["question"], data[i]["answer"]) for i in range(4)]
+    found[name] = hashlib.sha256(repr(entries).encode()).hexdigest()
+print(json.dumps(found))
+"""
+
+
+def test_families_that_follow_the_hash_seed_are_known(library) -> None:
+    """A number must mean one problem: the process that scores an answer makes it again."""
+    names = [*STEADY, *sorted(BY_HASH)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", SHOW, *names],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            stdout=subprocess.PIPE,
+        )
+        for seed in "12"
+    ]
+    one, other = (json.loads(p.communicate(timeout=600)[0].splitlines()[-1]) for p in processes)
+    assert {name for name in names if one[name] != other[name]} == BY_HASH
+
+
+@pytest.mark.parametrize("seed", ["0", "random"])
+def test_they_are_asked_with_a_fixed_seed_alone(library, seed: str) -> None:
+    """With it the very entry's answer is right in the process that scores; without it one line says what to do."""
+    code = """
+from autodeco_edge.errors import UsageError
+from autodeco_edge.tasks import Verifier, load_task
+from autodeco_edge.tasks.gym import entry, parse
+try:
+    problems = load_task("rg:ransom_note,max_note_length=3,max_magazine_length=6", count=6).problems
+except UsageError as error:
+    raise SystemExit(str(error))
+with Verifier() as verifier:
+    pairs = [(p, entry(*parse(p.kind), int(p.gt))["answer"]) for p in problems]
+    print([v.right for v in verifier.check(pairs)], {answer for _, answer in pairs})
+"""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        env={**os.environ, "PYTHONHASHSEED": seed},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if seed == "0":
+        assert done.stdout.startswith(str([True] * 6)), done.stderr
+    else:
+        assert done.returncode == 1 and "set PYTHONHASHSEED=0 before the command" in done.stderr
 
 
 def test_without_the_library_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,8 +198,8 @@ def test_command_without_the_extra(monkeypatch):
     from autodeco_edge.cli import train as command
 
     monkeypatch.setattr(command, "find_spec", lambda name: None if name == "torch" else object())
-    with pytest.raises(UsageError, match=r"needs torch: run .*\[train\]"):
-        command.check_packages()
+    with pytest.raises(UsageError, match=r"fit needs torch: run .*\[train\]"):
+        command.check_packages("fit")
 
 
 def test_importing_the_command_loads_no_torch():
