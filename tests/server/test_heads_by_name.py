@@ -86,7 +86,9 @@ def test_heads_that_are_none(files, words, code, said):
     given = [part for word in words for part in ("--heads", word)]
     command = [sys.executable, "-m", "autodeco_edge", "serve", "--port", "0", *given]
     done = subprocess.run(command, capture_output=True, text=True, cwd=files["one"].parent, timeout=120)
-    assert done.returncode == code and said in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr, done.stderr
+    assert done.returncode == code and said in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr, (
+        done.stderr
+    )
 
 
 def test_the_page_compares_them(several):
