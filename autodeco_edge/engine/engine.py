@@ -371,9 +371,7 @@ class Engine(Owner):
             return None
         if not request.reuse_prefix:
             return free[0]
-        return max(
-            free, key=lambda s: (0 if s.loses_most(request) else s.reusable(request), s.heads == request.heads, -s.turn)
-        )
+        return max(free, key=lambda s: (0 if s.loses_most(request) else s.reusable(request), -s.turn))
 
     def _begin(self, slot: Slot, work: Work) -> None:
         request = work.request
@@ -383,7 +381,7 @@ class Engine(Owner):
         slot.cut(self._context, 0 if self.deterministic else slot.reusable(request))
         slot.work, slot.target, slot.waiting = work, list(request.prompt), request.share_prompt
         self._turn += 1
-        slot.owner, slot.turn, slot.heads = request.owner, self._turn, request.heads
+        slot.owner, slot.turn = request.owner, self._turn
         work.timings.prompt_cached = len(slot.tokens)
         work.timings.prompt_n = len(request.prompt) - len(slot.tokens)
         self._hand_out_prompt()

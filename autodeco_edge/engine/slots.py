@@ -23,7 +23,6 @@ class Slot:
     waiting  for the store to have computed the prompt
     owner    whose tokens are in the cells
     turn     number of the last request that it took
-    heads    those of that request: others need another graph
     """
 
     sequence: int
@@ -33,7 +32,6 @@ class Slot:
     waiting: bool = False
     owner: str = ""
     turn: int = 0
-    heads: str | None = None
 
     def common(self, prompt: Sequence[int]) -> int:
         """How many tokens of a prompt stand in the cells; its last one never counts, for it makes the logits."""

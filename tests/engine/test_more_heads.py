@@ -75,13 +75,18 @@ def test_beside_each_other(letters, others, alone):
     assert len({value for _, value in found}) > 2 * len(NAMES), "the heads differ"
 
 
-def test_a_slot_that_has_the_heads_is_taken(letters, others):
+def test_a_conversation_is_not_lost_to_other_heads(letters, others):
+    """Heads need another graph, which takes milliseconds; a prompt that was computed is worth more."""
     with Engine(letters.gguf, letters.heads, more_heads=others, n_slots=2, n_ctx=256, n_threads=1) as engine:
-        for _ in range(6):
-            for name in (None, "b"):
-                list(engine.submit(Request(ids(engine, b"fox"), SamplingParams(1), 2, heads=name)))
-            kept = list(engine.strategy.samplers)
-        assert engine.strategy.samplers == kept and {s.heads for s in kept} == {engine.heads, engine.more_heads["b"]}
+        prompt = ids(engine, b"fox " * 20)
+        for name in ("b", None, "b", "c"):
+            reply = engine.submit(Request(prompt, SamplingParams(1), 2, heads=name, reuse_prefix=True))
+            list(reply)
+        assert reply.timings.prompt_cached == len(prompt) - 1
+        list(engine.submit(Request(ids(engine, b"two"), SamplingParams(1), 2, heads="c", reuse_prefix=True)))
+        again = engine.submit(Request(prompt, SamplingParams(1), 2, heads="b", reuse_prefix=True))
+        list(again)
+        assert again.timings.prompt_cached == len(prompt) - 1
 
 
 def test_names_that_nobody_gave_and_heads_of_another_model(letters, others, tmp_path):
