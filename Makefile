@@ -80,9 +80,10 @@ bench-figures: install ## Redraw the picture and the tables of docs/performance.
 evaluate: install-dev ## Train heads for the demo model and evaluate them; writes bench/results (hours; needs `make demo-model`)
 	bash bench/evaluate.sh $(CURDIR)/$(BIN) build/demo build/eval bench/results
 
-results: install ## Fill docs/results.md and its pictures from bench/results
+results: install ## Fill docs/results.md with its pictures, and docs/speculative.md, from bench/results
 	$(BIN)/pip install --quiet "matplotlib>=3.8"
 	$(BIN)/python -P bench/results.py --results bench/results --page docs/results.md --images docs/images
+	$(BIN)/python -P bench/speculative_page.py
 
 example: install ## Build native/examples against the installed llama.cpp
 	cmake -S . -B build/example -DAUTODECO_BUILD_EXAMPLES=ON -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python

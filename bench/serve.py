@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -37,7 +38,6 @@ STATIC = {"temperature": 0.8, "top_p": 0.95, "top_k": 0, "min_p": 0.0}
 ONCE = httpx.Limits(
     max_keepalive_connections=0
 )  # llama-server closes a connection now and then that it said it would keep
-PORTS = {"autodeco": 18_090, "llama": 18_091}
 
 
 @dataclass
@@ -49,11 +49,20 @@ class Tally:
     seconds: float = 0.0
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @contextlib.contextmanager
-def running(name: str, command: list[str]) -> Iterator[str]:
+def running(command: list[str]) -> Iterator[str]:
     """A server that is ready; its address."""
-    url = f"http://127.0.0.1:{PORTS[name]}"
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [*command, "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    )
     try:
         deadline = time.monotonic() + 120
         while True:
@@ -77,16 +86,12 @@ def commands(options: argparse.Namespace) -> dict[str, list[str]]:
         "-m",
         "autodeco_edge",
         "serve",
-        "--port",
-        str(PORTS["autodeco"]),
         "-c",
         str(options.context),
     ]
     total = str(options.context * options.slots)
     theirs = [
         options.llama_server,
-        "--port",
-        str(PORTS["llama"]),
         "-c",
         total,
         "-b",
@@ -157,7 +162,7 @@ def measure(options: argparse.Namespace) -> dict:
     """Medians over the rounds, of each server, for one client and for all."""
     found: dict = {}
     with contextlib.ExitStack() as stack:
-        urls = {name: stack.enter_context(running(name, command)) for name, command in commands(options).items()}
+        urls = {name: stack.enter_context(running(command)) for name, command in commands(options).items()}
         for n_clients in (options.clients, 1):
             tallies: dict[str, list[Tally]] = {name: [] for name in urls}
             for r in range(options.rounds + 1):

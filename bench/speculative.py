@@ -1,15 +1,17 @@
 """Plain decoding beside drafts, paired: time of the same replies, guesses that were right, and what a row costs.
 
-    python bench/speculative.py -m MODEL.gguf --heads HEADS.gguf --threads 2 --json bench/results/speculative.json
+    python -P bench/speculative.py -m MODEL.gguf --heads HEADS.gguf --threads 2 --json bench/results/speculative.json
 
 Each prompt is answered by all contenders in turn, with the same seed; the first is plain decoding, and its time over another's
 is that one's speed. Replies must be the same (counted where they are not: docs/speculative.md says when). Prompts that repeat
-what they were given, and prompts that do not: bench/draft_prompts.py.
+what they were given, and prompts that do not: bench/draft_prompts.py. The file keeps the runs of other models, numbers of threads
+and sets of prompts; bench/speculative_page.py makes the tables of docs/speculative.md of it.
 
 With --draft FILE the drafts are those of a smaller model, and llama.cpp's rule is its p-min.
 
 Contenders: the engine's own rule, the same without the heads' word, drafts of a fixed length (8 tokens behind 3 alike),
-and llama.cpp's ngram-simple (48 tokens behind 12 alike). With heads all of them; at T = 1 and at 0.8/0.95 the engine's own.
+and llama.cpp's ngram-simple (48 tokens behind 12 alike). With heads all of them (--contenders names some); at T = 1 and at
+0.8/0.95 the engine's own.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +29,16 @@ import numpy as np
 from autodeco_edge.bench.machine import describe_machine, one_line
 from autodeco_edge.bench.stats import paired_ratio
 from autodeco_edge.engine.context import Context, ContextParams, Row
+from autodeco_edge.engine.draft_cost import Costs
 from autodeco_edge.engine.draft_model import DraftModel
-from autodeco_edge.engine.drafts import DRAFT_MAX, ROW_COST, DraftParams, Drafts
+from autodeco_edge.engine.drafts import DRAFT_MAX, DraftParams, Drafts
 from autodeco_edge.engine.engine import Engine
 from autodeco_edge.engine.generation import Request
 from autodeco_edge.engine.model import Model
 from autodeco_edge.engine.prompt_lookup import PromptLookup
 from autodeco_edge.engine.sampler import SamplingParams, Step
 from autodeco_edge.text.chat import Conversation, prompt_of
-from bench.draft_prompts import FREE, REPEATING
+from bench.draft_prompts import HELD_OUT, TUNING, Prompt
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # the latter on a busy machine, with one thread
 SETTINGS = {
@@ -43,8 +46,10 @@ SETTINGS = {
     "T 1": SamplingParams(heads_mode="none"),
     "0.8/0.95": SamplingParams(heads_mode="none", temperature=0.8, top_p=0.95),
 }
-N_ROWS = (1, 2, 3, 5, 9, 17)
+SETS = {"held-out": HELD_OUT, "tuning": TUNING}
+N_ROWS = (1, 2, 3, 4, 5, 8, 9, 16, 17, 32)
 OTHER_COSTS = (0.6, 0.4, 0.2, 0.05)  # of a row: what these replies and drafts would have taken elsewhere
+N_CTX = 1024
 N_PAST = 200  # tokens in the cells while rows are timed
 
 
@@ -79,8 +84,9 @@ class UntilUnsure(DraftModel):
     def _guess(self, sequence: int, memory: Any, tokens: list[int], n_max: int) -> list[int]:
         draft: list[int] = []
         while len(draft) < n_max:
-            token, probability = self._choose(memory, self._logits(sequence, memory, tokens + draft), 0)
-            if probability < self._p_min:
+            logits = self._logits(sequence, memory, tokens + draft)
+            token = int(np.argmax(logits))
+            if 1.0 / np.exp(logits - logits[token]).sum() < self._p_min:
                 break
             draft.append(token)
         return draft
@@ -88,39 +94,60 @@ class UntilUnsure(DraftModel):
 
 @dataclass
 class Side:
-    """One contender under one setting on one kind of prompts; a number a prompt in each list."""
+    """One contender under one setting on prompts of one kind.
+
+    seconds    of each reply
+    rows       of each decode behind the first token
+    repeated   tokens that stood behind the same three before, of the prompt or the reply
+    other      replies that differ from the plain one
+    """
 
     seconds: list[float] = field(default_factory=list)
-    decodes: list[int] = field(default_factory=list)
-    with_draft: int = 0  # of the decodes
+    rows: list[int] = field(default_factory=list)
     drafted: int = 0
     accepted: int = 0
     tokens: int = 0
-    other: int = 0  # replies that differ from the plain one
+    repeated: int = 0
+    other: int = 0
 
     def report(self, plain: Side) -> dict:
-        speed = paired_ratio(plain.seconds, self.seconds).as_dict()
         return {
             "speed": round(sum(plain.seconds) / sum(self.seconds), 3),
-            "speed_by_prompt": speed,
-            "speed_at_cost": {cost: round(self.tokens / self._rows_time(cost), 3) for cost in OTHER_COSTS},
-            "tokens_a_decode": round(self.tokens / sum(self.decodes), 3),
+            "speed_by_prompt": paired_ratio(plain.seconds, self.seconds).as_dict(),
+            "speed_at_cost": {cost: round(self._speed(Costs.linear(cost)), 3) for cost in OTHER_COSTS},
+            "tokens_a_decode": round(self.tokens / max(len(self.rows), 1), 3),
+            "tokens_a_second": round(self.tokens / sum(self.seconds), 1),
             "drafted": self.drafted,
             "accepted": round(self.accepted / self.drafted, 3) if self.drafted else None,
             "tokens": self.tokens,
+            "repeated": round(self.repeated / max(self.tokens, 1), 3),
             "other_replies": self.other,
         }
 
-    def _rows_time(self, cost: float) -> float:
-        """In times of one row, as the engine reckons (engine/drafts.py::Length)."""
-        return sum(self.decodes) + cost * (self.drafted + 0.5 * self.with_draft)
+    def _speed(self, costs: Costs) -> float:
+        return self.tokens / max(sum(map(costs.of, self.rows)), 1.0)
+
+    def __add__(self, other: Side) -> Side:
+        return Side(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+def repeated(prompt: Sequence[int], reply: Sequence[int]) -> int:
+    """Tokens of a reply that stood before behind the same three."""
+    text = [*prompt, *reply]
+    fours = [tuple(text[i - 3 : i + 1]) for i in range(3, len(text))]
+    start = max(len(prompt) - 3, 0)
+    seen, n = set(fours[:start]), 0
+    for four in fours[start:]:
+        n += four in seen
+        seen.add(four)
+    return n
 
 
 def row_costs(model: Model, n_threads: int, rounds: int, clock: Callable[[], float]) -> dict[int, float]:
     """Median time of a decode of n rows, as a share of one's; each round has all n, in turn."""
     ids = np.random.default_rng(0).integers(0, model.n_vocab, N_PAST + max(N_ROWS)).tolist()
     context = Context(
-        model, ContextParams(1024, 1, 512, n_threads, {}), "a context of 1024 tokens", "choose another model"
+        model, ContextParams(N_CTX, 1, 512, n_threads, {}), "a context of 1024 tokens", "choose another model"
     )
     context.decode([Row(token, i, 0, False) for i, token in enumerate(ids[:N_PAST])])
     seconds: dict[int, list[float]] = {n: [] for n in N_ROWS}
@@ -138,57 +165,60 @@ def row_costs(model: Model, n_threads: int, rounds: int, clock: Callable[[], flo
 
 
 def row_cost(costs: dict[int, float]) -> float:
-    """What --draft-cost should be: of a row among the first nine."""
+    """What --draft-cost says: of a row among the first nine."""
     return round(min(max((costs[9] - 1.0) / 8, 0.0), 1.0), 2)
 
 
 def answer(
-    engine: Engine, ids: Sequence[int], params: SamplingParams, n_tokens: int, side: Side, clock: Callable[[], float]
-) -> list[int]:
+    engine: Engine, ids: Sequence[int], params: SamplingParams, n_tokens: int, clock: Callable[[], float]
+) -> tuple[list[int], Side]:
     """Timed from the first token on: reading the prompt is the same for all."""
-    generation = engine.submit(Request(tuple(ids), params, n_tokens))
+    generation = engine.submit(Request(tuple(ids), params, n_tokens, reuse_prefix=True))
     while not generation.timings.predicted_n:
         engine.tick()
-    start, n_decodes = clock(), 0
-    before = 0
+    timings, rows = generation.timings, []
+    start, before = clock(), 0
     while engine.tick():
-        n_decodes += 1
-        side.with_draft += generation.timings.draft_n > before
-        before = generation.timings.draft_n
-    side.seconds.append(clock() - start)
-    side.decodes.append(n_decodes + 1)
+        rows.append(1 + timings.draft_n - before)
+        before = timings.draft_n
+    seconds = clock() - start
     drawn = [step.id for step in generation]
-    side.drafted += generation.timings.draft_n
-    side.accepted += generation.timings.draft_n_accepted
-    side.tokens += len(drawn)
-    return drawn
+    side = Side([seconds], rows, timings.draft_n, timings.draft_n_accepted, len(drawn) - 1, repeated(ids, drawn))
+    return drawn, side
 
 
-def prompt_ids(model: Model, text: str, kind: str) -> list[int]:
-    if kind == "repeating":
-        return model.tokenize(text)
+def prompt_ids(model: Model, prompt: Prompt) -> list[int]:
+    if prompt.rest:
+        return model.tokenize(prompt.text)
     conversation = Conversation()
-    conversation.add("user", text)
+    conversation.add("user", prompt.text)
     return prompt_of(model, conversation.messages, None).ids
+
+
+def n_tokens(model: Model, prompt: Prompt, most: int) -> int:
+    return min(most, len(model.tokenize(prompt.rest, add_special=False))) if prompt.rest else most
 
 
 def contenders(model: Model, args: argparse.Namespace) -> dict[str, Drafts | None]:
     own = DraftParams(row_cost=args.draft_cost)
     if args.draft:
-        how = {"n_slots": 1, "n_ctx": 1024, "n_threads": args.threads}
-        return {
+        how = {"n_slots": 1, "n_ctx": N_CTX, "n_threads": args.threads}
+        found = {
             "plain": None,
             "own": DraftModel(args.draft, model, own, cost=args.draft_model_cost, **how),
             "fixed 4": UntilUnsure(args.draft, model, 0.0, **how),
             "p-min 0.75": UntilUnsure(args.draft, model, 0.75, **how),
         }
-    return {
-        "plain": None,
-        "own": PromptLookup(own),
-        "without heads": BlindLookup(own),
-        "fixed 3/8": FixedLookup(3, 8),
-        "ngram-simple 12/48": FixedLookup(12, 48),
-    }
+    else:
+        found = {
+            "plain": None,
+            "own": PromptLookup(own),
+            "without heads": BlindLookup(own),
+            "fixed 3/8": FixedLookup(3, 8),
+            "ngram-simple 12/48": FixedLookup(12, 48),
+        }
+    wanted = ["plain", *(args.contenders or found)]
+    return {name: drafts for name, drafts in found.items() if name in wanted}
 
 
 def n_max(name: str) -> int:
@@ -197,27 +227,51 @@ def n_max(name: str) -> int:
 
 
 def compare(model: Model, heads: str, args: argparse.Namespace) -> dict:
+    """{kind: {setting: {contender: its report}}}; "repeating" is all kinds but "free"."""
     engines = {
-        name: Engine(model, heads, n_ctx=1024, n_threads=args.threads, draft=draft, draft_max=n_max(name))
+        name: Engine(model, heads, n_ctx=N_CTX, n_threads=args.threads, draft=draft, draft_max=n_max(name))
         for name, draft in contenders(model, args).items()
     }
     found: dict = {}
-    for kind, prompts in (("repeating", REPEATING), ("free", FREE)):
-        for setting, params in SETTINGS.items():
+    for kind, prompts in SETS[args.set].items():
+        for setting in SETTINGS:
             names = list(engines) if setting == "heads" else ["plain", "own"]
-            sides = {name: Side() for name in names}
-            for i, text in enumerate(prompts[: args.prompts] * args.rounds):
-                ids, settings = prompt_ids(model, text, kind), replace(params, seed=i)
-                replies = {}
-                for name in names if i % 2 else names[::-1]:
-                    replies[name] = answer(engines[name], ids, settings, args.tokens, sides[name], CLOCKS[args.clock])
-                for name in names:
-                    sides[name].other += replies[name] != replies["plain"]
-            rows = {name: sides[name].report(sides["plain"]) for name in names if name != "plain"}
-            found.setdefault(kind, {})[setting] = rows
-            for name, row in rows.items():
-                print(f"{kind:10} {setting:9} {name:20} {row}", flush=True)
-    return found
+            found.setdefault(kind, {})[setting] = {name: Side() for name in names}
+        for i, prompt in enumerate(prompts[: args.prompts] * args.rounds):
+            ids, n = prompt_ids(model, prompt), n_tokens(model, prompt, args.tokens)
+            for setting, params in SETTINGS.items():
+                _answers(engines, ids, replace(params, seed=i), n, CLOCKS[args.clock], found[kind][setting])
+    repeating = [kind for kind in found if kind != "free"]
+    found["repeating"] = {
+        setting: {
+            name: sum((found[kind][setting][name] for kind in repeating), Side()) for name in found["free"][setting]
+        }
+        for setting in SETTINGS
+    }
+    return {
+        kind: {
+            setting: {name: side.report(sides["plain"]) for name, side in sides.items()}
+            for setting, sides in of.items()
+        }
+        for kind, of in found.items()
+    }
+
+
+def _answers(
+    engines: dict[str, Engine],
+    ids: list[int],
+    params: SamplingParams,
+    n: int,
+    clock: Callable[[], float],
+    sides: dict[str, Side],
+) -> None:
+    """Of all contenders to one prompt, in an order that changes."""
+    names, replies = list(sides), {}
+    for name in names if params.seed % 2 else names[::-1]:
+        replies[name], side = answer(engines[name], ids, params, n, clock)
+        sides[name] += side
+    for name in names:
+        sides[name].other += replies[name] != replies["plain"]
 
 
 def main() -> None:
@@ -226,29 +280,44 @@ def main() -> None:
     parser.add_argument("--heads", default="auto")
     parser.add_argument("--draft", help="GGUF of a draft model")
     parser.add_argument("--draft-model-cost", type=float, help="of a token, as a share of the target's time")
-    parser.add_argument("--draft-cost", type=float, default=ROW_COST)
+    parser.add_argument("--draft-cost", type=float, help="of a further row; measured where not given")
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--set", choices=SETS, default="held-out")
+    parser.add_argument("--contenders", nargs="+", help="these and plain decoding only")
     parser.add_argument("--json", type=Path)
-    for name, default in (("threads", 1), ("rounds", 1), ("prompts", 10), ("tokens", 96), ("row-rounds", 15)):
+    for name, default in (("threads", 1), ("rounds", 1), ("prompts", 10), ("tokens", 128), ("row-rounds", 9)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     machine = describe_machine()
     model = Model(args.model)
     print(one_line(machine))
     costs = row_costs(model, args.threads, args.row_rounds, CLOCKS[args.clock])
-    print(
-        f"{model.description}, {args.threads} threads: a decode of n rows over one of one: {costs}; --draft-cost {row_cost(costs)}"
-    )
+    print(f"{model.description}, {args.threads} threads: a decode of n rows over one of one: {costs}", flush=True)
+    hidden = ("model", "heads", "json", "draft")
     report = {
         "machine": machine,
         "model": model.description,
-        "settings": {k: v for k, v in vars(args).items() if k not in ("model", "heads", "json", "draft")},
+        "settings": {k: v for k, v in vars(args).items() if k not in hidden},
         "row_costs": costs,
         "row_cost": row_cost(costs),
         "speed": compare(model, args.heads, args),
     }
+    for kind, of in report["speed"].items():
+        for setting, rows in of.items():
+            for name, row in rows.items():
+                print(f"{kind:10} {setting:9} {name:20} {row}")
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1) + "\n")
+        keep(
+            args.json,
+            f"{model.description.split()[-1]}, {args.threads}, {args.set}{', model' if args.draft else ''}",
+            report,
+        )
+
+
+def keep(path: Path, name: str, report: dict) -> None:
+    """Beside the other runs of the file."""
+    runs = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**runs, name: report}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

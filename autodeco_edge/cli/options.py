@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from ..engine.drafts import DRAFT_MAX, ROW_COST, DraftParams, check_draft
+from ..engine.drafts import DRAFT_MAX, DraftParams, check_draft
 from ..engine.plain import NEUTRAL
 from ..errors import UsageError, check_range
 from .settings import Command, option, read_settings, takes
@@ -51,8 +51,12 @@ DraftOption = Annotated[
 ]
 DraftMaxOption = Annotated[int, option("--draft-max", help="Tokens of a guess at most.")]
 DraftCostOption = Annotated[
-    float,
-    option("--draft-cost", help="What a further row of a batch takes, as a share of one: how sure a guess has to be."),
+    float | None,
+    option(
+        "--draft-cost",
+        help="What a further row of a batch takes, as a share of one: how sure a guess has to be. Else it is measured.",
+        show_default=False,
+    ),
 ]
 RpcOption = Annotated[
     str | None,
@@ -196,7 +200,7 @@ class RunOptions:
     gpu_layers: GpuLayersOption = 0
     draft: DraftOption = "off"
     draft_max: DraftMaxOption = DRAFT_MAX
-    draft_cost: DraftCostOption = ROW_COST
+    draft_cost: DraftCostOption = None
     rpc: RpcOption = None
 
     as_json: Annotated[bool, option("--json", help="Print one JSON object at the end instead of the text.")] = False

@@ -94,9 +94,10 @@ def open_engine(
 
     from ..engine.context import check_limits
     from ..engine.devices import endpoints_of
+    from ..engine.drafts import KINDS
     from ..engine.engine import DEFAULT_CONTEXT, Engine
     from ..engine.library import log
-    from ..engine.memory import fit_context
+    from ..engine.memory import fit_context, forecast
     from ..engine.model import Model
 
     log.set_verbose(options.verbose)
@@ -109,8 +110,14 @@ def open_engine(
             f"note: -ngl {options.gpu_layers} is without effect: this llama.cpp was built without a GPU"
             " (docs/install.md says how to get one that was)"
         )
-    elsewhere = 1.0 if workers else _gpu_share(options.gpu_layers)
-    n_ctx, remark = fit_context(files.model, options.n_ctx * n_slots, DEFAULT_CONTEXT * n_slots, elsewhere)
+    on_gpu = _gpu_share(options.gpu_layers)
+    n_ctx, remark = fit_context(
+        files.model,
+        options.n_ctx * n_slots,
+        DEFAULT_CONTEXT * n_slots,
+        1.0 if workers else on_gpu,
+        None if options.draft in KINDS else forecast(options.draft, on_gpu),
+    )
     if remark:
         say(f"note: {remark}")
     with Bar("loading") as bar:
@@ -126,6 +133,7 @@ def open_engine(
         n_slots=n_slots,
         n_ctx=n_ctx // n_slots,
         n_threads=options.threads,
+        n_gpu_layers=options.gpu_layers,
         draft=options.draft,
         draft_max=options.draft_max,
         draft_cost=options.draft_cost,

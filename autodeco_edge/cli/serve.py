@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..engine.drafts import DRAFT_MAX, ROW_COST
+from ..engine.drafts import DRAFT_MAX
 from ..errors import AutodecoError, UsageError, check_range
 from ..io.extras import how_to_install
 from ..io.printing import say
@@ -113,7 +113,7 @@ class ServeOptions:
     gpu_layers: GpuLayersOption = 0
     draft: DraftOption = "off"
     draft_max: DraftMaxOption = DRAFT_MAX
-    draft_cost: DraftCostOption = ROW_COST
+    draft_cost: DraftCostOption = None
     rpc: RpcOption = None
     chat_template: TemplateOption = None
     verbose: VerboseOption = False

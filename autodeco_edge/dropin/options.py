@@ -45,7 +45,7 @@ def refuse_unknown(kwargs: Mapping[str, Any]) -> None:
 def refuse_unsupported(kwargs: dict[str, Any]) -> None:
     for name, why in {
         "logits_all": "per-token log-probabilities are in Llama.steps",
-        "draft_model": "speculative decoding with heads is not supported here",
+        "draft_model": "the loop of llama-cpp-python knows no T and P of a guessed token; Engine(draft=...) does",
         "embedding": "make a second Llama for embeddings",
     }.items():
         if kwargs.get(name):

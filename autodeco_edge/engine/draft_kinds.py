@@ -19,6 +19,7 @@ def open_drafts(
     n_slots: int,
     n_ctx: int,
     n_threads: int,
+    n_gpu_layers: int = 0,
 ) -> Drafts | None:
     """ "ngram", the path of a GGUF, "off" or None, or Drafts. Raises what they raise, UsageError for anything else."""
     if draft is None or draft == "off":
@@ -32,4 +33,6 @@ def open_drafts(
         return draft
     if draft == "ngram":
         return PromptLookup(params)
-    return DraftModel(draft, model, params, n_slots=n_slots, n_ctx=n_ctx, n_threads=n_threads)
+    return DraftModel(
+        draft, model, params, n_slots=n_slots, n_ctx=n_ctx, n_threads=n_threads, n_gpu_layers=n_gpu_layers
+    )

@@ -17,7 +17,8 @@ import numpy as np
 from ..errors import AutodecoError, MismatchError
 from ..spec import sampling, speculative
 from .context import Context, ContextParams, Row
-from .drafts import DraftParams, Drafts, Length, Odds, check_cache, nucleus_class
+from .draft_cost import Stake
+from .drafts import DraftParams, Drafts, Length, Odds, best_length, check_cache, nucleus_class
 from .generation import Request
 from .model import Model
 from .sampler import Step
@@ -26,6 +27,7 @@ _PROBABLE = (0.2, 0.4, 0.6, 0.8)  # of the drafted token, to the draft model
 # How often the likeliest token is right: by what the reply's last token was drawn from (a certainty, some choice, more), and
 # by its probability. Of SmolLM2-135M and two smaller versions of it; docs/speculative.md.
 _ODDS = ((0.30, 0.50, 0.75, 0.88, 0.99), (0.20, 0.40, 0.65, 0.83, 0.97), (0.12, 0.35, 0.60, 0.80, 0.95))
+_DRAWN_ODDS = ((0.90,), (0.70,), (0.60,))  # of a token that is drawn, whatever it is
 
 
 @dataclass
@@ -35,9 +37,10 @@ class _Memory:
     request  whose reply it is
     cells    tokens in the draft model's cells
     last     Step that the reply went on with
-    odds     by the nucleus of that, and by probability
+    odds     by the nucleus of that, and by probability where it is not drawn
     asked    these two of each token of the last draft
     drawn    what each was drawn from, float64 [V] of the target's vocabulary
+    stake    what drafts may still lose
     """
 
     request: Request = Request(())
@@ -46,6 +49,7 @@ class _Memory:
     odds: Odds = field(default_factory=lambda: Odds(_ODDS))
     asked: list[tuple[int, int]] = field(default_factory=list)
     drawn: list[np.ndarray] = field(default_factory=list)
+    stake: Stake = field(default_factory=Stake)
 
 
 class DraftModel(Drafts):
@@ -67,17 +71,19 @@ class DraftModel(Drafts):
         n_slots: int,
         n_ctx: int,
         n_threads: int,
+        n_gpu_layers: int = 0,
         cost: float | None = None,
         drawn: bool = False,
     ) -> None:
-        self.model = Model(path)
+        self.model = Model(path, n_gpu_layers=n_gpu_layers)
         check_cache(self.model)
         check_vocabulary(self.model, target)
         wanted = ContextParams(n_ctx * n_slots, n_slots, 512, n_threads, {}, own_cells=True)
         what = f"a draft model with {n_slots} x {n_ctx} tokens"
         self._context = Context(self.model, wanted, what, "use --draft ngram")
         cost = os.path.getsize(self.model.path) / os.path.getsize(target.path) if cost is None else cost
-        self._row_cost = params.row_cost + cost  # a row of the target, and a token of the draft model
+        self.costs, self.to_measure = params.costs, params.row_cost is None
+        self._token_cost = cost
         self._n_vocab = target.n_vocab
         self.is_drawn = drawn
         self._memories = [_Memory() for _ in range(n_slots)]
@@ -85,13 +91,14 @@ class DraftModel(Drafts):
     def begin(self, sequence: int, request: Request) -> None:
         before = self._memories[sequence]
         keeps = request.reuse_prefix and before.request.owner == request.owner
-        self._memories[sequence] = _Memory(request, before.cells if keeps else [])
+        odds = Odds(_DRAWN_ODDS if self.is_drawn else _ODDS)
+        self._memories[sequence] = _Memory(request, before.cells if keeps else [], odds=odds)
 
     def propose(self, sequence: int, tokens: Sequence[int], n_max: int) -> list[int]:
         memory = self._memories[sequence]
         memory.asked, memory.drawn = [], []
         n_max = min(n_max, self.model.n_ctx_train - len(tokens))
-        if self._row_cost >= 1.0 or n_max < 1 or max(tokens) >= self.model.n_vocab:
+        if self._token_cost >= 1.0 or n_max < 1 or max(tokens) >= self.model.n_vocab:
             return []
         try:
             return self._guess(sequence, memory, list(tokens), n_max)
@@ -103,30 +110,44 @@ class DraftModel(Drafts):
 
     def _guess(self, sequence: int, memory: _Memory, tokens: list[int], n_max: int) -> list[int]:
         """Token by token, as long as another is worth its time."""
-        n_before, length = len(tokens), Length(self._row_cost)
+        length = Length(self.costs, n_beside=self.n_beside, stake=memory.stake.left, token_cost=self._token_cost)
         certainty = nucleus_class(memory.last.n_kept if memory.last else 0)
-        for _ in range(n_max):
-            token, probability = self._choose(memory, self._logits(sequence, memory, tokens), len(tokens))
+        if self.is_drawn and memory.last:
+            return self._drawn(sequence, memory, tokens, certainty, n_max, length)
+        n_before = len(tokens)
+        while len(tokens) < n_before + n_max and length.goes_on:
+            logits = self._logits(sequence, memory, tokens)
+            token = int(np.argmax(logits))
             if token >= self._n_vocab:
                 break
             tokens.append(token)
+            probability = 1.0 / np.exp(logits - logits[token]).sum()
             memory.asked.append((certainty, sum(probability >= limit for limit in _PROBABLE)))
-            if not length.add(memory.odds.of(*memory.asked[-1])):
-                break
+            length.add(memory.odds.of(*memory.asked[-1]))
         return tokens[n_before : n_before + length.best]
 
-    def _choose(self, memory: _Memory, logits: np.ndarray, n_tokens: int) -> tuple[int, float]:
-        """(token, its probability) of logits float32 [V]."""
-        if not self.is_drawn or memory.last is None:
-            token = int(np.argmax(logits))
-            return token, float(1.0 / np.exp(logits - logits[token]).sum())
+    def _drawn(
+        self, sequence: int, memory: _Memory, tokens: list[int], certainty: int, n_max: int, length: Length
+    ) -> list[int]:
+        """As many as was decided before the first was drawn: leaving out a token for what it is would change the law of what
+        comes in its place."""
+        asked = [(certainty, 0)] * n_max
+        n = best_length((memory.odds.of(*each) for each in asked), length)
+        for _ in range(n):
+            tokens.append(self._draw(memory, self._logits(sequence, memory, tokens)[: self._n_vocab], len(tokens)))
+        memory.asked = asked[:n]
+        return tokens[len(tokens) - n :]
+
+    def _draw(self, memory: _Memory, logits: np.ndarray, n_tokens: int) -> int:
+        """From logits float32 [V] at the T and P of the reply's last token."""
+        assert memory.last is not None
         index = n_tokens - len(memory.request.prompt)
         u = sampling.uniform(memory.request.params.seed, index, speculative.DRAFT)
         found = sampling.draw(logits.astype(np.float64), memory.last.temperature_eff, memory.last.top_p_eff, u)
         probs = np.zeros(self._n_vocab)
-        probs[: len(found.probs)] = found.probs[: self._n_vocab]
+        probs[: len(found.probs)] = found.probs
         memory.drawn.append(probs)
-        return found.token, float(found.probs[found.token])
+        return found.token
 
     def _logits(self, sequence: int, memory: _Memory, tokens: Sequence[int]) -> np.ndarray:
         """Behind ``tokens``: what of them is not in the cells goes there."""
@@ -154,6 +175,8 @@ class DraftModel(Drafts):
         memory = self._memories[sequence]
         memory.last = steps[-1]
         memory.odds.learn(memory.asked, draft, steps)
+        paid = self.costs.of_draft(len(draft), self.n_beside) + self._token_cost * len(memory.asked)
+        memory.stake.settle(paid, len(steps))
 
     def close(self) -> None:
         self._context.native.close()

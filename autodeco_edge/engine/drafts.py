@@ -11,9 +11,11 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from ..errors import MismatchError, MissingInputError, UsageError, check_range
+from .draft_cost import SHAPES, USUAL, Costs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,32 +27,40 @@ if TYPE_CHECKING:
 KINDS = ("ngram", "off")  # or the path of a GGUF
 DRAFT_MAX = 16
 MAX_DRAFT = 62  # rows of one sequence: beyond 64 llama.cpp's attention adds up in another order
-ROW_COST = 0.5
 
 
 @dataclass(frozen=True)
 class DraftParams:
     """
     n_max     tokens of a draft at most
-    row_cost  what a further row of a batch takes, as a share of the time of one: little where a model's weights come from
-              memory once a batch, 0.4 to 0.6 where a processor is busy with a single row
+    row_cost  what a further row of a batch takes, as a share of the time of one; None = as measured when an engine is made
     """
 
     n_max: int = DRAFT_MAX
-    row_cost: float = ROW_COST
+    row_cost: float | None = None
 
     def __post_init__(self) -> None:
         check_range("draft max", self.n_max, 1, MAX_DRAFT, "tokens of a draft")
-        check_range("draft cost", self.row_cost, 0.0, 1.0, "of a further row, as a share of one row's time")
+        if self.row_cost is not None:
+            check_range("draft cost", self.row_cost, 0.0, 1.0, "of a further row, as a share of one row's time")
+
+    @property
+    def costs(self) -> Costs:
+        return USUAL if self.row_cost is None else Costs.linear(self.row_cost)
 
 
 class Drafts(ABC):
     """For slots of sequences 0 to n - 1. ``close`` after the last draft.
 
-    is_drawn  its tokens have random numbers of their own; ``drawn_from`` says what they were drawn from
+    is_drawn    its tokens have random numbers of their own; ``drawn_from`` says what they were drawn from
+    costs       of rows; ``to_measure``: by the engine that takes these drafts
+    n_beside    rows of others in the batch that the next draft is for
     """
 
     is_drawn = False
+    costs: Costs = USUAL
+    to_measure = False
+    n_beside = 0
 
     def begin(self, sequence: int, request: Request) -> None:  # noqa: B027  not every kind remembers something
         """A slot takes a request; nothing of the one before may come into its drafts."""
@@ -71,31 +81,44 @@ class Drafts(ABC):
 
 
 class Length:
-    """How long a draft should be: most tokens in the least time.
+    """How long a draft should be: most tokens in the least time, among the lengths that batches have.
 
-    A reply gets the token that comes anyhow and what is expected of the draft, over a row's time, row_cost for each
-    further row, and half of that for a graph of another shape. 0 where no draft is best.
+    The batch gets n_beside tokens of others and one that comes anyhow, and what is expected of the draft. 0 where no draft
+    is best, or where none can be paid from the stake if nothing of it is right.
+
+    token_cost  of a token of the draft itself, in times of one row
     """
 
-    def __init__(self, row_cost: float) -> None:
-        self._row_cost = row_cost
-        self._n, self._alive, self._expected, self._rate = 0, 1.0, 1.0, 1.0
+    def __init__(self, costs: Costs, *, n_beside: int = 0, stake: float = inf, token_cost: float = 0.0) -> None:
+        self._costs, self._beside, self._token_cost = costs, n_beside, token_cost
+        self._n, self._alive, self._expected = 0, 1.0, n_beside + 1.0
+        self._base = costs.of(n_beside + 1)
+        self._limit = self._base + stake * self._base / (n_beside + 1)
+        self._rate = self._expected / self._base
         self.best = 0
 
     def add(self, probability: float) -> bool:
-        """One token more, which survives with this probability if those before it do. Whether another may be worth it."""
+        """One token more, which survives with this probability if those before it do; ``goes_on`` then."""
         self._n += 1
         self._alive *= probability
         self._expected += self._alive
-        rate = self._expected / (1.0 + self._row_cost * (self._n + 0.5))
-        if rate > self._rate:
+        if self._n + 1 in SHAPES and (rate := self._rate_of(self._n)) > self._rate:
             self._rate, self.best = rate, self._n
-        return self._alive > self._row_cost * rate  # else each that follows lowers the rate
+        return self.goes_on
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a token more may be worth it."""
+        return any(self._rate_of(n - 1) > self._rate for n in SHAPES if n > self._n + 1)
+
+    def _rate_of(self, n: int) -> float:
+        """Of n tokens, if those that are still to come survive for certain; 0 where the stake does not pay for them."""
+        cost = self._costs.of(self._beside + 1 + n) + self._token_cost * n
+        return (self._expected + self._alive * (n - self._n)) / cost if cost <= self._limit else 0.0
 
 
-def best_length(survival: Iterable[float], row_cost: float) -> int:
-    """The same for probabilities that are known beforehand."""
-    length = Length(row_cost)
+def best_length(survival: Iterable[float], length: Length) -> int:
+    """For probabilities that are known beforehand."""
     all(map(length.add, survival))
     return length.best
 

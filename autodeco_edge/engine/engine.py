@@ -24,11 +24,12 @@ from ..errors import AutodecoError, BusyError, ContextOverflowError, UsageError,
 from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
 from .draft_kinds import open_drafts
-from .drafts import DRAFT_MAX, ROW_COST, DraftParams, Drafts
+from .drafts import DRAFT_MAX, DraftParams, Drafts
 from .generation import Generation, Reply, Request, Timings, Work
 from .handle import Owner
 from .model import Model, check_id, check_iterable
 from .pairing import check_heads, open_heads
+from .row_times import measure
 from .sampler import Heads, SamplingParams, Step
 from .slots import Piece, Slot, divide
 from .strategies import Guess, HeadsStrategy, Output, Strategy
@@ -47,6 +48,7 @@ class Engine(Owner):
     n_slots        replies drawn side by side, 1 to 255; further requests wait in a queue
     n_ctx          context of a slot in tokens; 0 = the model's own limit or 4096, whichever is smaller
     n_threads      0 = one a physical core
+    n_gpu_layers   of the model, where this is a path, and of a draft model; -1 = all that llama.cpp can
     cpu_draw       cut and draw on the CPU instead of in the graph: same tokens, slower
     extra_buffers  see Model
     strategy       draws in place of the heads (strategies.py)
@@ -59,7 +61,8 @@ class Engine(Owner):
                    same tokens, sooner where the guesses are right (docs/speculative.md). The path of a GGUF: a smaller
                    model of the same vocabulary guesses. "off" or None; or Drafts
     draft_max      tokens of a guess at most
-    draft_cost     what a further row of a batch takes, as a share of one row's time: how sure a guess has to be
+    draft_cost     what a further row of a batch takes, as a share of one row's time: how sure a guess has to be. None =
+                   measured here, which takes about half a second
 
     Raises what Model and Heads raise, MismatchError for heads of another model, and
     OutOfMemoryError for a context that does not fit.
@@ -89,7 +92,7 @@ class Engine(Owner):
         n_batch: int = _BATCH,
         draft: str | os.PathLike[str] | Drafts | None = None,
         draft_max: int = DRAFT_MAX,
-        draft_cost: float = ROW_COST,
+        draft_cost: float | None = None,
         more_heads: Mapping[str, str | os.PathLike[str] | Heads] | None = None,
     ) -> None:
         start = time.perf_counter()
@@ -121,6 +124,7 @@ class Engine(Owner):
             n_slots=n_slots,
             n_ctx=self.n_ctx,
             n_threads=self.n_threads,
+            n_gpu_layers=n_gpu_layers,
         )
         is_drawn = bool(
             self._drafts and self._drafts.is_drawn
@@ -134,6 +138,8 @@ class Engine(Owner):
         self._context = self._make_context()
         self.native = self._context.native
         self.strategy.check()
+        if self._drafts and self._drafts.to_measure:
+            self._drafts.costs = measure(self._context, min(draft_max + 1, self._context.params.n_batch))
         self._load_s = time.perf_counter() - start
 
     @property
@@ -314,7 +320,9 @@ class Engine(Owner):
 
     def _with_drafts(self, pieces: list[Piece], n_free: int) -> list[Piece]:
         """Drafts behind the decode steps, as many rows as the prompts leave."""
+        assert self._drafts is not None
         drafted = []
+        self._drafts.n_beside = sum(piece.n for piece in pieces) - 1
         for piece in pieces:
             draft = self._draft(piece, n_free)
             n_free -= len(draft)

@@ -40,6 +40,15 @@ class Forecast:
     compute: int
     n_ctx_train: int
 
+    def __add__(self, beside: Forecast) -> Forecast:
+        """Of two models in one process, each with a context of so many tokens."""
+        return Forecast(
+            self.weights + beside.weights,
+            self.cache_per_token + beside.cache_per_token,
+            self.compute + beside.compute,
+            self.n_ctx_train,
+        )
+
     def total(self, n_ctx: int) -> int:
         return self.weights + self.cache_per_token * n_ctx + self.compute
 
@@ -135,16 +144,18 @@ def _darwin_total() -> int | None:
 
 
 def fit_context(
-    path: str | os.PathLike[str], n_ctx: int, default: int, gpu_share: float = 0.0
+    path: str | os.PathLike[str], n_ctx: int, default: int, gpu_share: float = 0.0, draft: Forecast | None = None
 ) -> tuple[int, str | None]:
     """(context to ask for, a remark or None). 0 in and 0 out: the engine's own choice fits.
 
     A context asked for is refused where it cannot fit (OutOfMemoryError, with the numbers); one not asked for
-    is made smaller, and that is said.
+    is made smaller, and that is said. draft: of a model that is loaded beside this one.
     """
     estimate, free = forecast(path, gpu_share), free_memory()
     if estimate is None or free is None:
         return n_ctx, None
+    if draft is not None:
+        estimate += draft
     wanted = n_ctx or min(estimate.n_ctx_train or default, default)
     usable = int(free * _SPARE)
     if estimate.total(wanted) <= usable:
@@ -154,7 +165,7 @@ def fit_context(
         fits = largest >= SMALLEST_CONTEXT
         advice = f"pass -c {largest} (n_ctx)" if fits else "use a smaller quantisation or a smaller model"
         raise OutOfMemoryError(
-            f"{Path(path).name} needs {_size(estimate.total(wanted))} for a context of {wanted} tokens (weights "
+            f"{Path(path).name}{' with its draft model' if draft else ''} needs {_size(estimate.total(wanted))} for a context of {wanted} tokens (weights "
             f"{_size(estimate.weights)}, cache {_size(estimate.cache_per_token * wanted)}, work {_size(estimate.compute)}), "
             f"{_size(free)} is free; {advice}"
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 
@@ -29,7 +31,7 @@ def lines(*args: str) -> tuple[list[dict], dict]:
 def test_jsonl_is_the_same_with_drafts(home, seed):
     want, timings = lines("--seed", seed, "--temp", "0.5")
     assert timings["draft_n"] == timings["draft_n_accepted"] == 0
-    got, timings = lines("--seed", seed, "--temp", "0.5", "--draft", "ngram", "--draft-cost", "0.1")
+    got, timings = lines("--seed", seed, "--temp", "0.5", "--draft", "ngram", "--draft-cost", "0")
     assert got == want
     assert timings["draft_n"] >= timings["draft_n_accepted"] > 0
 
@@ -49,6 +51,16 @@ def test_a_draft_model_by_its_path(home, letters, tmp_path):
     assert "no such model file" in run("--draft", str(tmp_path / "none.gguf"), code=66).stderr
     refused = run("--draft", str(tmp_path / "small.gguf"), "--trace", str(tmp_path / "small.gguf"), code=2)
     assert "small.gguf" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_a_draft_model_that_does_not_fit_beside_its_target_is_refused(home, tmp_path):
+    """In one line, before anything is loaded: its file says 200 GB, as far as the disk has to know."""
+    large = tmp_path / "large.gguf"
+    shutil.copy(demo_model(), large)
+    os.truncate(large, 200 * 2**30)
+    done = run("--draft", str(large), code=71)
+    assert "autodeco-demo-q8_0.gguf with its draft model needs" in done.stderr and "is free" in done.stderr
+    assert done.stderr.count("\n") == 1 and done.stdout == ""
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import llama_cpp
 import numpy as np
 import pytest
 from scipy import stats
@@ -64,7 +65,10 @@ def test_replies_are_those_of_plain_decoding(plain, params):
 def third_tokens(letters, drafts, seeds: range) -> Counter:
     """(second, third) token of a reply to each seed: the first has no draft."""
     model = Model(letters.gguf)
-    made = drafting(letters.gguf, model, n_ctx=64, drawn=True) if drafts else None
+    made = None
+    if drafts:  # at a price at which a guess that is known to be unlikely would not be worth its row
+        params = DraftParams(row_cost=0.3)
+        made = DraftModel(letters.gguf, model, params, n_slots=1, n_ctx=64, n_threads=1, cost=0.05, drawn=True)
     with Engine(model, letters.heads, n_ctx=64, n_threads=1, draft=made) as engine:
         counts = Counter()
         for seed in seeds:
@@ -184,6 +188,19 @@ def test_what_cannot_draft_is_refused(plain, letters, tmp_path):
     with pytest.raises(FormatError):
         (tmp_path / "text.gguf").write_text("not a model")
         opened(tmp_path / "text.gguf")
+
+
+@pytest.mark.parametrize("n_gpu_layers", [0, 7, -1])
+def test_the_draft_model_has_as_many_layers_on_a_gpu_as_its_target(plain, n_gpu_layers, monkeypatch):
+    asked = []
+    load = llama_cpp.llama_model_load_from_file
+    monkeypatch.setattr(
+        llama_cpp,
+        "llama_model_load_from_file",
+        lambda p, params: (asked.append(params.n_gpu_layers), load(p, params))[1],
+    )
+    Engine(plain.model, n_ctx=64, n_threads=1, n_gpu_layers=n_gpu_layers, draft=demo_model()).close()
+    assert asked == [n_gpu_layers]
 
 
 def test_vocabularies_that_are_padded_differently_go_together(letters, tmp_path):

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from autodeco_edge import Engine, SamplingParams
-from autodeco_edge.engine.drafts import MAX_DRAFT, DraftParams, best_length
+from autodeco_edge.engine.draft_cost import SHAPES, USUAL, Costs, Stake
+from autodeco_edge.engine.drafts import MAX_DRAFT, DraftParams, Length, best_length
 from autodeco_edge.engine.filters import FilterParams
 from autodeco_edge.engine.generation import Request
 from autodeco_edge.engine.grammar import Grammar
@@ -133,7 +134,9 @@ def test_a_conversation_goes_on_from_its_cells(plain):
         Engine(plain.model, n_ctx=400, n_threads=1, draft=knowing(ids, range(40, 140))) as two,
     ):
         history = list(ids)
-        for turn in range(4):
+        for turn in range(6):
+            if turn == 4:  # what a full context leaves out is the middle
+                history = [*ids, *history[-40:]]
             params = SamplingParams(seed=turn)
             want = reply(one, history, params, max_tokens=20, reuse_prefix=True)
             got = reply(two, history, params, max_tokens=20, reuse_prefix=True)
@@ -226,10 +229,12 @@ def test_a_short_campaign(plain):
 
 
 def followers(tokens: list[int], n: int) -> list[int]:
-    """The oracle: look from the end for the last two tokens, and go on from there."""
-    for end in range(len(tokens) - 1, 1, -1):
-        if tokens[end - 2 : end] == tokens[-2:]:
-            return [*tokens[end:], *(tokens[end:] * n)][:n]
+    """The oracle: of the last eight places where the last two tokens stood, that with most alike, up to twelve; go on from there."""
+    ends = [end for end in range(2, len(tokens)) if tokens[end - 2 : end] == tokens[-2:]][-8:]
+    for n_alike in range(12, 1, -1):
+        for end in reversed(ends):
+            if tokens[max(end - n_alike, 0) : end] == tokens[-n_alike:]:
+                return [*tokens[end:], *(tokens[end:] * n)][:n]
     return []
 
 
@@ -238,14 +243,14 @@ def step(token: int, n_kept: int) -> Step:
 
 
 def test_prompt_lookup_finds_what_a_search_finds():
-    """With rows that cost nothing, a draft is as long as allowed."""
+    """With rows that cost nothing, a draft is as long as a batch may be."""
     rng, n_found = random.Random(3), 0
     lookup = PromptLookup(DraftParams(n_max=9, row_cost=0.0))
     for _ in range(60):
         lookup.begin(0, Request((1,)))
         tokens = rng.choices(range(4), k=rng.randint(1, 12))
         for _ in range(40):
-            want = followers(tokens, 9)
+            want = followers(tokens, 7)
             draft = lookup.propose(0, tokens, 9)
             assert draft == want
             n_found += bool(want)
@@ -255,36 +260,79 @@ def test_prompt_lookup_finds_what_a_search_finds():
     assert n_found > 1000
 
 
-def rate(survival: Sequence[float], n: int, row_cost: float) -> float:
-    expected = 1.0 + sum(math.prod(survival[: i + 1]) for i in range(n))
-    return expected / (1.0 + row_cost * (n + 0.5) if n else 1.0)
+COSTS = (
+    Costs.linear(0.0),
+    Costs.linear(0.3),
+    USUAL,
+    Costs.linear(1.0),
+    Costs({1: 1.0, 2: 1.75, 4: 2.65, 8: 4.25, 16: 7.55}),
+    Costs({1: 1.0, 2: 2.7, 4: 2.7, 8: 2.7, 16: 9.0}),
+)
+
+
+def rate(survival: Sequence[float], n: int, costs: Costs, n_beside: int) -> float:
+    expected = n_beside + 1.0 + sum(math.prod(survival[: i + 1]) for i in range(n))
+    return expected / costs.of(n_beside + 1 + n)
 
 
 def test_a_draft_has_the_length_that_is_expected_to_gain_most():
-    """Against all lengths tried one by one."""
+    """Against all lengths tried one by one, of those that the stake pays for."""
     rng, lengths = random.Random(6), set()
-    for _ in range(2000):
-        row_cost, survival = (
-            rng.choice([0.0, 0.05, 0.3, 0.5, 1.0]),
-            [rng.random() ** 0.3 for _ in range(rng.randint(0, 20))],
-        )
-        n = best_length(iter(survival), row_cost)
-        assert rate(survival, n, row_cost) == pytest.approx(
-            max(rate(survival, i, row_cost) for i in range(len(survival) + 1))
+    for _ in range(3000):
+        costs, n_beside, stake = rng.choice(COSTS), rng.choice([0, 0, 1, 7]), rng.choice([0.0, 0.8, 3.0, math.inf])
+        survival = [rng.random() ** 0.3 for _ in range(rng.randint(0, 20))]
+        n = best_length(iter(survival), Length(costs, n_beside=n_beside, stake=stake))
+        allowed = [
+            i for i in range(len(survival) + 1) if i + 1 in SHAPES and costs.of_draft(i, n_beside) <= stake + 1e-9
+        ]
+        assert n in allowed
+        assert rate(survival, n, costs, n_beside) == pytest.approx(
+            max(rate(survival, i, costs, n_beside) for i in allowed)
         )
         lengths.add(n)
-    assert len(lengths) > 8
+    assert len(lengths) >= 6
+
+
+def test_costs_are_straight_lines_between_what_is_known():
+    costs = Costs({1: 1.0, 2: 1.5, 4: 2.5, 8: 3.5})
+    assert [costs.of(n) for n in (1, 2, 3, 4, 6, 8, 12, 20)] == [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.5, 6.5]
+    assert costs.of_draft(3, 0) == 1.5 and costs.of_draft(4, 1) == pytest.approx((3.0 - 1.5) * 2 / 1.5)
+    assert costs.per_row == pytest.approx(2.5 / 7) and Costs.linear(0.5).of(3) == 2.25
+
+
+@pytest.mark.parametrize("costs", COSTS)
+def test_whatever_comes_drafts_lose_no_more_than_their_stake(costs):
+    """The worst that can be: the odds are told that all is certain, and nothing is right, or just enough to go on."""
+    rng = random.Random(2)
+    for n_wins in (0, 1, 5):
+        stake, spent, n_tokens = Stake(), 0.0, 0
+        for _ in range(400):
+            n = best_length(iter([0.99] * 20), Length(costs, stake=stake.left))
+            n_right = n if n_wins and rng.random() < 0.1 * n_wins else 0
+            stake.settle(costs.of_draft(n, 0), n_right + 1)
+            spent, n_tokens = spent + costs.of(n + 1), n_tokens + n_right + 1
+            assert spent <= n_tokens * (1 + Stake.SHARE) + Stake.FIRST + 1e-6
+
+
+def test_the_times_of_rows_are_measured(plain):
+    with Engine(plain.model, n_ctx=400, n_threads=1, draft="ngram", draft_max=16) as engine:
+        known = engine._drafts.costs.as_dict()
+        assert list(known) == [1, 2, 4, 8, 16] and known[1] == 1.0
+        assert list(known.values()) == sorted(known.values()) and known[16] > 1.0
+        assert engine._slots[0].tokens == [] and engine._context.keep(0, 0) == 0
+    with Engine(plain.model, n_ctx=400, n_threads=1, draft="ngram", draft_cost=0.5) as engine:
+        assert engine._drafts.costs.as_dict() == USUAL.as_dict()
 
 
 def lengths_of(kept: int, answers: Sequence[int]) -> list[int]:
     """Of drafts behind a passage of the reply that was drawn from nuclei of this size; each answer is the share that is right."""
-    lookup, passage, lengths = PromptLookup(), list(range(100, 140)), []
+    lookup, passage, lengths = PromptLookup(DraftParams(row_cost=0.2)), list(range(100, 140)), []
     lookup.begin(0, Request((1,)))
     tokens = [1, 2, 3, *passage, 50]
     lookup.learn(0, [], [step(token, kept) for token in tokens[3:]])
     for turn, n_right in enumerate(answers):
-        tokens += passage[:6]
-        lookup.learn(0, [], [step(token, kept) for token in passage[:6]])
+        tokens += passage[:4]
+        lookup.learn(0, [], [step(token, kept) for token in passage[:4]])
         draft = lookup.propose(0, tokens, 16)
         lengths.append(len(draft))
         drawn = [*draft[: min(n_right, len(draft))], 200 + turn]
@@ -295,7 +343,7 @@ def lengths_of(kept: int, answers: Sequence[int]) -> list[int]:
 
 def test_a_draft_stops_where_the_model_wanted_freedom():
     certain, some, free = (lengths_of(kept, [0])[0] for kept in (1, 4, 300))
-    assert certain >= 6 > some >= free == 0
+    assert certain >= 5 > some >= free == 0
 
 
 def test_drafts_get_shorter_where_they_fail_and_longer_where_they_hold():
@@ -308,7 +356,7 @@ def test_drafts_get_shorter_where_they_fail_and_longer_where_they_hold():
 def test_nothing_of_a_reply_comes_into_the_next(plain):
     """Neither its tokens nor what was learnt of it: the drafts of a reply are a function of the reply."""
     ids = plain.model.tokenize(PROMPTS[2])
-    with Engine(plain.model, n_ctx=400, n_threads=1, draft="ngram") as engine:
+    with Engine(plain.model, n_ctx=400, n_threads=1, draft="ngram", draft_cost=0.1) as engine:
         first, again = (reply(engine, ids, SamplingParams(seed=1))[2] for _ in range(2))
     assert (first.draft_n, first.draft_n_accepted) == (again.draft_n, again.draft_n_accepted) and first.draft_n
 

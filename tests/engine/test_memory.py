@@ -108,6 +108,19 @@ def test_context_is_fitted_or_refused_with_numbers(letters, monkeypatch):
     assert memory.fit_context(letters.gguf, 0, 4096) == (0, None)
 
 
+def test_a_draft_model_counts_beside_its_target(letters, monkeypatch):
+    estimate = memory.forecast(letters.gguf)
+    both = estimate + estimate
+    assert both.total(700) == 2 * estimate.total(700) and both.n_ctx_train == estimate.n_ctx_train
+    monkeypatch.setattr(memory, "free_memory", lambda: int(1.5 * estimate.total(4096) / 0.95))
+    assert memory.fit_context(letters.gguf, 4096, 4096) == (4096, None)
+    with pytest.raises(
+        OutOfMemoryError, match=r"letters.gguf with its draft model needs .* for a context of 4096 tokens"
+    ):
+        memory.fit_context(letters.gguf, 4096, 4096, draft=estimate)
+    assert memory.fit_context(letters.gguf, 4096, 4096, draft=None) == (4096, None)
+
+
 def test_free_memory_of_machine_and_control_group(tmp_path):
     assert memory.free_memory() > 2**26
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    7 kB\n")

@@ -3,7 +3,8 @@
     python -P tests/support/draft_campaign.py -m MODEL.gguf --heads HEADS.gguf --prompts 200 --tokens 128 --seeds 3
 
 Each reply is drawn three times: plainly, with prompt lookup, and with drafts that know the plain reply and are wrong at
-every fifth token, so that a model whose words never repeat is put to the test as well. A line of JSON at the end.
+every fifth token, so that a model whose words never repeat is put to the test as well. A line of JSON for each at the end;
+--json keeps them in bench/results/draft-campaign.json beside those of other models.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from autodeco_edge.engine.drafts import Drafts
 from autodeco_edge.engine.engine import Engine
 from autodeco_edge.engine.model import Model
 from autodeco_edge.engine.sampler import SamplingParams, Step
 
+DRAFTS = ("ngram", "known")
 _TEXTS = (
     "Find two numbers that make {0}. Find two numbers that make {1}. Find",
     "The list has {0} names: Anna, Berta, Carl, Anna, Berta, Carl, Anna,",
@@ -80,14 +83,19 @@ def prompts(model: Model, n: int) -> Iterator[list[int]]:
 
 
 def compare(
-    model: Model, heads: str | None, n_prompts: int, n_tokens: int, n_seeds: int, n_threads: int, draft_max: int
+    model: Model,
+    heads: str | None,
+    n_prompts: int,
+    n_tokens: int,
+    n_seeds: int,
+    n_threads: int,
+    draft_max: int,
+    drafts: Sequence[str] = DRAFTS,
 ) -> dict[str, Differences]:
     how = {"heads": heads, "n_ctx": n_tokens + 128, "n_threads": n_threads}
     known = Known(model.n_vocab)
-    engines = {
-        "ngram": Engine(model, draft="ngram", draft_max=draft_max, **how),
-        "known": Engine(model, draft=known, draft_max=draft_max, **how),
-    }
+    kinds = {"ngram": "ngram", "known": known}
+    engines = {name: Engine(model, draft=kinds[name], draft_max=draft_max, draft_cost=0.1, **how) for name in drafts}
     found = {name: Differences() for name in engines}
     with Engine(model, **how) as plain:
         for ids in prompts(model, n_prompts):
@@ -110,12 +118,33 @@ def main() -> None:
     parser.add_argument("-m", "--model", required=True)
     parser.add_argument("--heads", default="auto")
     parser.add_argument("--draft-max", type=int, default=8)
+    parser.add_argument("--drafts", nargs="+", choices=DRAFTS, default=DRAFTS)
+    parser.add_argument("--name", help="of the model in the file; else what llama.cpp calls it")
+    parser.add_argument("--json", type=Path)
     for name, default in (("prompts", 200), ("tokens", 128), ("seeds", 3), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
-    found = compare(Model(args.model), args.heads, args.prompts, args.tokens, args.seeds, args.threads, args.draft_max)
-    for name, of in found.items():
-        print(json.dumps({"draft": name, **{f.name: getattr(of, f.name) for f in fields(of)}}))
+    model = Model(args.model)
+    sizes = (args.prompts, args.tokens, args.seeds, args.threads)
+    found = compare(model, args.heads, *sizes, args.draft_max, args.drafts)
+    how = dict(zip(("prompts", "length", "seeds", "threads"), sizes, strict=True))
+    runs = [{"model": args.name or model.description, "draft": name, **how, **asdict(of)} for name, of in found.items()]
+    for run in runs:
+        print(json.dumps(run))
+    if args.json:
+        keep(args.json, runs)
+
+
+def keep(path: Path, runs: Sequence[dict]) -> None:
+    """In place of the same runs of before."""
+
+    def name(run: dict) -> list:
+        return [run[key] for key in ("model", "draft", "prompts", "length", "seeds", "threads")]
+
+    before = json.loads(path.read_text()) if path.exists() else []
+    kept = [run for run in before if name(run) not in map(name, runs)]
+    lines = ",\n".join(json.dumps(run) for run in [*kept, *runs])
+    path.write_text(f"[\n{lines}\n]\n")
 
 
 if __name__ == "__main__":
