@@ -157,3 +157,20 @@ def test_a_prompt_that_is_stopped_is_not_counted(letters, capsys, monkeypatch):
         assert chat.session.n_used == used > 0
         assert [m["content"] for m in chat.conversation.messages if m["role"] == "user"] == ["hello"]
         assert "[stopped]" in capsys.readouterr().err
+
+
+def test_compare_cuts_nothing_off_in_a_narrow_window(chat):
+    word = "abcdefghijklmnopqrstuvwxyz" * 3
+    terminal = chat("--grammar", f'root ::= "{word}"', columns=40)
+    terminal.type("/compare hello")
+    terminal.wait_for("with")
+    terminal.wait_for_prompt()
+    shown = terminal.shown[terminal.shown.rindex("with") :]
+    assert "…" not in shown and sum(map(shown.count, "abc")) >= 2 * 3 * 3, "both columns, whole"
+    assert terminal.leave() == 0
+
+
+def test_the_banner_has_the_name_that_was_asked_for(chat, home, letters):
+    home.mkdir(exist_ok=True)
+    (home / "config.toml").write_text(f"[aliases]\nsmall = {json.dumps(str(letters.gguf))}\n")
+    assert "small (llama" in chat("-m", "small", "-n", "1").shown
