@@ -105,6 +105,7 @@ TABLES = {
     "choice": ("eval-choice", choice_table),
     "drift": ("eval-drift", lambda results: drift_tables(results["eval-drift"])),
     "steering": ("eval-steering-after", steering_tables),
+    "smollm2-drift": ("smollm2-drift", lambda results: drift_tables(results["smollm2-drift"])),
     "smollm2-steering": ("smollm2-steering", lambda results: steering.table(results["smollm2-steering"])),
     **smollm2_tables.TABLES,
 }

@@ -26,7 +26,11 @@ GROUPS = {
 }
 PROBLEMS = {"write": 40, "many": 53, "exact": 80}  # of a kind, at most: the lab's
 HEADS = "reward-all-0"  # of the lab: those of the package
-MEAN_SHIFT = {"write": "0.984/0.916", "many": "0.771/0.9"}  # the heads' means on calibration problems
+MEAN_SHIFT = {
+    "write": "0.984/0.916",
+    "many": "0.771/0.9",
+    "exact": "0.878/0.912",
+}  # the heads' means on calibration problems
 AMONG = {"write": 4, "many": 16, "exact": 16}  # replies whose difference is measured
 PASS_AT = (4, 16, 64)
 LAB_CONSTANTS = ("1/1", "0.8/0.95", "0.6/0.95", "0.4/1", "0.3/0.8", "0.2/0.9")

@@ -5,8 +5,10 @@ Owns the options and their refusal before anything is bound or loaded. The serve
 
 from __future__ import annotations
 
+import os
+import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +25,6 @@ from .options import (
     DraftMaxOption,
     DraftOption,
     GpuLayersOption,
-    HeadsOption,
     HfOption,
     NoHeadsOption,
     OfflineOption,
@@ -58,7 +59,15 @@ class ServeOptions:
     ] = None
     model: Annotated[str | None, option("-m", "--model", help="The same.", show_default=False)] = None
     hf: HfOption = None
-    heads: HeadsOption = None
+    heads: Annotated[
+        list[str] | None,
+        option(
+            "--heads",
+            metavar="[NAME=]HEADS",
+            help="Heads: file or user/repo; repeatable: requests choose by MODEL:NAME. [default: those inside the model]",
+            show_default=False,
+        ),
+    ] = None
     no_heads: NoHeadsOption = False
     offline: OfflineOption = False
     alias: Annotated[
@@ -122,6 +131,19 @@ class ServeOptions:
             raise UsageError("--host: is empty; give an address, such as 127.0.0.1")
         return named[0] if named else None
 
+    def named_heads(self) -> dict[str, str]:
+        """Of several, by name: the one given, else the file's or the repository's. Raises UsageError."""
+        found: dict[str, str] = {}
+        for word in self.heads or ():
+            name, _, what = ("", "", word) if os.path.exists(word) else word.rpartition("=")
+            name = name or Path(what).name.removesuffix(".gguf")
+            if not re.fullmatch(r"[\w.-]+", name) or not what:
+                raise UsageError(f"--heads {word}: allowed NAME=HEADS, a name of letters, digits, '.', '_' and '-'")
+            if name in found:
+                raise UsageError(f"--heads: two are named '{name}'; give them names, as NAME=FILE")
+            found[name] = what
+        return found
+
     def keys(self) -> list[str]:
         """Raises UsageError for one that is none, MissingInputError, FormatError for the file."""
         keys = list(self.api_key or ())
@@ -150,10 +172,18 @@ def serve(ctx: Any, **values: Any) -> None:
     server = _server()
     limits = _limits(options)
     template = options.chat_template and read_text(options.chat_template, "give a Jinja template", streams=True)
-    files = find_files(model, options)
+    heads = options.named_heads()
+    files, *others = [find_files(model, replace(options, heads=each)) for each in list(heads.values()) or [None]]
+    more_heads = {name: each.heads for name, each in zip(list(heads)[1:], others, strict=True)}
     sock = server.listen.bind(options.host, options.port)
     name = model or files.model.stem
-    house = server.app.House(lambda: _load(files, options), [name, *(options.alias or ())], limits, template)
+    house = server.app.House(
+        lambda: _load(files, more_heads, options),
+        [name, *(options.alias or ())],
+        limits,
+        template,
+        list(heads) if more_heads else (),
+    )
     app = server.app.make_app(
         house, server.guard.Keys(keys), server.guard.Hosts(options.allow_host or ()), options.cors_origin or ()
     )
@@ -188,7 +218,7 @@ def _say_where(url: str, options: ServeOptions, has_keys: bool) -> None:
         say("warning: everybody who can reach this address may use it; give --api-key-file")
 
 
-def _load(files: Files, options: ServeOptions) -> Engine:
+def _load(files: Files, more_heads: dict[str, Any], options: ServeOptions) -> Engine:
     """In the engine's thread."""
     return open_engine(
         files,
@@ -197,4 +227,5 @@ def _load(files: Files, options: ServeOptions) -> Engine:
         n_slots=options.parallel,
         deterministic=options.deterministic,
         n_batch=PROMPT_PIECE,
+        more_heads=more_heads,
     )

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -44,6 +44,7 @@ class Engine(Owner):
 
     model          path of a GGUF, or a Model
     heads          path of a heads file, a Heads, None for no heads, or "auto": those inside the model, if any
+    more_heads     further heads of the same model, each under the name by which a Request asks for it
     n_slots        replies drawn side by side, 1 to 255; further requests wait in a queue
     n_ctx          context of a slot in tokens; 0 = the model's own limit or 4096, whichever is smaller
     n_threads      0 = one a physical core
@@ -92,6 +93,7 @@ class Engine(Owner):
         draft: str | os.PathLike[str] | Drafts | None = None,
         draft_max: int = DRAFT_MAX,
         draft_cost: float | None = None,
+        more_heads: Mapping[str, str | os.PathLike[str] | Heads] | None = None,
     ) -> None:
         start = time.perf_counter()
         check_limits(n_ctx, n_threads)
@@ -100,8 +102,11 @@ class Engine(Owner):
             model if isinstance(model, Model) else Model(model, n_gpu_layers=n_gpu_layers, extra_buffers=extra_buffers)
         )
         self.heads = None if strategy else open_heads(heads, self.model.path)
-        if self.heads:
-            check_heads(self.heads, self.model.handle, self.model.path)
+        named = {name: open_heads(each, self.model.path) for name, each in (more_heads or {}).items()}
+        self.more_heads = {name: each for name, each in named.items() if each}
+        for each in (self.heads, *self.more_heads.values()):
+            if each:
+                check_heads(each, self.model.handle, self.model.path)
         self.n_ctx = n_ctx or min(self.model.n_ctx_train, DEFAULT_CONTEXT)
         self.n_threads = n_threads or physical_cores()
         self._slots = [Slot(sequence) for sequence in range(n_slots)]
@@ -124,7 +129,7 @@ class Engine(Owner):
         is_drawn = bool(
             self._drafts and self._drafts.is_drawn
         )  # judged by logits, which are not to be had from the graph
-        self.strategy = strategy or HeadsStrategy(self.heads, cpu_draw=cpu_draw or is_drawn)
+        self.strategy = strategy or HeadsStrategy(self.heads, cpu_draw=cpu_draw or is_drawn, more_heads=self.more_heads)
         if self._drafts and deterministic:
             raise UsageError("draft and deterministic exclude each other: rows change last bits too; choose one")
         self._queue: deque[Work] = deque()
@@ -277,6 +282,9 @@ class Engine(Owner):
                 f"(this model was trained with {self.model.n_ctx_train})"
             )
         check_range("max tokens", request.max_tokens, -1, 2**31, "-1 = to the end of the context")
+        if request.heads is not None and request.heads not in self.more_heads:
+            names = ", ".join(self.more_heads) or "none"
+            raise UsageError(f"heads: named in this engine {names}; got '{request.heads}'")
         if request.share_prompt and not self._store:
             raise UsageError("share_prompt: this engine keeps no shared prompt; make it with share_prompts=True")
 

@@ -29,6 +29,7 @@ class Request:
     owner         whose it is: what was computed for one owner is never reused for another
     share_prompt  compute the prompt once for all neighbours in the queue that ask for the same one; needs an
                   engine made with ``share_prompts``
+    heads         the name of one of the engine's further heads; None = its own
     """
 
     prompt: tuple[int, ...]
@@ -39,6 +40,7 @@ class Request:
     reuse_prefix: bool = False
     owner: str = ""
     share_prompt: bool = False
+    heads: str | None = None
 
 
 @dataclass

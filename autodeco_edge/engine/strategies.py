@@ -8,7 +8,7 @@ comparison. The soft nucleus of reward training is a third (train/rollouts.py).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -78,8 +78,11 @@ class Strategy(ABC):
 class HeadsStrategy(Strategy):
     """T and P from the heads in the graph, cut and draw there too; behind filters, or with cpu_draw, on the CPU."""
 
-    def __init__(self, heads: Heads | None, *, cpu_draw: bool = False) -> None:
+    def __init__(
+        self, heads: Heads | None, *, cpu_draw: bool = False, more_heads: Mapping[str, Heads] | None = None
+    ) -> None:
         self._heads, self._cpu_draw = heads, cpu_draw
+        self._more_heads = more_heads or {}
         self.samplers: list[Sampler] = []
 
     def needs(self, n_slots: int) -> Needs:
@@ -96,7 +99,8 @@ class HeadsStrategy(Strategy):
         return sum(sampler.n_fallbacks for sampler in self.samplers)
 
     def begin(self, context: Context, sequence: int, request: Request) -> None:
-        sampler = self._sampler(context, sequence, self._on_cpu(request))
+        heads = self._heads if request.heads is None else self._more_heads[request.heads]
+        sampler = self._sampler(context, sequence, heads, self._on_cpu(request))
         sampler.set_filters(request.filters)
         sampler.set_params(request.params)
         sampler.reset()
@@ -105,12 +109,12 @@ class HeadsStrategy(Strategy):
         """In the graph there is nowhere for a filter, and nobody else sees the logits."""
         return self._cpu_draw or bool(request.filters) or request.params.top_logprobs > 0
 
-    def _sampler(self, context: Context, sequence: int, cpu_draw: bool) -> Sampler:
-        """The slot's own, or another where it draws in the wrong place: that is another graph."""
+    def _sampler(self, context: Context, sequence: int, heads: Heads | None, cpu_draw: bool) -> Sampler:
+        """The slot's own, or another where it draws in the wrong place, or by other heads: that is another graph."""
         before = self.samplers[sequence]
-        if before.cpu_draw == cpu_draw:
+        if before.cpu_draw == cpu_draw and before.heads is heads:
             return before
-        sampler = Sampler(self._heads, SamplingParams(), cpu_draw=cpu_draw)
+        sampler = Sampler(heads, SamplingParams(), cpu_draw=cpu_draw)
         context.attach(sequence, sampler.native)
         self.samplers[sequence] = sampler
         before.close()

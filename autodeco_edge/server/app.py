@@ -50,13 +50,21 @@ class House:
     names     of the model, the first being its own
     limits    of requests
     template  Jinja text instead of the model's own
+    heads     names of several heads, the engine's own first: NAME:HEADS is the model with these
     """
 
     def __init__(
-        self, load: Callable[[], Engine], names: Sequence[str], limits: ServerLimits, template: str | None = None
+        self,
+        load: Callable[[], Engine],
+        names: Sequence[str],
+        limits: ServerLimits,
+        template: str | None = None,
+        heads: Sequence[str] = (),
     ) -> None:
         self._load, self._template = load, template
-        self.names, self.limits = list(names), limits
+        self.own_names, self.heads, self.limits = list(names), list(heads), limits
+        with_heads = {f"{name}:{each}": each if i else None for name in names for i, each in enumerate(heads)}
+        self._heads_of = {**dict.fromkeys(names), **with_heads}  # of a Request, by the name that is asked for
         self.service = Service(self._make, limits)
         self.metrics = ServerMetrics(self.service)
         self.service.on_first, self.service.on_end = self.metrics.first_token, self.metrics.choice
@@ -68,16 +76,23 @@ class House:
         engine = self._load()
         try:
             self._planner = ReplyPlanner(engine, self._template, self.limits.max_tokens)
-            said = f"{__version__} {self.names[0]} {engine.model.description} {self._heads(engine)} {engine.n_ctx}"
+            heads = [self.heads_named(engine, each) for each in (None, *engine.more_heads)]
+            said = f"{__version__} {self.names[0]} {engine.model.description} {heads} {engine.n_ctx}"
             self.fingerprint = f"fp_{fingerprint(said, 12)}"
         except BaseException:
             engine.close()
             raise
         return engine
 
+    @property
+    def names(self) -> list[str]:
+        return list(self._heads_of)
+
     @staticmethod
-    def _heads(engine: Engine) -> str | None:
-        return engine.heads.description if engine.heads else None
+    def heads_named(engine: Engine, name: str | None) -> str | None:
+        """In words."""
+        heads = engine.more_heads[name] if name else engine.heads
+        return heads.description if heads else None
 
     @property
     def planner(self) -> ReplyPlanner:
@@ -103,19 +118,21 @@ class House:
         form: type[ChatObjects] | type[TextObjects],
         plan: Callable[..., ReplyPlan],
     ) -> Response:
-        """plan(body, owner) makes the plan, in a thread, which hands it to the engine, too."""
+        """plan(body, owner, heads) makes the plan, in a thread, which hands it to the engine, too."""
         model, planner = self.check_name(body.model), self.planner
+        heads = self._heads_of[model]
         exchange, streamed = Exchange(self.service, self.service.permit(n)), False
 
         def begin() -> ReplyPlan:
-            planned = plan(body, request.scope[OWNER])
+            planned = plan(body, request.scope[OWNER], heads)
             exchange.submit(_caller(request), [choice.request for choice in planned.choices])
             return planned
 
         try:
             planned = await until_gone(request, in_thread(begin))
             readers = [ReplyReader(planner, planned, choice) for choice in planned.choices]
-            answer = ReplyWriter(form(planner, planned), planned, model, self._heads(planner.engine), self.fingerprint)
+            said = self.heads_named(planner.engine, heads)
+            answer = ReplyWriter(form(planner, planned), planned, model, said, self.fingerprint)
             if not body.stream:
                 found = await until_gone(request, whole(exchange, readers, answer))
                 return json_response(found)
@@ -248,10 +265,13 @@ def properties(house: House) -> dict[str, Any]:
     planner = house.planner
     engine = planner.engine
     return {
-        "model": house.names[0],
-        "aliases": house.names[1:],
+        "model": house.own_names[0],
+        "aliases": house.own_names[1:],
         "description": engine.model.description,
         "heads": heads_card(engine.heads),
+        "heads_by_name": {
+            name: heads_card(engine.more_heads[name] if i else engine.heads) for i, name in enumerate(house.heads)
+        },
         "total_slots": house.limits.parallel,
         "n_ctx": engine.n_ctx,
         "n_ctx_train": engine.model.n_ctx_train,

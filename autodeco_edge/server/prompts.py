@@ -105,15 +105,15 @@ class ReplyPlanner:
 
     # ---- requests ----------------------------------------------------------------------
 
-    def chat(self, body: ChatRequest, owner: str) -> ReplyPlan:
-        """Raises ApiError."""
+    def chat(self, body: ChatRequest, owner: str, heads: str | None = None) -> ReplyPlan:
+        """heads: as in Request. Raises ApiError."""
         toolbox = Toolbox.of(body, self.format)
         prompt = self.prompt(body.messages, body.tools if toolbox else None, self._variables(body))
         n_top = (body.top_logprobs or 0) if body.logprobs else None
         grammar = self._grammar(body, toolbox)
         begun = self._begun(body, grammar)
         ids = [*prompt.ids, *begun]
-        choices = self._choices(body, [ids], owner, body.limit, grammar, n_top)
+        choices = self._choices(body, [ids], owner, heads, body.limit, grammar, n_top)
         end = prompt_end(self.model, prompt.ids)
         return ReplyPlan(
             choices=tuple(replace(choice, prompt_end=end, begun=begun) for choice in choices),
@@ -127,13 +127,13 @@ class ReplyPlanner:
             remark=prompt.remark,
         )
 
-    def completion(self, body: CompletionRequest, owner: str) -> ReplyPlan:
-        """Raises ApiError."""
+    def completion(self, body: CompletionRequest, owner: str, heads: str | None = None) -> ReplyPlan:
+        """Likewise."""
         if body.heads.reply_start is not None:
             raise ApiError(400, f"{REPLY_START}: belongs to chats; here put the tokens into prompt", REPLY_START)
         prompts = self._plain_prompts(body.prompt)
         limit = DEFAULT_COMPLETION if body.max_tokens is None else body.max_tokens
-        choices = self._choices(body, prompts, owner, limit, None, body.logprobs)
+        choices = self._choices(body, prompts, owner, heads, limit, None, body.logprobs)
         return ReplyPlan(
             choices=tuple(map(self._weighed, choices)) if body.echo else choices,
             params=choices[0].request.params,
@@ -219,6 +219,7 @@ class ReplyPlanner:
         body: Sampling,
         prompts: Sequence[list[int]],
         owner: str,
+        heads: str | None,
         limit: int,
         grammar: Grammar | None,
         n_top: int | None,
@@ -248,6 +249,7 @@ class ReplyPlanner:
                     filters=built[p * body.choices + i],
                     reuse_prefix=body.cache_prompt is not False,
                     owner=owner,
+                    heads=heads,
                 )
             )
             for p, ids in enumerate(prompts)

@@ -287,6 +287,7 @@ class Props(Sent):
     aliases: list[str]
     description: str
     heads: HeadsBody | None
+    heads_by_name: dict[str, HeadsBody | None]
     total_slots: int
     n_ctx: int
     n_ctx_train: int

@@ -50,12 +50,15 @@ class ChatEngine(Engine):
 
 def _checked(messages: object) -> list[dict[str, Any]]:
     """Raises UsageError for what is no list of messages."""
-    found = (
-        list(messages) if isinstance(messages, Iterable) and not isinstance(messages, bytes | Mapping) else [messages]
-    )
-    for m in found:
-        if not (isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), _CONTENT)):
-            raise UsageError(
-                f'messages: allowed a text, or a list of {{"role": "user", "content": "..."}}; got {reprlib.repr(m)}'
-            )
+    is_list = isinstance(messages, Iterable) and not isinstance(messages, bytes | Mapping)
+    found = list(messages) if is_list else [messages]
+    wrong = [m for m in found if not (is_list and _is_message(m))]
+    if wrong:
+        raise UsageError(
+            f'messages: allowed a text, or a list of {{"role": "user", "content": "..."}}; got {reprlib.repr(wrong[0])}'
+        )
     return [dict(m) for m in found]
+
+
+def _is_message(m: object) -> bool:
+    return isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), _CONTENT)

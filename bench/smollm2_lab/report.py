@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,8 @@ def report(options: argparse.Namespace) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """Heads of state/ as checkpoints TO/NAME, which `autodeco-edge convert` takes; their means are those over the test."""
+    """Heads of state/ as checkpoints TO/NAME, which `autodeco-edge convert` takes; their means are those over the test, those
+    of untested ones are not known."""
     from autodeco_edge.gguf.keys import FEATURES_ENHANCED, HeadSpec
     from autodeco_edge.train.checkpoint import autodeco_config, save_heads
     from autodeco_edge.train.modules import AutoDecoHeads
@@ -44,9 +44,6 @@ def export(options: argparse.Namespace) -> None:
     state = Path(options.out or Path(options.folder) / "state")
     shape = Shape()
     for path in sorted(state.glob("*.heads")):
-        if not (state / f"test-{slug(path.stem)}.npz").exists():
-            print(f"{path.stem}: not tested, so without means: left out", file=sys.stderr)
-            continue
         tensors = torch.load(path, map_location="cpu")["heads"]
         n_hidden, width = tensors["temp_head.mlp.0.weight"].shape
         heads = AutoDecoHeads(HeadSpec(width, n_hidden, FEATURES_ENHANCED, True, True))
@@ -57,8 +54,10 @@ def export(options: argparse.Namespace) -> None:
         print(Path(options.to) / path.stem)
 
 
-def _means(state: Path, name: str) -> tuple[float, float]:
+def _means(state: Path, name: str) -> tuple[float | None, float | None]:
     """Mean T and P over the kinds of the test, each weighing as many tokens as it has."""
+    if not (state / f"test-{slug(name)}.npz").exists():
+        return None, None
     means = about_of(keys_of(state / f"test-{slug(name)}.npz"))["means"].values()
     weights = [m["tokens"] for m in means]
     return tuple(float(np.average([m[k] for m in means], weights=weights)) for k in ("t", "p"))

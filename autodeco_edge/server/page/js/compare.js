@@ -4,8 +4,9 @@ import { draw } from "./drawing.js";
 import { Reply } from "./reply.js";
 import { requestOf, seedOf, withSystem } from "./settings.js";
 
-/** A setup: name; heads, temperature, top_p as in the settings; command: put after the prompt. */
-const plain = { heads: "both", temperature: "", top_p: "", command: "" };
+/** A setup: name; heads, temperature, top_p as in the settings; command: put after the prompt; model: under the name of
+ *  which the server has certain heads, "" = its own. */
+const plain = { heads: "both", temperature: "", top_p: "", command: "", model: "" };
 
 export const PRESETS = {
   constant: {
@@ -33,6 +34,12 @@ export const PRESETS = {
   },
 };
 
+/** Of the heads that a server has under names; models: {name of the model with them: name of the heads} */
+export function byHeads(models) {
+  const setups = Object.entries(models).slice(0, 3).map(([model, name]) => ({ ...plain, name, model }));
+  return { text: "The heads that this server has", setups };
+}
+
 export class Comparison {
   constructor(server, settings) {
     this.server = server;
@@ -59,10 +66,11 @@ export class Comparison {
   }
 
   #draw(column, prompt, seed, abort, onChange) {
-    const { heads, temperature, top_p, command } = column.setup;
+    const { heads, temperature, top_p, command, model } = column.setup;
     const text = command ? `${prompt}\n\n${command}` : prompt;
     const messages = withSystem(this.settings, [{ role: "user", content: text }]);
     const body = requestOf({ ...this.settings, heads, temperature, top_p }, messages, seed);
+    if (model) body.model = model;
     return draw(this.server, body, column.reply, abort.signal, () => onChange(column));
   }
 

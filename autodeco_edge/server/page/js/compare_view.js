@@ -1,7 +1,7 @@
 /** The comparison on the page: the prompt, the setups, and the replies beside each other. */
 
 import { announce } from "./announcer.js";
-import { Comparison, PRESETS } from "./compare.js";
+import { Comparison, PRESETS, byHeads } from "./compare.js";
 import { button, el, field, select } from "./dom.js";
 import { download, downloadText } from "./download.js";
 import { pictureOf } from "./picture.js";
@@ -19,12 +19,23 @@ export class CompareView {
     this.pickTrace = pickTrace;
     this.views = new Map(); // column: ReplyView
     this.prompt = el("textarea", { rows: 2, id: "compare-prompt", placeholder: "One prompt for all" });
+    this.presets = { ...PRESETS };
+    this.models = {}; // {name of the model with certain heads: name of the heads}
     this.preset = select(Object.fromEntries(Object.entries(PRESETS).map(([name, { text }]) => [name, text])), "constant", () => this.#usePreset());
     this.setups = el("div", { class: "setups" });
     this.more = el("details", { open: true }, el("summary", {}, "What differs"), this.setups);
     this.replies = el("div", { class: "beside" });
     element.append(this.#form(), this.replies);
     this.#usePreset();
+  }
+
+  /** The server has several heads; models: as above. */
+  offer(models) {
+    if (Object.keys(models).length < 2 || this.presets.byHeads) return;
+    this.models = models;
+    this.presets.byHeads = byHeads(models);
+    this.preset.append(el("option", { value: "byHeads" }, this.presets.byHeads.text));
+    this.#drawSetups();
   }
 
   /** Shows its replies in the inspector. */
@@ -47,7 +58,11 @@ export class CompareView {
 
   #usePreset() {
     this.more.open = true;
-    this.chosen = PRESETS[this.preset.value].setups.map((setup) => ({ ...setup }));
+    this.chosen = this.presets[this.preset.value].setups.map((setup) => ({ ...setup }));
+    this.#drawSetups();
+  }
+
+  #drawSetups() {
     this.setups.replaceChildren(...this.chosen.map((setup, i) => this.#setup(setup, i)));
   }
 
@@ -59,6 +74,7 @@ export class CompareView {
     };
     return el("fieldset", {}, el("legend", {}, `Setup ${i + 1}`), text("name", "Name", { maxlength: 40 }),
       field("Heads", select(HEADS, setup.heads, (value) => (setup.heads = value))),
+      this.presets.byHeads ? field("Set of heads", select({ "": "The server's own", ...this.models }, setup.model, (value) => (setup.model = value))) : null,
       el("div", { class: "pairs" }, text("temperature", "Temperature", { type: "number", min: 0, max: 100, step: "any" }),
         text("top_p", "Top-p", { type: "number", min: 0, max: 1, step: "any" })),
       text("command", "After the prompt"));

@@ -111,7 +111,8 @@ function show(place) {
 
 async function greet() {
   try {
-    const { model, heads } = await server.get("props");
+    const { model, heads, heads_by_name } = await server.get("props");
+    compare.offer(Object.fromEntries(Object.keys(heads_by_name).map((name) => [`${model}:${name}`, name])));
     byId("model").textContent = heads ? `${model} · heads` : `${model} · no heads`;
   } catch (error) {
     say(error.message);

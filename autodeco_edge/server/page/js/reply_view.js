@@ -45,7 +45,7 @@ export class ReplyView {
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = null;
-      this.#draw();
+      if (!this.#draw()) this.update(onDrawn);
       onDrawn?.();
     });
   }
@@ -56,14 +56,15 @@ export class ReplyView {
     announce(words[this.reply.state] ?? `The reply failed. ${this.reply.error}`);
   }
 
+  /** Whether all of it could be drawn in one frame. */
   #draw() {
-    if (this.asTokens) this.tokens.grow();
-    else this.#drawText();
+    const isAll = this.asTokens ? this.tokens.grow() : this.#drawText();
     this.thought.hidden = this.asTokens || !this.reply.reasoning;
     this.state.textContent = this.reply.error || STATES[this.reply.state];
     this.state.classList.toggle("fault", this.reply.state === "failed");
     this.element.setAttribute("aria-busy", String(this.reply.isOpen));
     for (const each of this.actions.children) each.disabled = this.reply.isOpen;
+    return isAll;
   }
 
   /** The longer it takes, the less often. */
@@ -71,10 +72,11 @@ export class ReplyView {
     const start = performance.now();
     if (this.reply.isOpen && start < this.nextRender) {
       setTimeout(() => this.update(), this.nextRender - start);
-      return;
+      return true;
     }
     this.thought.lastElementChild.textContent = this.reply.reasoning;
     this.text.replaceChildren(rendered(this.reply.content));
     this.nextRender = performance.now() + SHARE * (performance.now() - start);
+    return true;
   }
 }

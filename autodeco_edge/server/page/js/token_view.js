@@ -10,6 +10,8 @@ import { BREAK, endsLine, spoken, visible } from "./glyphs.js";
 import { SIGNALS, binOf, inDigits } from "./signals.js";
 
 const MAX = 5000;
+const SOME = 200; // tokens that are added at least before a frame is drawn
+const SLICE = 8; // ms that adding more may take
 
 export class TokenView {
   /** onPoint(index): a token is looked at; onPick(index): it is chosen. signal: of signals.js */
@@ -32,10 +34,11 @@ export class TokenView {
     this.#restart(0);
   }
 
-  /** What has come since. */
+  /** What has come since, or as much of it as a frame bears; whether that is all. */
   grow() {
-    if (this.options.length < MAX) this.#append();
+    const isAll = this.options.length >= MAX || this.#append(performance.now() + SLICE);
     this.#offerMore();
+    return isAll;
   }
 
   setSignal(signal) {
@@ -70,9 +73,13 @@ export class TokenView {
     this.#offerMore();
   }
 
-  #append() {
+  #append(until = Infinity) {
     const end = Math.min(this.records.length, this.first + MAX);
-    for (let i = this.first + this.options.length; i < end; i++) this.#add(this.records[i], i);
+    for (let i = this.first + this.options.length; i < end; i++) {
+      if (i % SOME === 0 && performance.now() > until) return false;
+      this.#add(this.records[i], i);
+    }
+    return true;
   }
 
   #add(record, index) {
