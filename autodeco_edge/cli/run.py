@@ -69,13 +69,21 @@ def _open(options: RunOptions, weights: Model | None = None) -> Engine:
 
 def _spare_inputs(files: Files, options: RunOptions) -> None:
     """Raises UsageError for a --trace that would take the place of a file it is made from, or of no trace."""
+    from ..engine.drafts import KINDS
     from ..io.atomic import refuse_foreign, refuse_inputs
     from ..text.trace import is_trace
 
     if options.trace is not None:
+        draft = None if options.draft in KINDS else options.draft
         own = (
-            files.model, files.heads, options.grammar, options.json_schema, options.chat_template, options.draft, config_path()
-        )  # fmt: skip
+            files.model,
+            files.heads,
+            options.grammar,
+            options.json_schema,
+            options.chat_template,
+            draft,
+            config_path(),
+        )
         refuse_inputs(options.trace, own, "--trace")
         refuse_foreign(options.trace, is_trace, "a trace")
 

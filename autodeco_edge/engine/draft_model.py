@@ -78,13 +78,14 @@ class DraftModel(Drafts):
         self.model = Model(path, n_gpu_layers=n_gpu_layers)
         check_cache(self.model)
         check_vocabulary(self.model, target)
-        wanted = ContextParams(n_ctx * n_slots, n_slots, 512, n_threads, {}, own_cells=True)
+        wanted = ContextParams(n_ctx * n_slots, n_slots, min(512, n_ctx), n_threads, {}, own_cells=True)
         what = f"a draft model with {n_slots} x {n_ctx} tokens"
         self._context = Context(self.model, wanted, what, "use --draft ngram")
-        cost = os.path.getsize(self.model.path) / os.path.getsize(target.path) if cost is None else cost
+        cost = _size(self.model) / _size(target) if cost is None else cost
         self.costs, self.to_measure = params.costs, params.row_cost is None
         self._token_cost = cost
         self._n_vocab = target.n_vocab
+        self._n_ctx = min(n_ctx, self.model.n_ctx_train)
         self.is_drawn = drawn
         self._memories = [_Memory() for _ in range(n_slots)]
 
@@ -97,12 +98,13 @@ class DraftModel(Drafts):
     def propose(self, sequence: int, tokens: Sequence[int], n_max: int) -> list[int]:
         memory = self._memories[sequence]
         memory.asked, memory.drawn = [], []
-        n_max = min(n_max, self.model.n_ctx_train - len(tokens))
+        n_max = min(n_max, self._n_ctx - len(tokens))
         if self._token_cost >= 1.0 or n_max < 1 or max(tokens) >= self.model.n_vocab:
             return []
         try:
             return self._guess(sequence, memory, list(tokens), n_max)
         except AutodecoError:  # a reply does not depend on its drafts
+            memory.asked, memory.drawn = [], []
             return []
 
     def drawn_from(self, sequence: int) -> Sequence[np.ndarray]:
@@ -159,7 +161,10 @@ class DraftModel(Drafts):
                 [Row(token, start + i, sequence, start + i == len(tokens) - 1) for i, token in enumerate(piece)]
             )
         memory.cells = list(tokens)
-        return self._context.logits([(len(tokens) - n - 1) % n_batch])[0]
+        logits = self._context.logits([(len(tokens) - n - 1) % n_batch])[0]
+        if not np.isfinite(logits.max()):
+            raise AutodecoError(f"{self.model.path.name}: the draft model's logits are not finite")
+        return logits
 
     def _cut(self, sequence: int, memory: _Memory, tokens: Sequence[int]) -> int:
         """Tokens that stay in the cells. While others are computed it is not known what is in them."""
@@ -185,6 +190,11 @@ class DraftModel(Drafts):
 
 def check_vocabulary(draft: Model, target: Model) -> None:
     """Raises MismatchError unless all tokens that both have are alike; models of a family may pad theirs differently."""
+    for model in (draft, target):
+        if not model.has_text:  # llama.cpp ends the process that asks for a token of it
+            raise MismatchError(
+                f"draft: {model.path.name} has no vocabulary to compare; give two models that have theirs, or --draft ngram"
+            )
     for token in range(min(draft.n_vocab, target.n_vocab)):
         one, other = (llama_cpp.llama_vocab_get_text(model.vocab, token) for model in (draft, target))
         if one != other:
@@ -192,3 +202,8 @@ def check_vocabulary(draft: Model, target: Model) -> None:
                 f"draft: {draft.path.name} has another vocabulary than {target.path.name} (token {token} is "
                 f"{one.decode('utf-8', 'replace')!r}, not {other.decode('utf-8', 'replace')!r}); give a draft model of the same family"
             )
+
+
+def _size(model: Model) -> int:
+    """Bytes of the weights, whatever number of files they are in."""
+    return llama_cpp.llama_model_size(model.handle)

@@ -40,6 +40,8 @@ class DraftParams:
     row_cost: float | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.n_max, bool) or not isinstance(self.n_max, int):
+            raise UsageError(f"draft max: allowed whole numbers; got {self.n_max!r}")
         check_range("draft max", self.n_max, 1, MAX_DRAFT, "tokens of a draft")
         if self.row_cost is not None:
             check_range("draft cost", self.row_cost, 0.0, 1.0, "of a further row, as a share of one row's time")

@@ -13,7 +13,7 @@ from .context import Context, Row
 from .draft_cost import USUAL, Costs
 
 _ROWS = (1, 2, 4, 8, 16, 32, 63)
-_SECONDS = 0.25  # that it goes on for, after three rounds
+_SECONDS, _MOST = 0.25, 1.0  # that it goes on for, after three rounds; that no round is begun behind
 
 
 def measure(context: Context, n_most: int) -> Costs:
@@ -25,12 +25,14 @@ def measure(context: Context, n_most: int) -> Costs:
     _seconds(context, 1)  # memory is touched that later ones find
     times: dict[int, list[float]] = {n: [] for n in counts}
     start = time.perf_counter()
-    while len(times[1]) < 3 or time.perf_counter() - start < _SECONDS:
+    while not times[1] or (spent := time.perf_counter() - start) < _SECONDS or (len(times[1]) < 3 and spent < _MOST):
         for n in counts:
+            if n > 2 and not times[n] and time.perf_counter() - start > _MOST:
+                break  # of a large model: what more rows cost is read off the line
             times[n].append(_seconds(context, n))
             if n == 1:  # of plain decoding, whose graph serves again and again; that of a draft is mostly new
                 times[n][-1] = _seconds(context, n)
-    return Costs(_rounded({n: min(seconds) for n, seconds in times.items()}))
+    return Costs(_rounded({n: min(seconds) for n, seconds in times.items() if seconds}))
 
 
 def _seconds(context: Context, n_rows: int) -> float:

@@ -190,6 +190,30 @@ def test_what_cannot_draft_is_refused(plain, letters, tmp_path):
         opened(tmp_path / "text.gguf")
 
 
+def test_models_without_a_vocabulary_are_refused(letters, tmp_path):
+    """llama.cpp ends the process that asks one of them for a token's text."""
+
+    def keys(writer) -> None:
+        writer.kv_data[0]["tokenizer.ggml.model"].value = "none"
+
+    bare = write_model(tmp_path / "bare.gguf", keys=keys)
+    assert not Model(bare).has_text
+    for model, draft in ((letters.gguf, bare), (bare, letters.gguf)):
+        with pytest.raises(MismatchError, match="bare.gguf has no vocabulary to compare"):
+            Engine(Model(model), None, n_ctx=64, n_threads=1, draft=draft)
+
+
+@pytest.mark.parametrize("drawn", [False, True])
+def test_logits_that_are_not_finite_guess_nothing(plain, drawn, monkeypatch):
+    want = reply(plain, [65, 66, 67], SamplingParams(seed=1), max_tokens=20)
+    drafts = drafting(demo_model(), plain.model, drawn=drawn)
+    with Engine(plain.model, n_ctx=400, n_threads=1, draft=drafts) as engine:
+        logits = drafts._context.logits
+        monkeypatch.setattr(drafts._context, "logits", lambda rows: logits(rows) * np.float32(np.nan))
+        got = reply(engine, [65, 66, 67], SamplingParams(seed=1), max_tokens=20)
+        assert [s.id for s in got[0]] == [s.id for s in want[0]] and got[2].draft_n == 0
+
+
 @pytest.mark.parametrize("n_gpu_layers", [0, 7, -1])
 def test_the_draft_model_has_as_many_layers_on_a_gpu_as_its_target(plain, n_gpu_layers, monkeypatch):
     asked = []

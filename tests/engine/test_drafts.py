@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import pytest
 
 from autodeco_edge import Engine, SamplingParams
 from autodeco_edge.engine.draft_cost import SHAPES, USUAL, Costs, Stake
-from autodeco_edge.engine.drafts import MAX_DRAFT, DraftParams, Length, best_length
+from autodeco_edge.engine.drafts import MAX_DRAFT, DraftParams, Drafts, Length, best_length
 from autodeco_edge.engine.filters import FilterParams
 from autodeco_edge.engine.generation import Request
 from autodeco_edge.engine.grammar import Grammar
@@ -415,3 +416,46 @@ def write_mamba(path: Path) -> Path:
     return write_model(
         path, arch="mamba", keys=keys, tensors={**tensors, **{f"blk.0.{name}.weight": None for name in attention}}
     )
+
+
+def test_what_anybodys_drafts_propose_is_cut_and_may_fail():
+    """Too many tokens are cut to the room; one that raises ends the reply that it was for, and the engine goes on."""
+
+    class Loud(Drafts):
+        fails = False
+
+        def propose(self, sequence, tokens, n_max):
+            if self.fails:
+                raise ValueError("sick")
+            return [5] * 600
+
+    loud = Loud()
+    with (
+        Engine(demo_model(), n_ctx=128, n_threads=1) as plain,
+        Engine(demo_model(), n_ctx=128, n_threads=1, draft=loud) as engine,
+    ):
+        want = reply(plain, [65, 66], SamplingParams(seed=1), max_tokens=20)
+        assert reply(engine, [65, 66], SamplingParams(seed=1), max_tokens=20)[:2] == want[:2]
+        loud.fails = True
+        with pytest.raises(ValueError, match="sick"):
+            reply(engine, [65, 66], SamplingParams(seed=1), max_tokens=20)
+        loud.fails = False
+        assert engine.n_free == 1
+        assert reply(engine, [65, 66], SamplingParams(seed=1), max_tokens=20)[:2] == want[:2]
+
+
+def test_the_time_of_guessing_is_of_the_reply():
+    class Slow(Drafts):
+        def propose(self, sequence, tokens, n_max):
+            time.sleep(0.02)
+            return []
+
+    with Engine(demo_model(), n_ctx=128, n_threads=1, draft=Slow()) as engine:
+        generation = engine.generate([65, 66], max_tokens=10, stop_at_end=False)
+        assert len(list(generation)) == 10 and generation.timings.predicted_s > 8 * 0.02
+
+
+def test_a_draft_is_a_whole_number_of_tokens():
+    for wrong in (3.5, True):
+        with pytest.raises(UsageError, match="draft max: allowed whole numbers"):
+            DraftParams(wrong)
