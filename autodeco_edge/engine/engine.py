@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
 from .draft_kinds import open_drafts
 from .drafts import DRAFT_MAX, DraftParams, Drafts
+from .drawing import Drawing
 from .generation import Generation, Reply, Request, Timings, Work
 from .handle import Owner
 from .model import Model, check_id, check_iterable
@@ -32,7 +33,7 @@ from .pairing import check_heads, open_heads
 from .row_times import measure
 from .sampler import Heads, SamplingParams, Step
 from .slots import Piece, Slot, divide
-from .strategies import Guess, HeadsStrategy, Output, Strategy
+from .strategies import HeadsStrategy, Strategy
 
 DEFAULT_CONTEXT = 4096
 MAX_SLOTS = 255  # llama.cpp's sequences, less the one that keeps a shared prompt
@@ -126,9 +127,8 @@ class Engine(Owner):
             n_threads=self.n_threads,
             n_gpu_layers=n_gpu_layers,
         )
-        is_drawn = bool(
-            self._drafts and self._drafts.is_drawn
-        )  # judged by logits, which are not to be had from the graph
+        # Drafts that are drawn are judged by logits, which are not to be had from the graph.
+        is_drawn = bool(self._drafts and self._drafts.is_drawn)
         self.strategy = strategy or HeadsStrategy(self.heads, cpu_draw=cpu_draw or is_drawn, more_heads=self.more_heads)
         if self._drafts and deterministic:
             raise UsageError("draft and deterministic exclude each other: rows change last bits too; choose one")
@@ -329,21 +329,21 @@ class Engine(Owner):
         drafted = []
         drafts.n_beside = n_rows - 1
         for piece in pieces:
-            draft = self._draft(piece, n_free)
+            draft = self._draft(piece, drafts, n_free)
             n_free -= len(draft)
             drafted.append(replace(piece, draft=draft) if draft else piece)
         return drafted
 
-    def _draft(self, piece: Piece, n_free: int) -> tuple[int, ...]:
+    def _draft(self, piece: Piece, drafts: Drafts, n_free: int) -> tuple[int, ...]:
         """The row behind the last token of a draft is drawn too, so that a draft is shorter than what is left to draw."""
         work = piece.slot.work
-        if not self._drafts or not work or not piece.draws or piece.slot.is_reading:
+        if not work or not piece.draws or piece.slot.is_reading:
             return ()
         n_max = min(self.draft_max, n_free, work.limit - work.n_drawn - 1)
         if n_max < 1:
             return ()
         start = time.perf_counter()
-        draft = self._drafts.propose(piece.slot.sequence, piece.slot.target, n_max)[:n_max]
+        draft = drafts.propose(piece.slot.sequence, piece.slot.target, n_max)[:n_max]
         work.timings.predicted_s += time.perf_counter() - start
         return tuple(draft)
 
@@ -543,40 +543,6 @@ class Engine(Owner):
             self.strategy.close()
             if self._drafts:
                 self._drafts.close()
-
-
-@dataclass
-class Drawing:
-    """What is drawn of a slot in one batch.
-
-    row    in the batch, of its first output; one more for every token of the draft
-    draft  tokens that were computed behind it
-    drawn  what each of them was drawn from, if it was
-    steps  drawn so far
-    """
-
-    slot: Slot
-    work: Work
-    row: int
-    draft: tuple[int, ...] = ()
-    drawn: Sequence[np.ndarray] = ()
-    steps: list[Step] = field(default_factory=list)
-
-    def output(self) -> Output:
-        n = len(self.steps)
-        guess = Guess(self.draft[n], self.drawn[n]) if n < len(self.draft) and n < len(self.drawn) else None
-        return Output(self.slot.sequence, self.work.request, self.work.n_drawn, self.row + n, guess)
-
-    @property
-    def is_guessed(self) -> bool:
-        """Whether the draft has the last token, too."""
-        n = len(self.steps)
-        return 0 < n <= len(self.draft) and self.steps[-1].id == self.draft[n - 1]
-
-    @property
-    def goes_on(self) -> bool:
-        """The next row continues what was drawn."""
-        return not self.work.ended and self.is_guessed
 
 
 def _read(active: dict[int, tuple[Generation, Reply]]) -> list[int]:

@@ -25,9 +25,7 @@ from .fair_queue import FairQueue
 from .limits import ServerLimits
 
 GATHER_SECONDS = 0.01  # of tokens that come faster than anybody reads: a handful goes to the event loop at once
-WRITE_SECONDS = (
-    0.002  # at most that an engine which takes all processors waits for what it has handed over to be written
-)
+WRITE_SECONDS = 0.002  # at most that an engine which takes all processors waits for what it handed over to be written
 MAX_UNREAD = 2048  # steps that wait for a reader: beyond that the reader is too slow, and its reply ends
 
 
@@ -42,10 +40,8 @@ class Job:
         self.request, self.caller, self._news, self._cancel = request, caller, news, cancel
         self.generation: Generation | None = None
         self.submitted, self.started = time.monotonic(), 0.0
-        self.is_new, self.is_heard = (
-            True,
-            False,
-        )  # for the event loop, and for the engine's thread: no step was handed over
+        self.is_new = True  # to the event loop
+        self.is_heard = False  # a step was handed over, as the engine's thread knows
         self.cancelled = self.ended = False
         self.finish_reason: str | None = None
         self.cut_by: str | None = None
