@@ -73,7 +73,7 @@ INSIDE = {
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
     "fit": "heads_file settings state < pool < measure < fitting report",
     "server": """
-        errors fair_queue limits page_files schema wire < connection guard service settings tools < metrics prompts <
+        encoding errors fair_queue limits page_files schema wire < connection guard service settings threads tools < metrics prompts <
         replies < answers < stream < app < listen
     """,
     "cli": """

@@ -135,10 +135,12 @@ class ServeOptions:
         """Of several, by name: the one given, else the file's or the repository's. Raises UsageError."""
         found: dict[str, str] = {}
         for word in self.heads or ():
-            name, _, what = ("", "", word) if os.path.exists(word) else word.rpartition("=")
-            name = name or Path(what).name.removesuffix(".gguf")
-            if not re.fullmatch(r"[\w.-]+", name) or not what:
-                raise UsageError(f"--heads {word}: allowed NAME=HEADS, a name of letters, digits, '.', '_' and '-'")
+            name, sign, what = ("", "", word) if os.path.exists(word) else word.rpartition("=")
+            name = name if sign else Path(what).name.removesuffix(".gguf")
+            if not re.fullmatch(r"\w[\w.-]*", name) or not what:
+                raise UsageError(
+                    f"--heads {word}: allowed NAME=HEADS, a name of letters, digits, '_', and behind the first '.' and '-'"
+                )
             if name in found:
                 raise UsageError(f"--heads: two are named '{name}'; give them names, as NAME=FILE")
             found[name] = what
