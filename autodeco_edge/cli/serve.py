@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -168,6 +169,7 @@ def serve(ctx: Any, **values: Any) -> None:
 
     Example: autodeco-edge serve --port 8080
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is something to end
     options = ServeOptions(**values)
     model = options.check()
     keys = options.keys()

@@ -158,7 +158,8 @@ class Runner:
         """From the signal's handler."""
         if self._loop is None:
             self._signal = number
-        else:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the process is about to
             self._loop.call_soon_threadsafe(self.stop, number)
 
     def stop(self, number: int | None = None) -> None:

@@ -135,14 +135,14 @@ async def until_gone(request: Request, work: Coroutine[Any, Any, T], on_gone: Ca
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
+        if on_gone:
+            on_gone()
+        task.cancel()
+        await asyncio.wait((task,))
         raise ClientGone
     finally:
-        gone.cancel()
-        if not task.done():
-            if on_gone:
-                on_gone()
-            task.cancel()
-            await asyncio.wait((task,))
+        for each in (task, gone):
+            each.cancel()
 
 
 async def _gone(request: Request) -> None:
