@@ -20,6 +20,7 @@ from ..io.extras import how_to_install
 from ..io.printing import say
 from ..io.reading import read_text
 from .arguments import Files, find_files
+from .opening import open_engine
 from .options import (
     DraftCostOption,
     DraftMaxOption,
@@ -35,7 +36,6 @@ from .options import (
     check_computing,
 )
 from .rpc_worker import LOOPBACK
-from .run import open_engine
 from .settings import option, takes
 
 if TYPE_CHECKING:
