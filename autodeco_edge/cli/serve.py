@@ -21,6 +21,7 @@ from ..io.extras import how_to_install
 from ..io.printing import say
 from ..io.reading import read_text
 from .arguments import Files, find_files
+from .opening import open_engine
 from .options import (
     DraftCostOption,
     DraftMaxOption,
@@ -36,7 +37,6 @@ from .options import (
     check_computing,
 )
 from .rpc_worker import LOOPBACK
-from .run import open_engine
 from .settings import option, takes
 
 if TYPE_CHECKING:
