@@ -245,7 +245,7 @@ class ReplyPlanner:
                 )
         try:
             params = settings.sampling(body, self.model, has_heads, n_top is not None, n_top or 0)
-            wanted = settings.filters(body, self.model, has_heads, grammar)
+            wanted = settings.filters(body, self.model, has_heads, grammar, n_ctx)
             built = [self._build(wanted, go_on) for _ in range(body.choices * len(prompts))]
         except AutodecoError as error:
             raise refused(error, "response_format" if grammar else None) from None

@@ -17,8 +17,13 @@ import openai
 import pytest
 
 from autodeco_edge import Engine
+from autodeco_edge.engine.filters import FilterParams
+from autodeco_edge.engine.generation import Request
 from autodeco_edge.engine.pairing import demo_model
+from autodeco_edge.engine.sampler import SamplingParams
+from autodeco_edge.server import settings
 from autodeco_edge.server.fair_queue import FairQueue
+from autodeco_edge.server.wire import ChatRequest
 from tests.support.serving import NAME, WAIT, ask, serving, serving_inside
 
 # Nothing of this model's ends by itself under a bias against its end token: a reply of as many tokens as are asked for.
@@ -271,6 +276,27 @@ def test_limits_of_time_and_tokens():
     with serving("--parallel", "1", "--max-tokens", "7") as served:
         answer = served.post("/v1/chat/completions", LONG).json()
         assert answer["usage"]["completion_tokens"] == 7 and answer["choices"][0]["finish_reason"] == "length"
+
+
+PENALTIES = ({"frequency_penalty": 1.0}, {"presence_penalty": 0.5}, {"repeat_penalty": 1.3})
+
+
+@pytest.mark.parametrize("penalty", PENALTIES, ids=lambda penalty: next(iter(penalty)))
+@pytest.mark.parametrize("window", [None, -1, 0, 5, 299, 300, 2**20])
+def test_a_window_of_penalties_is_no_longer_than_a_slot(penalty, window):
+    """llama.cpp lays out as many tokens as are asked for: 4 MB a reply for 2^20, which is what a soak filled up with."""
+    with Engine(demo_model(), n_ctx=300, n_threads=1) as engine:
+        body = ChatRequest(**ask(repeat_last_n=window, **penalty))
+        found = settings.filters(body, engine.model, True, None, engine.n_ctx)
+        assert 0 <= found.repeat_last_n <= 300
+        given = {"repeat_last_n": -1 if window is None and "repeat_penalty" not in penalty else window, **penalty}
+        asked = FilterParams(**{key: value for key, value in given.items() if value is not None})
+
+        def drawn(params: FilterParams) -> list[int]:
+            request = Request((5, 6, 7), SamplingParams(seed=3), 290, params.build(engine.model), stop_at_end=False)
+            return [step.id for step in engine.submit(request)]
+
+        assert drawn(found) == drawn(asked)
 
 
 # ---- beginning and end --------------------------------------------------------------------------
