@@ -27,7 +27,7 @@ from .answers import ChatObjects, ReplyWriter, TextObjects, heads_card, model_ca
 from .encoding import encoded, json_response
 from .errors import ApiError, add_handlers, refused
 from .guard import OWNER, Guard, Hosts, Keys
-from .limits import MAX_TEXT, ServerLimits
+from .limits import MAX_PIECES, MAX_TEXT, ServerLimits
 from .metrics import ServerMetrics
 from .page_files import page_files, page_routes
 from .prompts import ReplyPlan, ReplyPlanner
@@ -163,7 +163,8 @@ class House:
     async def answer(self, request: Request, write: Callable[[], str]) -> Response:
         """JSON text that is made in a thread."""
         try:
-            return json_response(await until_gone(request, self._threads.run(_caller(request), write)))
+            turn = (_caller(request), "texts")  # beside those of the same caller's replies
+            return json_response(await until_gone(request, self._threads.run(turn, write)))
         except ClientGone:
             self.metrics.disconnects.inc()
             return Response(status_code=499)
@@ -277,12 +278,14 @@ def routes(house: House) -> APIRouter:
 
 
 def tokens_of(planner: ReplyPlanner, body: TokenizeRequest) -> str:
-    """JSON text. A million characters have half as many tokens, but few different ones: each is written once."""
+    """JSON text. A megabyte has half a million tokens, but few different ones: each is written once."""
     model = planner.model
     try:
         ids = model.tokenize(body.content, add_special=body.add_special, parse_special=body.parse_special)
     except AutodecoError as error:
         raise refused(error, "content") from None
+    if body.with_pieces and len(ids) > MAX_PIECES:
+        raise ApiError(400, f"content: with pieces allowed {MAX_PIECES} tokens at once; got {len(ids)}", "content")
     written = {i: encoded(_piece(i, model.token_bytes(i, special=True)) if body.with_pieces else i) for i in set(ids)}
     return f'{{"tokens":[{",".join([written[i] for i in ids])}]}}'
 

@@ -1,4 +1,4 @@
-"""One connection: how long the head of a request may take, and how many connections there may be.
+"""One connection: how long the head of a request and the reading of an answer may take, and how many connections there are.
 
 Owns what uvicorn leaves open: a client that sends a byte now and then would hold its connection for ever, and a body may
 have two lengths. Its answers to what is no HTTP have the shape of all others.
@@ -14,7 +14,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .errors import body_of
-from .limits import HEADER_BYTES, HEADER_SECONDS, MAX_CONNECTIONS
+from .limits import HEADER_BYTES, HEADER_SECONDS, MAX_CONNECTIONS, SEND_SECONDS
 
 
 class _OneLength(h11.Connection):
@@ -32,7 +32,9 @@ class _OneLength(h11.Connection):
 class Connection(H11Protocol):
     header_seconds = HEADER_SECONDS
     max_connections = MAX_CONNECTIONS
+    send_seconds = SEND_SECONDS
     _late: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -56,9 +58,13 @@ class Connection(H11Protocol):
         super().on_response_complete()
         if not self._is_answering:
             self._expect_head()
+        if self._unread is None:
+            self._expect_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
 
     @property
@@ -73,6 +79,16 @@ class Connection(H11Protocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+    def _expect_reading(self, before: int | None = None) -> None:
+        """An answer that is complete lies here until it is read; of which nothing is read for a while, nothing will be."""
+        left = self.transport.get_write_buffer_size()
+        if left and left == before:
+            self.transport.abort()
+        elif left:
+            self._unread = self.loop.call_later(self.send_seconds, self._expect_reading, left)
+        else:
+            self._unread = None
 
     def send_400_response(self, msg: str) -> None:
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):

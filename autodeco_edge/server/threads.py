@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -40,7 +40,7 @@ class Threads:
     def are_idle(self) -> bool:
         return self._n_free == self._n
 
-    async def run(self, caller: str, function: Callable[[], T]) -> T:
+    async def run(self, caller: Hashable, function: Callable[[], T]) -> T:
         """What the function gives or raises. Cancelled before its turn it leaves the row; after that it waits for the
         function's end, unless it is cancelled once more."""
         if len(self._queue) >= self._room:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -18,6 +20,7 @@ from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.engine.sampler import Step
 from autodeco_edge.server.answers import ChatObjects, ReplyWriter, TextObjects
 from autodeco_edge.server.app import text_of
+from autodeco_edge.server.connection import Connection
 from autodeco_edge.server.errors import ApiError
 from autodeco_edge.server.limits import MAX_TEXT, ServerLimits
 from autodeco_edge.server.prompts import ReplyPlanner
@@ -270,13 +273,16 @@ def test_a_wrong_body_does_not_hold_the_loop_up(inside, name):
 def test_texts_and_tokens_of_a_megabyte_do_not_hold_it_up(inside):
     text = "word and, " * 104_000
     before = inside.loop_seconds
-    pieces = inside.post("/tokenize", {"content": text, "with_pieces": True}).json()["tokens"]
+    pieces = inside.post("/tokenize", {"content": text[:150_000], "with_pieces": True}).json()["tokens"]
     tokens = inside.post("/tokenize", {"content": text}).json()["tokens"]
-    assert [piece["id"] for piece in pieces] == tokens and b"".join(bytes(p["bytes"]) for p in pieces).decode() == text
+    assert [piece["id"] for piece in pieces[:20_000]] == tokens[:20_000]
+    assert b"".join(bytes(piece["bytes"]) for piece in pieces).decode() == text[:150_000]
+    answer = inside.post("/tokenize", {"content": text, "with_pieces": True})
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "content"
     found = inside.post("/detokenize", {"tokens": tokens[:150_000]}).json()["content"]
     assert text.startswith(found) and len(found) > 150_000
     assert inside.post("/apply-template", {"messages": ask(text)["messages"]}).json()["prompt"].count("word") == 104_000
-    assert inside.loop_seconds - before < 1.0, "four requests, of which reading takes the most"
+    assert inside.loop_seconds - before < 1.0, "five requests, of which reading takes the most"
 
 
 def test_a_text_of_any_length_is_not_made(engine):
@@ -374,3 +380,45 @@ def test_a_reader_behind_a_long_reply_gets_it_in_handfuls(engine):
 
     sizes, turns = asyncio.run(run())
     assert sum(sizes) == 1000 and max(sizes) <= 64 and turns >= len(sizes) - 1
+
+
+# ---- answers that nobody reads ------------------------------------------------------------------
+
+
+def asked(inside, body: dict, room: int) -> socket.socket:
+    """A connection that has asked for the text of tokens, with so much room for it."""
+    url, data = urlsplit(inside.url), json.dumps(body, separators=(",", ":")).encode()
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
+    connection.settimeout(WAIT)
+    connection.connect((url.hostname, url.port))
+    head = "POST /detokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+    return connection
+
+
+def test_a_whole_answer_that_nobody_reads_is_dropped(inside, monkeypatch):
+    """And one that is read slowly is not: what the system takes no more of lay in the server for ever."""
+    made = Connection.connection_made
+
+    def made_small(self, transport) -> None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16)
+        made(self, transport)
+
+    monkeypatch.setattr(Connection, "connection_made", made_small)
+    monkeypatch.setattr(Connection, "send_seconds", 2.0)
+    model, state = inside.house.service.engine.model, inside.runner.server.server_state
+    longest = max(range(model.n_vocab), key=lambda i: len(model.token_bytes(i, special=True)))
+    inside.wait_until(lambda: not state.connections)
+    n_bytes = len(model.token_bytes(longest, special=True))
+    body = {"tokens": [longest] * 200_000}
+    connections = [asked(inside, body, 4096) for _ in range(3)]
+    slow = asked(inside, body, 1 << 19)
+    n_read = 0
+    while part := slow.recv(65_536):
+        n_read += len(part)
+        time.sleep(0.05)
+    assert n_read > 200_000 * n_bytes
+    inside.wait_until(lambda: not state.connections)
+    for connection in (slow, *connections):
+        connection.close()
