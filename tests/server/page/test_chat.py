@@ -87,6 +87,7 @@ def test_the_system_prompt_and_the_settings_reach_the_server(page, expect):
 
 
 def test_a_refusal_is_shown_and_can_be_mended(page, tab, expect):
+    tab.expected = ("400",)
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("T at least").fill("5")
     page.get_by_label("T at most").fill("1")
@@ -99,4 +100,22 @@ def test_a_refusal_is_shown_and_can_be_mended(page, tab, expect):
     page.get_by_role("button", name="Regenerate").click()
     ended(page, expect)
     expect(tokens(page).nth(5)).to_be_visible()
-    tab.complaints = [c for c in tab.complaints if "400" not in c]
+
+
+def test_edit_keeps_the_earlier_version(page, expect):
+    """With all that came after it; a reload keeps both."""
+    ask(page, expect)
+    ask(page, expect, OTHER)
+    page.get_by_role("button", name="Edit message 1").click()
+    page.get_by_label("Edited message").fill("Find two numbers that make 62.")
+    page.get_by_label("Edited message").press("Enter")
+    expect(page.locator("article.question")).to_have_count(1)
+    ended(page, expect)
+    page.reload()
+    expect(page.locator("article.question")).to_contain_text("62")
+    page.get_by_role("button", name="Earlier message").click()
+    expect(page.locator("article.question p")).to_have_text([QUESTION, OTHER])
+    expect(page.locator("article.reply")).to_have_count(2)
+    expect(page.locator("article.question .variants").first).to_contain_text("1 of 2")
+    page.get_by_role("button", name="Later message").click()
+    expect(page.locator("article.question p")).to_have_text(["Find two numbers that make 62."])

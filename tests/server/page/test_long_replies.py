@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.support.page_use import ask, ended, open_trace, send, tokens
+from tests.support.page_use import answer_with, ask, chunks, ended, open_trace, send, tokens
 
 FRAMES = """() => {
   window.longest = 0;
@@ -17,33 +17,7 @@ FRAMES = """() => {
 
 
 def long_stream(n):
-    """The server's own chunks of one real reply, as often as it takes."""
-    head = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    top = [{"id": i, "token": f" w{i}", "logprob": -1.0 - i, "bytes": []} for i in range(10)]
-    for i in range(n):
-        text = "\n" if i % 40 == 39 else f" w{i % 97}"
-        record = {"index": i, "id": i % 97, "bytes": list(text.encode()), "text": text, "temperature": (i % 12) / 10, "top_p": 0.9,
-                  "temperature_eff": 1, "top_p_eff": 0.9, "n_kept": 3, "entropy": 1.0, "max_prob": 0.5, "logprob": -1.0}  # fmt: skip
-        entry = {
-            "id": i % 97,
-            "token": text,
-            "bytes": [],
-            "logprob": -1.0,
-            "top_logprobs": top,
-            "temperature": 1,
-            "top_p": 0.9,
-        }
-        choice = {
-            "index": 0,
-            "delta": {"content": text},
-            "logprobs": {"content": [entry]},
-            "finish_reason": None,
-            "autodeco": {"trace": [record]},
-        }
-        if i == n - 1:
-            choice = {**choice, "finish_reason": "length"}
-        yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
-    yield "data: [DONE]\n\n"
+    return chunks(["\n" if i % 40 == 39 else f" w{i % 97}" for i in range(n)], finish="length")
 
 
 @pytest.mark.parametrize("view", ["tokens", "text"])
@@ -52,7 +26,7 @@ def test_4000_tokens_stay_smooth(page, expect, view):
         ask(page, expect)
         page.get_by_role("button", name="Tokens").click()
     body = "".join(long_stream(4000))
-    page.route("**/v1/chat/completions", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    answer_with(page, body)
     page.evaluate(FRAMES)
     send(page)
     ended(page, expect)

@@ -77,4 +77,4 @@ def test_a_hostile_trace_stays_text(page, expect, tmp_path):
     expect(page.locator(".reply .text")).to_contain_text("x")
     assert page.locator(".reply .text :is(img, script)").count() == 0
     assert page.locator(".reply .text [href]").count() == 0
-    assert page.title() == "autodeco-edge"
+    assert page.title() == "evil.jsonl · autodeco-edge"
