@@ -36,11 +36,13 @@ class Tab:
         self.context.set_default_timeout(WAIT)
         self.page = self.context.new_page()
         self.complaints: list[str] = []
+        self.expected: tuple[str, ...] = ()
         self.page.on("console", lambda m: m.type in ("error", "warning") and self.complaints.append(m.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(url)
 
     def close(self, expected: tuple[str, ...] = ()) -> None:
         self.context.close()
+        expected = (*expected, *self.expected)
         unexpected = [text for text in self.complaints if not any(part in text for part in expected)]
         assert not unexpected, unexpected

@@ -9,15 +9,16 @@ const WIDTH = 1000;
 const MARGIN = 24;
 const LINE = 26;
 const PLOT = 220;
-const MOST_LINES = 300; // of a reply: a canvas has an end
+const MOST_LINES = 540; // of all replies: a canvas has an end, and browsers differ in where
 const TEXT = "15px ui-monospace, monospace";
 const TITLE = "bold 15px system-ui, sans-serif";
 
-/** shown: [{name, reply}]; a Blob of type image/png */
+/** shown: [{name, reply}]; a Blob of type image/png, null where the browser cannot */
 export async function pictureOf(shown, signal) {
   const canvas = el("canvas");
   const pen = canvas.getContext("2d");
-  const blocks = shown.map(({ name, reply }) => ({ name, lines: wrapped(pen, reply.records) }));
+  const most = Math.floor(MOST_LINES / shown.length);
+  const blocks = shown.map(({ name, reply }) => ({ name, lines: wrapped(pen, reply.records, most) }));
   const heights = blocks.map(({ lines }) => LINE * (lines.length + 2));
   canvas.width = 2 * WIDTH;
   canvas.height = 2 * (2 * MARGIN + sum(heights) + PLOT);
@@ -42,21 +43,31 @@ function fill(pen, canvas) {
   pen.textBaseline = "middle";
 }
 
-/** Lines of {text, x, width, record}. */
-function wrapped(pen, records) {
+/** Lines of {text, x, width, record}; the last says how many tokens are left out where there are more than `most`. */
+function wrapped(pen, records, most) {
   pen.font = TEXT;
   const lines = [[]];
   let x = MARGIN;
   for (const record of records) {
-    const text = visible(record).replaceAll("\u200b", "");
+    const text = shortened(pen, visible(record).replaceAll("\u200b", ""));
     const width = pen.measureText(text).width;
     if (x + width > WIDTH - MARGIN && x > MARGIN) [x] = [MARGIN, lines.push([])];
     lines.at(-1).push({ text, x, width, record });
     x += width;
     if (endsLine(record)) [x] = [MARGIN, lines.push([])];
-    if (lines.length > MOST_LINES) return lines.slice(0, MOST_LINES);
+    if (lines.length > most) break;
   }
-  return lines;
+  return lines.length > most ? [...lines.slice(0, most - 1), [rest(lines.slice(0, most - 1), records.length)]] : lines;
+}
+
+/** To a line at the most. */
+function shortened(pen, text) {
+  const most = Math.floor((WIDTH - 2 * MARGIN) / pen.measureText("m").width);
+  return text.length > most ? `${text.slice(0, most - 1)}…` : text;
+}
+
+function rest(lines, n) {
+  return { text: `… ${n - sum(lines.map((line) => line.length))} more of ${n} tokens`, x: MARGIN, width: 0, record: null };
 }
 
 /** The colour of its line in the plot. */
@@ -75,7 +86,7 @@ function drawBlock(pen, { name, lines }, signal, top) {
 }
 
 function drawPiece(pen, { text, x, width, record }, signal, tints, top) {
-  const bin = binOf(signal, record);
+  const bin = record && binOf(signal, record);
   const [background, ink] = bin === null ? [null, inkOf(document.body, "--ink")] : tints(bin);
   if (background) {
     pen.fillStyle = background;

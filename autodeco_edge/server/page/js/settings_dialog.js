@@ -5,8 +5,9 @@ import { byId, button, el, field, select } from "./dom.js";
 export const HEADS = { both: "temperature and top-p", temperature: "temperature alone", top_p: "top-p alone", none: "off: constants" };
 
 export class SettingsDialog {
-  constructor(settings) {
+  constructor(settings, facts) {
     this.settings = settings;
+    this.facts = facts;
     this.dialog = byId("settings");
     byId("open-settings").addEventListener("click", () => this.open());
   }
@@ -17,6 +18,7 @@ export class SettingsDialog {
         el("h2", { id: "settings-title" }, "Settings"),
         field("System prompt", this.#text("system", 3)),
         field("Heads", select(HEADS, this.settings.heads, (value) => this.settings.set({ heads: value }))),
+        this.#sets(),
         el("p", { class: "hint" }, "With heads, the two values multiply what they say at every token (1 leaves it, temperature 0 is greedy). Without heads they are the temperature and the top-p. Empty: the server's own."),
         el("div", { class: "pairs" },
           field("Temperature", this.#number("temperature", 0, 100, "any")), field("Top-p", this.#number("top_p", 0, 1, "any")),
@@ -27,6 +29,14 @@ export class SettingsDialog {
         el("div", { class: "actions" }, button("Close", () => this.dialog.close()))),
     );
     this.dialog.showModal();
+  }
+
+  /** Where the server has several. */
+  #sets() {
+    const { sets } = this.facts;
+    if (!Object.keys(sets).length) return null;
+    const value = this.settings.model in sets ? this.settings.model : "";
+    return field("Set of heads", select({ "": "The server's own", ...sets }, value, (model) => this.settings.set({ model })));
   }
 
   #text(name, rows) {

@@ -16,6 +16,8 @@ const ROWS = [
   ["P", (reply) => inWords(spread(SIGNALS.top_p, reply.records))],
   ["log p, mean", (reply) => inDigits(spread(SIGNALS.logprob, reply.records)?.mean)],
   ["seed", (reply) => String(reply.seed ?? "–")],
+  ["context", (reply) => (reply.usage && reply.context ? `${reply.usage.total_tokens} of ${reply.context}` : "–")],
+  ["model", (reply) => reply.model || "–"],
   ["tokens/s", (reply) => inDigits(reply.timings?.predicted_per_second, 1)],
 ];
 
