@@ -1,7 +1,7 @@
 """One connection: how long the head of a request may take, and how many connections there may be.
 
-Owns what uvicorn leaves open: a client that sends a byte now and then would hold its connection for ever. Its answers to
-what is no HTTP have the shape of all others.
+Owns what uvicorn leaves open: a client that sends a byte now and then would hold its connection for ever, and a body may
+have two lengths. Its answers to what is no HTTP have the shape of all others.
 """
 
 from __future__ import annotations
@@ -14,13 +14,29 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .errors import body_of
-from .limits import HEADER_SECONDS, MAX_CONNECTIONS
+from .limits import HEADER_BYTES, HEADER_SECONDS, MAX_CONNECTIONS
+
+
+class _OneLength(h11.Connection):
+    """A request whose body has two lengths is none: a proxy may take the other, and the rest for a request of somebody's."""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            named = {name for name, _ in event.headers}
+            if b"transfer-encoding" in named and (b"content-length" in named or event.http_version < b"1.1"):
+                raise h11.RemoteProtocolError("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
+        return event
 
 
 class Connection(H11Protocol):
     header_seconds = HEADER_SECONDS
     max_connections = MAX_CONNECTIONS
     _late: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn = _OneLength(h11.SERVER, HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
