@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from importlib import resources
 
 import httpx
 
 from tests.support.browsing import Tab
-from tests.support.page_use import ask, ended, endless, send, tokens
-from tests.support.serving import serving
+from tests.support.page_use import OTHER, ask, ended, endless, send, tokens
+from tests.support.serving import NAME, serving
 
 
 def test_the_server_goes_and_comes_back(chromium, expect):
@@ -63,4 +65,44 @@ def test_the_key_is_asked_for(chromium, expect):
         page.reload()
         expect(page.locator("#model")).to_contain_text("heads")  # it is kept for the tab
         assert "open-sesame" not in page.evaluate("JSON.stringify(localStorage)")
+        tab.close(expected=("401",))
+
+
+def test_another_model_behind_the_address(chromium, expect, tmp_path):
+    """It is noticed at the next message; what another model drew is not gone on with, for its tokens have other ids."""
+    with serving() as first:
+        port = first.url.rpartition(":")[2]
+        tab = Tab(chromium, first.url)
+        page = tab.page
+        ask(page, expect)
+        tokens(page).nth(3).click()
+        expect(page.locator(".card td button").first).to_be_visible()
+    shutil.copy(resources.files("autodeco_edge") / "assets" / f"{NAME}.gguf", tmp_path / "another.gguf")
+    with serving(str(tmp_path / "another.gguf"), "--port", port, "--no-heads"):
+        send(page, OTHER)
+        expect(page.locator("#model")).to_have_text("another.gguf · no heads")
+        ended(page, expect)
+        tokens(page).nth(3).click()
+        expect(page.locator(".card td button").first).to_be_visible()
+        expect(page.locator(".summary tr").filter(has_text="model")).to_contain_text("another")
+        page.get_by_role("button", name="Tokens").first.click()
+        tokens(page).nth(3).click()
+        expect(page.locator(".card h3")).to_contain_text("Token 3")
+        expect(page.locator(".card td button")).to_have_count(0)
+        expect(page.locator(".summary tr").filter(has_text="model")).to_contain_text("autodeco-demo")
+        tab.close(expected=("net::ERR",))
+
+
+def test_a_key_that_cannot_be_one_is_not_sent(chromium, expect):
+    """A browser cannot send it: the server would seem to be gone."""
+    with serving("--api-key", "open-sesame") as served:
+        tab = Tab(chromium, served.url)
+        page = tab.page
+        page.get_by_role("textbox", name="Key").fill("ключ")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog", name="Key")).to_be_visible()
+        assert page.locator("#key input").evaluate("input => input.validity.patternMismatch")
+        page.get_by_role("textbox", name="Key").fill(" open-sesame ")
+        page.keyboard.press("Enter")
+        expect(page.locator("#model")).to_contain_text("heads")
         tab.close(expected=("401",))

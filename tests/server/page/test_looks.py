@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.browsing import Tab
-from tests.support.page_use import ask, compare, tokens
+from tests.support.page_use import answer_with, ask, chunks, compare, tokens
 
 CONTRAST = """() => {
   const light = (c) => { c /= 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4; };
@@ -82,3 +82,38 @@ def test_axe_finds_no_serious_fault(page, expect, theme):
     compare(page, expect)
     look("compare")
     assert faults == []
+
+
+def test_twice_as_large(page, expect):
+    """What zooming to 200 % leaves of a window of 1440 by 850."""
+    page.set_viewport_size({"width": 720, "height": 425})
+    ask(page, expect)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
+    assert page.locator("#turns").bounding_box()["height"] >= 200
+    expect(page.locator(".plot")).to_be_in_viewport()
+
+
+def test_on_paper(page, expect):
+    """The whole conversation, however much of it the window shows, in ink on white, and no buttons."""
+    answer_with(page, "".join(chunks([f"line {i}\n" for i in range(200)])))
+    ask(page, expect)
+    page.get_by_label("Theme").select_option("dark")
+    page.emulate_media(media="print")
+    for gone in ("#composer", "#conversations", ".reply .actions"):
+        expect(page.locator(gone)).to_be_hidden()
+    turns = page.locator("#turns")
+    assert turns.evaluate("box => box.clientHeight") == turns.evaluate("box => box.scrollHeight") > 3000
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_the_drawer(page, expect):
+    page.set_viewport_size({"width": 360, "height": 700})
+    menu, drawer = page.get_by_role("button", name="Conversations"), page.locator("#conversations")
+    menu.press("Enter")
+    expect(page.get_by_role("button", name="New conversation")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(drawer).to_be_hidden()
+    expect(menu).to_be_focused()
+    menu.click()
+    page.mouse.click(340, 300)
+    expect(drawer).to_be_hidden()

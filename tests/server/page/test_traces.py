@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from autodeco_edge.text.plot import read_trace
-from tests.support.page_use import ask, open_trace, saved, text_of, tokens
+from tests.support.page_use import answer_with, ask, open_trace, saved, send, text_of, tokens
 from tests.support.serving import QUESTION, WAIT
 
 
@@ -78,3 +78,54 @@ def test_a_hostile_trace_stays_text(page, expect, tmp_path):
     assert page.locator(".reply .text :is(img, script)").count() == 0
     assert page.locator(".reply .text [href]").count() == 0
     assert page.title() == "evil.jsonl · autodeco-edge"
+
+
+RECORD = '{"text": "a", "temperature": 0.5, "top_p": 0.9}\n'
+BEYOND = {
+    "too many tokens": RECORD * 100_001,
+    "too many replies": f'{RECORD}{{"done": true}}\n' * 201,
+    "one endless line": "x" * (2**24 + 1),
+    "a token without end": json.dumps({"text": "x" * 20_000, "temperature": 1, "top_p": 1}),
+    "not a number": '{"text": "a", "temperature": NaN, "top_p": 0.9}\n',
+    "beyond all numbers": '{"text": "a", "temperature": 1e999, "top_p": 0.9}\n',
+    "records in records": '{"text": ' + "[" * 100_000,
+    "not UTF-8": b'{"text": "\xff\xfe", "temp'.decode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_a_file_beyond_measure_is_one_line(page, expect, tmp_path, name):
+    path = tmp_path / "beyond.jsonl"
+    path.write_text(BEYOND[name])
+    open_trace(page, path)
+    expect(page.locator("#notice")).to_contain_text("beyond.jsonl")
+    expect(page.locator("article")).to_have_count(0)
+    ask(page, expect)
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+DROP = """(text) => {
+  const files = new DataTransfer();
+  files.items.add(new File([text], "dropped.jsonl"));
+  const events = ["dragover", "drop"].map((name) => new DragEvent(name, { dataTransfer: files, bubbles: true, cancelable: true }));
+  return events.map((event) => document.querySelector("#turns").dispatchEvent(event));
+}"""
+
+
+def test_a_file_is_dropped_on_the_page(page, expect):
+    """Without care the browser would leave the page for it. Text that is dragged is the browser's own matter."""
+    assert page.evaluate(DROP, RECORD * 3) == [False, False]
+    expect(tokens(page)).to_have_count(3)
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.evaluate(DROP, RECORD * 3)
+    expect(page.locator(".beside section")).to_have_count(1)
+
+
+def test_a_reply_of_nothing_is_not_saved(page, tab, expect):
+    tab.expected = ("429",)
+    answer_with(page, '{"error": {"message": "full"}}', 429)
+    send(page)
+    expect(page.locator(".reply .fault")).to_have_text("full")
+    for name in ("Save as JSONL", "Save as PNG", "Copy", "Tokens"):
+        expect(page.get_by_role("button", name=name)).to_be_disabled()
+    expect(page.get_by_role("button", name="Regenerate")).to_be_enabled()

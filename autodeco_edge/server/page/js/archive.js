@@ -14,7 +14,7 @@ const PATIENCE = 5000; // milliseconds that the browser may take to open it
 export class Archive {
   static async open() {
     const archive = new Archive();
-    archive.database = await Promise.race([opened().catch(() => null), never(PATIENCE)]);
+    archive.database = await Promise.race([opened().catch(() => null), nothing(PATIENCE)]);
     return archive;
   }
 
@@ -61,13 +61,12 @@ export class Archive {
   }
 }
 
-function opened() {
+async function opened() {
   const request = indexedDB.open(NAME, VERSION);
   request.onupgradeneeded = ({ oldVersion }) => upgrade(request.result, request.transaction, oldVersion);
-  return answered(request).then((database) => {
-    database.onversionchange = () => database.close(); // another tab has a later page
-    return database;
-  });
+  const database = await answered(request);
+  database.onversionchange = () => database.close(); // another tab has a later page
+  return database;
 }
 
 function upgrade(database, transaction, oldVersion) {
@@ -82,7 +81,7 @@ function upgrade(database, transaction, oldVersion) {
 
 const titleOf = ({ id, title, changed, kept = 0 }) => ({ id, title, changed, kept });
 
-const never = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds, null));
+const nothing = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds, null));
 
 function answered(request) {
   return new Promise((resolve, reject) => {

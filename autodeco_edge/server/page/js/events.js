@@ -3,7 +3,7 @@
 import { linesOf } from "./lines.js";
 
 export async function* readEvents(body) {
-  for await (const line of linesOf(body)) {
+  for await (const line of linesOf(body, "The reply")) {
     if (!line.startsWith("data: ")) continue; // blank lines, and the comments that keep a connection alive
     const data = line.slice(6);
     if (data === "[DONE]") return;

@@ -29,3 +29,6 @@ export class Facts {
     return !model || !this.model || plain(model) === this.model;
   }
 }
+
+/** Of a model that was given as a file, the file's name. */
+export const shortName = (model) => model.replace(/^.*[\\/]([^\\/]+\.gguf)/, "$1");

@@ -5,7 +5,7 @@ export const BREAK = "\u200b";
 const SIGNS = { " ": `${BREAK}·`, "\n": "⏎", "\t": "⇥", "\r": "␍", "\u00a0": "⍽" };
 const NAMES = { " ": " blank ", "\n": " newline ", "\t": " tab ", "\r": " return ", "\u00a0": " hard blank " };
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}]/u;
-const JOINS = /[\u200c\u200d\u{e0020}-\u{e007f}]/u; // within a word or a sign they are how it is written: a family, a flag
+const JOINS = /\u200c|\u200d|[\u{e0020}-\u{e007f}]/u; // within a word or a sign they are how it is written: a family, a flag
 
 export function visible(record) {
   if (record.text) return [...record.text].map(sign).join("").replace(/^\u200b/, "");

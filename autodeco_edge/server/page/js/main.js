@@ -8,7 +8,7 @@ import { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import { ConversationList } from "./conversation_list.js";
 import { byId } from "./dom.js";
-import { Facts } from "./facts.js";
+import { Facts, shortName } from "./facts.js";
 import { onDrop } from "./file_drop.js";
 import { Inspector } from "./inspector.js";
 import { KeyDialog } from "./key_dialog.js";
@@ -38,6 +38,7 @@ const compare = new CompareView(byId("compare"), server, facts, settings, inspec
 function onChat(what) {
   if (what === "reply") return view.grow();
   if (what === "end") return view.end();
+  notice("trace", "");
   if (what === "open") view.open();
   else view.draw();
   if (chat.drawing) greet(); // the server may be another one since
@@ -55,7 +56,6 @@ let wanted = null; // the id that was asked for last: one that comes later than 
 
 function open(conversation) {
   wanted = conversation.id;
-  notice("trace", "");
   show("chat");
   chat.open(conversation);
 }
@@ -145,7 +145,8 @@ async function greet() {
 }
 
 function onFacts() {
-  byId("model").textContent = `${facts.model} · ${facts.hasHeads ? "heads" : "no heads"}`;
+  byId("model").textContent = `${shortName(facts.model)} · ${facts.hasHeads ? "heads" : "no heads"}`;
+  byId("model").title = facts.model;
   compare.offer();
   if (byId("compare").hidden && !chat.drawing) view.look();
 }

@@ -17,24 +17,34 @@ const TITLE = "bold 15px system-ui, sans-serif";
 export async function pictureOf(shown, signal) {
   const canvas = el("canvas");
   const pen = canvas.getContext("2d");
-  const most = Math.floor(MOST_LINES / shown.length);
-  const blocks = shown.map(({ name, reply }) => ({ name, lines: wrapped(pen, reply.records, most) }));
-  const heights = blocks.map(({ lines }) => LINE * (lines.length + 2));
+  const blocks = blocksOf(pen, shown);
   canvas.width = 2 * WIDTH;
-  canvas.height = 2 * (2 * MARGIN + sum(heights) + PLOT);
+  canvas.height = 2 * (2 * MARGIN + sum(blocks.map(({ height }) => height)) + PLOT);
   pen.scale(2, 2);
   fill(pen, canvas);
   let top = MARGIN;
   blocks.forEach((block, i) => {
     if (blocks.length > 1) drawMark(pen, i, top);
     drawBlock(pen, block, signal, top);
-    top += heights[i];
+    top += block.height;
   });
-  const series = shown.map(({ name, reply }) => ({ name, records: reply.records }));
-  const size = { width: WIDTH - 2 * MARGIN, height: PLOT };
-  const plot = await plotCanvas(series, signal, { width: 2 * size.width, height: 2 * size.height, scale: 2 });
-  pen.drawImage(plot, MARGIN, top, size.width, size.height);
+  await drawPlot(pen, shown, signal, top);
   return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
+function blocksOf(pen, shown) {
+  const most = Math.floor(MOST_LINES / shown.length);
+  return shown.map(({ name, reply }) => {
+    const lines = wrapped(pen, reply.records, most);
+    return { name, lines, height: LINE * (lines.length + 2) };
+  });
+}
+
+async function drawPlot(pen, shown, signal, top) {
+  const series = shown.map(({ name, reply }) => ({ name, records: reply.records }));
+  const [width, height] = [WIDTH - 2 * MARGIN, PLOT];
+  const plot = await plotCanvas(series, signal, { width: 2 * width, height: 2 * height, scale: 2 });
+  pen.drawImage(plot, MARGIN, top, width, height);
 }
 
 function fill(pen, canvas) {
@@ -48,16 +58,22 @@ function wrapped(pen, records, most) {
   pen.font = TEXT;
   const lines = [[]];
   let x = MARGIN;
+  const next = () => {
+    lines.push([]);
+    x = MARGIN;
+  };
   for (const record of records) {
     const text = shortened(pen, visible(record).replaceAll("\u200b", ""));
     const width = pen.measureText(text).width;
-    if (x + width > WIDTH - MARGIN && x > MARGIN) [x] = [MARGIN, lines.push([])];
+    if (x + width > WIDTH - MARGIN && x > MARGIN) next();
     lines.at(-1).push({ text, x, width, record });
     x += width;
-    if (endsLine(record)) [x] = [MARGIN, lines.push([])];
+    if (endsLine(record)) next();
     if (lines.length > most) break;
   }
-  return lines.length > most ? [...lines.slice(0, most - 1), [rest(lines.slice(0, most - 1), records.length)]] : lines;
+  if (lines.length <= most) return lines;
+  const some = lines.slice(0, most - 1);
+  return [...some, [rest(some, records.length)]];
 }
 
 /** To a line at the most. */

@@ -51,7 +51,7 @@ export async function readTrace(file) {
 
 async function* recordsIn(file) {
   let n = 0;
-  for await (const line of linesOf(file.stream())) {
+  for await (const line of linesOf(file.stream(), file.name)) {
     n += 1;
     const place = `${file.name}, line ${n}`;
     if (line.trim()) yield [parsed(line, place), place];
