@@ -165,16 +165,19 @@ class Runner:
     def stop(self, number: int | None = None) -> None:
         """Once: take nothing more and let run what runs. Twice: end what runs, and wait no longer than for that to be written."""
         if self._service.draining:
-            self._service.cut("shutdown")
-            self._loop.call_later(_LAST_SECONDS, setattr, self.server, "force_exit", True)
+            self._end_after(0.0)
             return
         self._signal, self._service.draining = number, True
         seconds = self._house.limits.drain if self._service.n_open else 0.0
         if self._service.n_open:
             say(f"ending: up to {seconds:g} seconds for {self._service.n_open} replies")
-        self.server.config.timeout_graceful_shutdown = max(1, round(seconds + _LAST_SECONDS))
         self.server.should_exit = True
+        self._end_after(seconds)
+
+    def _end_after(self, seconds: float) -> None:
+        assert self._loop
         self._loop.call_later(seconds, self._service.cut, "shutdown")
+        self._loop.call_later(seconds + _LAST_SECONDS, setattr, self.server, "force_exit", True)
 
 
 @contextlib.contextmanager
