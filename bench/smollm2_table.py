@@ -174,12 +174,12 @@ def everywhere(lab: dict[str, dict[str, Scores]]) -> dict:
             if all(np.isfinite(values).all() for values in own):
                 ours = [lab[group][HEADS][measure] for group in GROUPS]
                 row[measure] = float(np.mean([values.mean() for values in own]))
-                row[f"heads_minus_it_{measure}"] = _within_groups([a - b for a, b in zip(ours, own, strict=True)])
+                row[f"heads_minus_it_{measure}"] = within_groups([a - b for a, b in zip(ours, own, strict=True)])
         found[name] = row
     return found
 
 
-def _within_groups(differences: list[np.ndarray], n_resamples: int = 10_000) -> dict[str, float]:
+def within_groups(differences: list[np.ndarray], n_resamples: int = 10_000) -> dict[str, float]:
     rng = np.random.default_rng(0)
     means = np.mean([d[rng.integers(len(d), size=(n_resamples, len(d)))].mean(1) for d in differences], axis=0)
     low, high = np.quantile(means, (0.025, 0.975))

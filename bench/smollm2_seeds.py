@@ -1,0 +1,105 @@
+"""Heads of several trainings beside each other: `python -P bench/smollm2_seeds.py STATE`, behind bench/smollm2_seeds.sh.
+
+The three seeds of the official loss on the same replies, what `make heads-smollm2` made, and the heads of the package, drawn in
+one run with the same random numbers. Differences are paired by problem; the mean over groups weighs groups alike. Writes
+bench/results/smollm2-seeds.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))  # behind the installed packages
+from autodeco_edge.eval.statistics import bootstrap, paired_bootstrap  # noqa: E402
+from bench.smollm2_lab.lab import about_of, coverage, keys_of  # noqa: E402
+from bench.smollm2_table import AMONG, GROUPS, within_groups  # noqa: E402
+
+SEEDS = ("seed-0", "seed-1", "seed-2")
+PACKAGE = "package"
+OTHERS = ("recipe-likelihood", "recipe-reward")
+
+
+def read(state: Path, name: str) -> dict[str, dict[str, np.ndarray]]:
+    """group -> {"accuracy", "spread"} [n_problems]; spread where so many are compared."""
+    arrays = keys_of(state / f"test-{name}.npz")
+    found = {}
+    for group, kinds in GROUPS.items():
+        keys = [row for kind in kinds for row in arrays[f"{kind}|keys"]]
+        found[group] = {"accuracy": np.array([(row > 0).mean() for row in keys])}
+        if group != "write" and len(keys[0]) >= AMONG[group]:
+            found[group]["spread"] = np.array([coverage(row, AMONG[group]) / AMONG[group] for row in keys])
+    return found
+
+
+def means(state: Path, name: str) -> dict[str, dict[str, float]]:
+    """group -> mean T and P of its kinds, by tokens."""
+    of = about_of(keys_of(state / f"test-{name}.npz"))["means"]
+    return {
+        group: {
+            k: float(np.average([of[kind][k] for kind in kinds], weights=[of[kind]["tokens"] for kind in kinds]))
+            for k in "tp"
+        }
+        for group, kinds in GROUPS.items()
+    }
+
+
+def row(name: str, of: dict, package: dict) -> dict:
+    """Accuracy of each group and of all, and the package's heads less it."""
+    found = {group: asdict(bootstrap(s["accuracy"])) for group, s in of.items()}
+    lead = {g: package[g]["accuracy"] - of[g]["accuracy"] for g in GROUPS}
+    found["all"] = {"mean": float(np.mean([of[g]["accuracy"].mean() for g in GROUPS]))}
+    if name != PACKAGE:
+        found["package_minus_it"] = {
+            g: asdict(paired_bootstrap(package[g]["accuracy"], of[g]["accuracy"])) for g in GROUPS
+        }
+        found["package_minus_it"]["all"] = within_groups(list(lead.values()))
+    found["spread"] = {g: float(s["spread"].mean()) for g, s in of.items() if "spread" in s}
+    return found
+
+
+def between(scores: dict[str, dict]) -> dict:
+    """Of the seeds, by group: standard deviation of the accuracy, and the largest difference of two with its interval."""
+    found = {}
+    for group in GROUPS:
+        of = [scores[name][group]["accuracy"] for name in SEEDS]
+        pairs = [asdict(paired_bootstrap(a, b)) for a, b in combinations(of, 2)]
+        found[group] = {
+            "sd": float(np.std([a.mean() for a in of], ddof=1)),
+            "largest": max(pairs, key=lambda d: abs(d["mean"])),
+        }
+    found["all"] = {
+        "sd": float(np.std([np.mean([scores[n][g]["accuracy"].mean() for g in GROUPS]) for n in SEEDS], ddof=1))
+    }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("state", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=Path("bench/results/smollm2-seeds.json"))
+    options = parser.parse_args()
+    names = [n for n in (PACKAGE, *OTHERS, *SEEDS) if (options.state / f"test-{n}.npz").exists()]
+    scores = {name: read(options.state, name) for name in names}
+    arrays = keys_of(options.state / f"test-{PACKAGE}.npz")
+    result = {
+        "replies": {g: int(arrays[f"{kinds[0]}|keys"].shape[1]) for g, kinds in GROUPS.items()},
+        "problems": {g: len(scores[PACKAGE][g]["accuracy"]) for g in GROUPS},
+        "heads": {
+            name: row(name, scores[name], scores[PACKAGE]) | {"means": means(options.state, name)} for name in names
+        },
+    }
+    if set(SEEDS) <= set(names):
+        result["between_seeds"] = between(scores)
+    options.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
