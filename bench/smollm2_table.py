@@ -118,13 +118,14 @@ def summary(lab: dict[str, Scores], here: dict[str, Scores], group: str) -> dict
         "methods": rows,
         "outside": _outside(ours, list(constants.values())),
     }
-    if MEAN_SHIFT.get(group) in here:
-        reference = here[MEAN_SHIFT[group]]
-        result["mean_shift"] = MEAN_SHIFT[group]
+    own_mean = MEAN_SHIFT.get(group)
+    if own_mean in lab or own_mean in here:
+        reference = (lab if own_mean in lab else here)[own_mean]
+        result["mean_shift"] = own_mean
         result["outside_with_mean_shift"] = _outside(ours, [*constants.values(), reference])
         result["outside_without"] = _outside(ours, list(constants.values()), np.isfinite(reference["spread"]))
-        if "autodeco" in here:
-            result["autodeco_minus_mean_shift"] = _lead(here["autodeco"], reference)
+        if "autodeco" in here and own_mean in here:
+            result["autodeco_minus_mean_shift"] = _lead(here["autodeco"], here[own_mean])
     return result
 
 

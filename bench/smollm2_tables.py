@@ -24,11 +24,11 @@ NAMES = {
     "1/1": "1/1, the paper's default",
     "0.2/0.9": "0.2/0.9, the model's card",
     "0.8/0.95": "0.8/0.95, as in llama.cpp",
-    "autodeco@write": "heads trained on open writing alone",
-    "autodeco@many": "heads trained on many answers alone",
-    "autodeco@exact": "heads trained on one answer alone",
+    "reward-write-0": "heads trained on open writing alone",
+    "reward-many-0": "heads trained on many answers alone",
+    "reward-exact-0": "heads trained on one answer alone",
+    "autodeco@write": "heads trained on open writing alone, in the runtime",
     "turn": "turn: T by entropy",
-    "1/1 here": "1/1, in the runtime",
     f"{HEADS} T": "their T alone",
     f"{HEADS} P": "their P alone",
     "min-p 0.05": "min-p 0.05 at T = 1",
@@ -41,7 +41,9 @@ SPREAD = {"write": "1 - self-BLEU of 4", "many": "distinct right of 16", "exact"
 
 
 def name_of(method: str) -> str:
-    return f"{method}, their own mean (MeanShift)" if method in OWN_MEAN else NAMES.get(method, method)
+    name = method.removesuffix(" here")
+    known = f"{name}, their own mean (MeanShift)" if name in OWN_MEAN else NAMES.get(name, name)
+    return known if name == method else f"{known}, in the runtime"
 
 
 def interval(x: Mapping[str, float] | None, scale: float = 1, digits: int = 3, *, sign: bool = False) -> str:
