@@ -7,12 +7,18 @@ set -eu
 fit=$1 lab=$2 state=$3 out=$4
 model=$(python -c 'from autodeco_edge.hub import resolve; print(resolve("smollm2-135m", "none", offline=True).model)')
 shipped=$(python -c 'from autodeco_edge.hub import resolve; print(resolve("smollm2-135m", offline=True).heads)')
-mkdir -p "$out"
-cp "$state/chosen.json" "$out"
+for part in short long; do
+    mkdir -p "$out/$part" && cp "$state/chosen.json" "$out/$part"
+done
 for seed in 0 1 2; do
     [ -e "$out/seed-$seed/model.safetensors" ] || autodeco-edge train -m "$model" --data "$fit/right.jsonl" --seed $seed --max-steps 150 \
         -o "$out/seed-$seed" < /dev/null
 done
-python -P -m bench.smollm2_lab more "$lab" --out "$out" --device cpu --dtype bf16 --batch 96 --draws '{"exact": 4, "many": 16, "write": 1}' --policies \
-    "package=$shipped" "recipe-reward=$fit/reward.gguf" "seed-0=$out/seed-0" "seed-1=$out/seed-1" "seed-2=$out/seed-2" "recipe-likelihood=$fit/likelihood.gguf"
-python -P bench/smollm2_seeds.py "$out"
+beside() { # part, samples a problem by group
+    python -P -m bench.smollm2_lab more "$lab" --out "$out/$1" --device cpu --dtype bf16 --batch 96 --draws "$2" --policies \
+        "package=$shipped" "recipe-reward=$fit/reward.gguf" "seed-0=$out/seed-0" "seed-1=$out/seed-1" "seed-2=$out/seed-2"
+}
+beside short '{"exact": 4, "many": 8}'
+python -P bench/smollm2_seeds.py "$out/short"
+beside long '{"write": 1}'
+python -P bench/smollm2_seeds.py "$out/short" "$out/long"

@@ -279,9 +279,10 @@ def efficiency_table(results: Mapping[str, Any]) -> str:
             for of_ in (base, heads)
         ]
         rows.append([f"{int(n):,}", f"{flop / 1e6:,.0f}", f"{100 * work['heads'] / flop:.2f} %", *cells])
+    rounds = ", ".join(f"{len(of['1/1']['rounds'])} at {int(n):,}" for n, of in found["lengths"].items())
     return (
-        f"{table(header, rows)}\n\n{found['tokens']} tokens behind each prompt, medians of {len(base['rounds'])} rounds, "
-        f"{found['threads']} threads."
+        f"{table(header, rows)}\n\n{found['tokens']} tokens behind each prompt, {found['threads']} threads; medians of "
+        f"rounds, {rounds}."
     )
 
 

@@ -1,6 +1,6 @@
 """More methods on the test problems, with the seeds of the others, where there is no card: `more`, minutes a method.
 
-Owns how a method is named. A method that has a file is not drawn again; fewer samples than the card drew are its first ones.
+Owns how a method is named. A method that has a file is not drawn again; those of a call are drawn side by side and written together. Fewer samples than the card drew are its first ones.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def more(options: argparse.Namespace) -> None:
     samples = json.loads(options.draws)
     lab = Lab(options)
     problems = {kind: rows for kind, rows in test_problems(lab).items() if group_of(kind) in samples}
-    for text in options.policies:
-        lab.measure("test", [policy(lab, text)], problems, samples, math.inf)
+    policies = [policy(lab, text) for text in options.policies]
+    lab.measure("test", policies, problems, samples, math.inf, at_once=1 << 30)  # a prompt is read once for all
 
 
 def policy(lab: Lab, text: str) -> Policy:
