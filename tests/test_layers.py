@@ -51,7 +51,7 @@ INSIDE = {
     """,
     "engine": """
         cpu draft_cost expressions handle json_references library memory waiting < devices drafts ecma gbnf native tokenizer <
-        json_schema lexemes < grammar model < sampler < context mask pairing plain < forced row_times < filters < generation < draft_model prompt_lookup slots strategies < draft_kinds drawing < engine
+        json_schema lexemes < grammar model < sampler < context mask pairing plain < forced row_times < filters < generation < draft_model prompt_lookup slots strategies < draft_kinds drawing shared_prompt < drafting < scheduler < engine
     """,
     "tasks": """
         answers commands demo demo.words everyday.family everyday.lists everyday.reading gym_worker math_pool
@@ -73,13 +73,13 @@ INSIDE = {
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
     "fit": "heads_file settings state < pool < measure < fitting report",
     "server": """
-        errors fair_queue limits page_files schema wire < connection guard service settings tools < metrics prompts <
+        encoding errors fair_queue limits page_files schema wire < connection guard service settings threads tools < metrics prompts <
         replies < answers < stream < app < listen
     """,
     "cli": """
         bar bench colour config_file convert interrupts models piped rpc_worker terminal window wrap < doctor screen settings
-        terminal_plot < plot < collect eval options train < arguments config fit session < compare < commands < completion <
-        conversation < run < serve
+        terminal_plot last_conversation < plot < collect eval options train < arguments config fit status < opening session <
+        compare < commands < completion < line_reader < conversation < run serve
     """,
 }
 GRAPH = structure.import_graph(ROOT)

@@ -19,6 +19,7 @@ from ..io.printing import say
 from ..io.reading import user_path
 from .options import CONTEXT_FULL, FORMS, RunOptions, run_command
 from .session import Session
+from .status import device_line, heads_line, model_line
 
 if TYPE_CHECKING:
     from .conversation import Chat
@@ -153,13 +154,13 @@ class SlashCommands:
 
     def _facts(self) -> None:
         session, engine = self._session, self._session.engine
-        what = session.heads_line().removeprefix("heads that ")
+        what = heads_line(engine).removeprefix("heads that ")
         heads = f"{what}: {engine.heads.description}" if engine.heads else "none"
         for name, value in (
-            ("model", f"{session.model_line()}, {engine.model.path}"),
+            ("model", f"{model_line(engine, session.options.model)}, {engine.model.path}"),
             ("heads", heads),
             ("context", f"{session.n_used} of {engine.n_ctx} tokens; trained with {engine.model.n_ctx_train}"),
-            ("device", f"{session.device_line()}, {engine.n_threads} threads"),
+            ("device", f"{device_line(session.options)}, {engine.n_threads} threads"),
         ):
             _row(name, value)
 
@@ -202,7 +203,7 @@ class SlashCommands:
     def _heads(self, mode: str) -> None:
         options = self._session.options
         if not mode:
-            say(f"[heads: {options.heads_mode}; {self._session.heads_line()}]")
+            say(f"[heads: {options.heads_mode}; {heads_line(self._session.engine)}]")
             return
         if mode.lower() in HEADS:
             self._session.set_options(replace(options, heads_mode=HEADS[mode.lower()]))
@@ -211,20 +212,22 @@ class SlashCommands:
         if not any(c in mode for c in "./\\"):
             raise UsageError(f"/heads: allowed {', '.join(HEADS)} or a heads file; got '{mode}'")
         self._session.reopen(replace(options, heads=str(user_path(mode)), no_heads=False, heads_mode="both"))
-        say(f"[{self._session.heads_line()}]")
+        say(f"[{heads_line(self._session.engine)}]")
 
     def _model(self, name: str) -> None:
         from .arguments import check_model
 
         if not name:
-            say(f"[{self._session.model_line()} · {self._session.heads_line()}]")
+            say(
+                f"[{model_line(self._session.engine, self._session.options.model)} · {heads_line(self._session.engine)}]"
+            )
             return
         name = str(user_path(name)) if name.startswith("~") else name
         check_model(name, None)
         changed = replace(self._session.options, model=name, heads=None, no_heads=False, heads_mode="both")
         self._session.reopen(changed, same_model=False)
         self._chat.refit()
-        say(f"[{self._session.model_line()} · {self._session.heads_line()}]")
+        say(f"[{model_line(self._session.engine, self._session.options.model)} · {heads_line(self._session.engine)}]")
 
     def _edit(self, number: str) -> None:
         if number and not (number.isascii() and number.isdecimal() and int(number) > 0):

@@ -1,41 +1,28 @@
 """A conversation on a terminal: read a line, reply, repeat.
 
-Owns the messages so far, the keys and the history of lines. Slash commands are commands.py; replies are
-session.py. Ctrl-C stops a reply or clears the line typed; at an empty prompt the first says how to leave and the
+Owns the messages so far. Lines are typed in line_reader.py; slash commands are commands.py; replies are session.py. Ctrl-C stops a reply or clears the line typed; at an empty prompt the first says how to leave and the
 second leaves with 130, for one that comes as a reply ends is meant for the reply. Ctrl-D ends.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prompt_toolkit import PromptSession
-from prompt_toolkit.application.current import get_app
-from prompt_toolkit.filters import Condition
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
-from prompt_toolkit.input import Input
-from prompt_toolkit.key_binding import KeyBindings
-from prompt_toolkit.keys import Keys
-from prompt_toolkit.utils import is_dumb_terminal
-
-from ..errors import AutodecoError, ContextOverflowError, FormatError, MissingInputError, UsageError
+from ..errors import AutodecoError, ContextOverflowError, UsageError
 from ..io.printing import StdoutError, one_line, say
 from ..io.reading import check_text
 from ..text.chat import Conversation
 from .commands import ENDS, QUOTES, SlashCommands
-from .completion import SlashCompleter
-from .config_file import state_dir
+from .last_conversation import load_last, save_last
+from .line_reader import LineReader
 from .session import MORE_CONTEXT, Session
+from .status import heads_line, model_line
 from .window import Window
 
 if TYPE_CHECKING:
     from ..text.trace import Trace
-    from .terminal import SignalInput
 
 HINT = "/help lists the commands. /exit or Ctrl-D ends, Ctrl-C stops a reply."
 LEAVE_HINT = "[Ctrl-C again ends, so does /exit]"
@@ -46,7 +33,7 @@ _RECALLED_LINES, _RECALLED_LETTERS = 12, 800  # of the last answer, for somebody
 def converse(session: Session) -> None:
     """Read, reply, repeat, until /exit or Ctrl-D. An interrupt at the empty prompt goes on upwards."""
     chat = Chat(session)
-    say(session.model_line(), session.heads_line(), HINT)
+    say(model_line(session.engine, session.options.model), heads_line(session.engine), HINT)
     with chat.keyboard():
         if session.options.resume:
             chat.recall()
@@ -61,21 +48,28 @@ class Chat:
     def __init__(self, session: Session) -> None:
         options = session.options
         self.session = session
-        self.conversation = _last_conversation() if options.resume else Conversation()
+        self.conversation = load_last() if options.resume else Conversation()
         if options.system:
             self.conversation.system = options.system
         self.commands = SlashCommands(self)
         self.window = Window()
         self.own_file: Path | None = None  # where /save put it, or /load found it
         self._remember = options.history
-        self._input = _input()
-        self._reader = _reader(session, options.history, self._input)
+        self._lines = LineReader(self._toolbar, options.history)
         self._is_leaving = self._was_nearly_full = False
         self._draft: tuple[str, list[dict[str, str]]] | None = None  # a message to write anew, and what stood before it
 
     def keyboard(self) -> AbstractContextManager[None]:
         """The terminal is ours inside, between two prompts too."""
-        return self._input.raw_mode() if self._input else nullcontext()
+        return self._lines.keyboard()
+
+    def _toolbar(self) -> str:
+        session, params = self.session, self.session.params
+        by = "" if session.plain else "x"  # factors of what the heads say
+        return (
+            f" context {session.n_used}/{session.engine.n_ctx} · heads {params.heads_mode if session.engine.heads else 'none'}"
+            f" · temp {by}{params.temperature:g} · top-p {by}{params.top_p:g} · seed {params.seed}"
+        )
 
     # ---- reading -----------------------------------------------------------------------------
 
@@ -83,7 +77,7 @@ class Chat:
         """A line, or several between triple quotes; '' for a line given up, None at the end."""
         self.session.interrupts.rest()
         try:
-            line = self._reader.prompt("> ", handle_sigint=False, default=self._draft[0] if self._draft else "").strip()
+            line = self._lines.read(self._draft[0] if self._draft else "")
         except EOFError:
             return None
         except KeyboardInterrupt:
@@ -95,7 +89,7 @@ class Chat:
 
     def _interrupted(self) -> str:
         was_editing, self._draft = self._draft is not None, None
-        if self._reader.default_buffer.text or was_editing:
+        if self._lines.typed or was_editing:
             self._is_leaving = False
             return ""
         if self._is_leaving:
@@ -110,7 +104,7 @@ class Chat:
         """A command or a turn. What goes wrong is one line, and the conversation goes on: whatever it is, unless
         nobody can see the reply any more."""
         try:
-            with self._typing_kept(), self.session.interrupts.working():
+            with self._lines.set_aside(), self.session.interrupts.working():
                 line = check_text(line, "the line")
                 draft, self._draft = self._draft, None
                 text = line.removeprefix(QUOTES).removesuffix(QUOTES).strip() if line.startswith(QUOTES) else line
@@ -132,19 +126,6 @@ class Chat:
             say("out of memory; the conversation goes on, try a shorter message or /clear")
         except Exception as error:
             say(f"internal error: {type(error).__name__}: {one_line(error)}; the conversation goes on")
-
-    @contextmanager
-    def _typing_kept(self) -> Iterator[None]:
-        """What is typed while a reply comes is the beginning of the next line; a paste stays one message."""
-        output = None if self._input is None or is_dumb_terminal() else self._reader.app.output
-        if output:
-            output.enable_bracketed_paste()
-            output.flush()
-        with self._input.set_aside() if self._input else nullcontext():
-            yield
-        if output:
-            output.disable_bracketed_paste()
-            output.flush()
 
     def turn(self, text: str) -> None:
         """A reply to one more message. One that was stopped stays as far as it came; one that had not begun, or failed,
@@ -293,104 +274,9 @@ class Chat:
         if not self._remember:
             return
         try:
-            _private_folder()
-            self.conversation.save(_last_path())
+            save_last(self.conversation)
         except StdoutError:
             raise
         except (AutodecoError, OSError, ValueError) as error:
             self._remember = False
             say(f"note: the conversation is not kept for --continue ({error})")
-
-
-def _last_path() -> Path:
-    return state_dir() / "last-conversation.json"
-
-
-def _last_conversation() -> Conversation:
-    try:
-        return Conversation.load(_last_path())
-    except MissingInputError:
-        raise MissingInputError("--continue: there is no last conversation; leave it out to start one") from None
-    except FormatError as error:
-        raise FormatError(f"--continue: {error}; or leave --continue out to start anew") from None
-
-
-def _private_folder() -> None:
-    """What somebody wrote to a model is nobody else's business."""
-    state_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-# ---- the prompt -------------------------------------------------------------------------------
-
-
-def _reader(session: Session, remember: bool, keyboard: Input | None) -> PromptSession[str]:
-    return PromptSession(
-        history=_history(remember),
-        multiline=Condition(_is_open),
-        key_bindings=_keys(),
-        completer=SlashCompleter(),
-        complete_while_typing=Condition(lambda: get_app().current_buffer.text.startswith("/")),
-        bottom_toolbar=lambda: _toolbar(session),
-        enable_suspend=True,
-        input=keyboard,
-    )
-
-
-def _is_open() -> bool:
-    """Whether the text begins with triple quotes that are not closed yet: Enter then breaks the line."""
-    text = get_app().current_buffer.text.strip()
-    return text.startswith(QUOTES) and not (len(text) >= 2 * len(QUOTES) and text.endswith(QUOTES))
-
-
-def _keys() -> KeyBindings:
-    keys = KeyBindings()
-
-    @keys.add("escape", "enter")
-    def _(event) -> None:
-        event.current_buffer.insert_text("\n")
-
-    @keys.add(Keys.Vt100MouseEvent)
-    def _(event) -> None:
-        """Nothing: no mouse is asked for, and prompt_toolkit fails on a colour that somebody pastes (ESC[31m)."""
-
-    return keys
-
-
-def _history(remember: bool) -> History:
-    if not remember:
-        return InMemoryHistory()
-    path = state_dir() / "history"
-    try:
-        _private_folder()
-        os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
-    except OSError as error:
-        say(f"note: no history is kept ({path}: {error.strerror})")
-        return InMemoryHistory()
-    return _Lines(path)
-
-
-class _Lines(FileHistory):
-    """The history on disk; a line that cannot be written there must not end the conversation."""
-
-    def store_string(self, string: str) -> None:
-        with suppress(OSError):
-            super().store_string(string)
-
-
-def _toolbar(session: Session) -> str:
-    params, engine = session.params, session.engine
-    by = "" if session.plain else "x"  # factors of what the heads say
-    return (
-        f" context {session.n_used}/{engine.n_ctx} · heads {params.heads_mode if engine.heads else 'none'}"
-        f" · temp {by}{params.temperature:g} · top-p {by}{params.top_p:g} · seed {params.seed}"
-    )
-
-
-def _input() -> SignalInput | None:
-    """The keyboard, with Ctrl-C as a signal at all times. prompt_toolkit would read it as a byte while it
-    holds the terminal, and a byte that comes just after Enter is met by nobody."""
-    if sys.platform == "win32" or not sys.stdin.isatty():
-        return None
-    from .terminal import SignalInput
-
-    return SignalInput(sys.stdin)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ from ..io.extras import how_to_install
 from ..io.printing import say
 from ..io.reading import read_text
 from .arguments import Files, find_files
+from .opening import open_engine
 from .options import (
     DraftCostOption,
     DraftMaxOption,
@@ -35,7 +37,6 @@ from .options import (
     check_computing,
 )
 from .rpc_worker import LOOPBACK
-from .run import open_engine
 from .settings import option, takes
 
 if TYPE_CHECKING:
@@ -135,10 +136,12 @@ class ServeOptions:
         """Of several, by name: the one given, else the file's or the repository's. Raises UsageError."""
         found: dict[str, str] = {}
         for word in self.heads or ():
-            name, _, what = ("", "", word) if os.path.exists(word) else word.rpartition("=")
-            name = name or Path(what).name.removesuffix(".gguf")
-            if not re.fullmatch(r"[\w.-]+", name) or not what:
-                raise UsageError(f"--heads {word}: allowed NAME=HEADS, a name of letters, digits, '.', '_' and '-'")
+            name, sign, what = ("", "", word) if os.path.exists(word) else word.rpartition("=")
+            name = name if sign else Path(what).name.removesuffix(".gguf")
+            if not re.fullmatch(r"\w[\w.-]*", name) or not what:
+                raise UsageError(
+                    f"--heads {word}: allowed NAME=HEADS, a name of letters, digits, '_', and behind the first '.' and '-'"
+                )
             if name in found:
                 raise UsageError(f"--heads: two are named '{name}'; give them names, as NAME=FILE")
             found[name] = what
@@ -166,6 +169,7 @@ def serve(ctx: Any, **values: Any) -> None:
 
     Example: autodeco-edge serve --port 8080
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until there is something to end
     options = ServeOptions(**values)
     model = options.check()
     keys = options.keys()

@@ -6,7 +6,6 @@ stderr. Knows nothing of lines typed (conversation.py).
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,8 +15,8 @@ from ..io.printing import say, shows_unicode
 from ..io.reading import read_text
 from .bar import Bar
 from .interrupts import Interrupts
-from .options import NEUTRAL
 from .screen import Screen, say_legend, spark, write
+from .status import MEANS, device_line, mean_words, plain_words
 
 if TYPE_CHECKING:
     from ..engine.engine import Engine
@@ -326,20 +325,10 @@ class Session:
         ]
         if timings["draft_n"]:
             parts.append(f"{timings['draft_n_accepted']} of {timings['draft_n']} guesses right")
-        parts += [
-            words for letter, name in (("T", "temperature"), ("P", "top_p")) if (words := self._mean(letter, name))
-        ]
+        parts += [words for each in MEANS if (words := mean_words(self.last, *each))]
         parts += self._without_heads()
-        parts += [f"on {self.device_line()}", f"seed {summary['seed']}"]
+        parts += [f"on {device_line(self.options)}", f"seed {summary['seed']}"]
         return "[" + " · ".join(parts) + "]"
-
-    def _mean(self, letter: str, name: str) -> str:
-        """ "mean T 0.52", or "mean T 0.52, applied 0.41" where factors and ranges make a difference."""
-        predicted, applied = self.last.mean(name), self.last.mean(f"{name}_eff")
-        if predicted is None:
-            return ""
-        same = applied is None or f"{predicted:.2f}" == f"{applied:.2f}"
-        return f"mean {letter} {predicted:.2f}" + ("" if same else f", applied {applied:.2f}")
 
     def _without_heads(self) -> list[str]:
         """What was sampled with where a head is missing or switched off."""
@@ -352,38 +341,6 @@ class Session:
         if not (heads.has_top_p and mode in ("both", "top-p")):
             fixed.append(f"P {self.params.top_p:.4g} (no head applied)")
         return fixed
-
-    def model_line(self) -> str:
-        """The name that the user gave it, or else its own; its size, weights and file."""
-        model, asked = self.engine.model, self.options.model
-        own = model.metadata("general.name") or model.path.stem
-        name = own if asked is None or os.path.exists(asked) else asked
-        return f"{name} ({model.description}, {model.path.name})"
-
-    def device_line(self) -> str:
-        from ..engine.devices import device_of
-
-        return device_of(self.options.gpu_layers, self.options.rpc.split(",") if self.options.rpc else ())
-
-    def heads_line(self) -> str:
-        """What the heads do, in words."""
-        heads = self.engine.heads
-        if heads is None:
-            return "no heads"
-        what = [word for word, there in (("temperature", heads.has_temp), ("top-p", heads.has_top_p)) if there]
-        where = "" if heads.path == self.engine.model.path else f" ({heads.path.name})"
-        return f"heads that set {' and '.join(what)} at every token{where}"
-
-
-def plain_words(in_force: RunOptions, asked: RunOptions, plain: PlainSampling) -> str:
-    """ "temp 0.5 (yours), top-k 40, top-p 0.95 (llama.cpp's defaults)": what does something, and who said so."""
-    by = {"yours": [], "the model's own": [], "llama.cpp's defaults": []}
-    for name, value in plain.values.items():
-        value = getattr(in_force, name)
-        if name == "temp" or (value != NEUTRAL[name] and in_force.temp > 0 and name != "repeat_last_n"):
-            who = "yours" if asked.given(name) else "the model's own" if name in plain.own else "llama.cpp's defaults"
-            by[who].append(f"{name.replace('_', '-')} {value:.4g}")
-    return ", ".join(f"{', '.join(words)} ({who})" for who, words in by.items() if words)
 
 
 def _line(record: dict[str, Any]) -> str:

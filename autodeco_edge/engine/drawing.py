@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .context import Context
 from .generation import Work
 from .sampler import Step
 from .slots import Slot
@@ -47,3 +48,9 @@ class Drawing:
     def goes_on(self) -> bool:
         """The next row continues what was drawn."""
         return not self.work.ended and self.is_guessed
+
+    def forget_rest(self, context: Context) -> None:
+        """Cells of what was drafted and not drawn."""
+        n_rest = len(self.draft) - max(len(self.steps) - 1, 0)
+        if n_rest > 0:
+            self.slot.cut(context, len(self.slot.tokens) - n_rest)

@@ -1,8 +1,8 @@
 """The engine: a model, its heads, and slots that draw replies side by side.
 
-Owns the queue, the slots and the loop: one ``tick`` admits requests, packs prompt pieces and decode steps of all slots
-into one batch, computes it, draws and delivers. ``run``, evaluation, collecting, reward training and the benchmarks
-differ in who submits and who reads. Knows token ids only; text belongs to the layers above.
+Owns how they are made and freed, and what may be asked; who draws when is its scheduler's. ``run``, evaluation,
+collecting, reward training and the benchmarks differ in who submits and who reads. Knows token ids only; text belongs to
+the layers above.
 
 A batch of several sequences is added up in another order than single tokens, so replies drawn side by side may differ
 from those drawn alone in the last bits of T and P, and the more so in their tokens (docs/decisions/0024).
@@ -11,28 +11,24 @@ from those drawn alone in the last bits of T and P, and the more so in their tok
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from ..errors import AutodecoError, BusyError, ContextOverflowError, UsageError, check_range
 from .context import Context, ContextParams, check_limits
 from .cpu import physical_cores
 from .draft_kinds import open_drafts
+from .drafting import Drafting
 from .drafts import DRAFT_MAX, DraftParams, Drafts
-from .drawing import Drawing
 from .generation import Generation, Reply, Request, Timings, Work
 from .handle import Owner
 from .model import Model, check_id, check_iterable
 from .pairing import check_heads, open_heads
-from .row_times import measure
-from .sampler import Heads, SamplingParams, Step
-from .slots import Piece, Slot, divide
+from .sampler import Heads, SamplingParams
+from .scheduler import Scheduler
+from .shared_prompt import SharedPrompt
+from .slots import Slot
 from .strategies import HeadsStrategy, Strategy
 
 DEFAULT_CONTEXT = 4096
@@ -110,11 +106,10 @@ class Engine(Owner):
                 check_heads(each, self.model.handle, self.model.path)
         self.n_ctx = n_ctx or min(self.model.n_ctx_train, DEFAULT_CONTEXT)
         self.n_threads = n_threads or physical_cores()
-        self._slots = [Slot(sequence) for sequence in range(n_slots)]
         if share_prompts and deterministic:
             raise UsageError("share_prompts and deterministic exclude each other; choose one")
-        self._store = Slot(n_slots) if share_prompts else None
-        self.deterministic = deterministic
+        self._shares_prompts = share_prompts
+        self.n_slots, self.deterministic = n_slots, deterministic
         check_range("batch", n_batch, 1, 2048, "tokens of a tick")
         self.n_batch = n_batch
         self.draft_max = draft_max
@@ -132,25 +127,21 @@ class Engine(Owner):
         self.strategy = strategy or HeadsStrategy(self.heads, cpu_draw=cpu_draw or is_drawn, more_heads=self.more_heads)
         if self._drafts and deterministic:
             raise UsageError("draft and deterministic exclude each other: rows change last bits too; choose one")
-        self._queue: deque[Work] = deque()
-        self._turn = 0
-        self._lock = threading.Lock()
         self._context = self._make_context()
         self.native = self._context.native
         self.strategy.check()
-        if self._drafts and self._drafts.to_measure:
-            self._drafts.costs = measure(self._context, min(draft_max + 1, self._context.params.n_batch))
+        self._scheduler = self._make_scheduler()
         self._load_s = time.perf_counter() - start
 
     @property
     def _has_own_cells(self) -> bool:
         """Not where a shared prompt is copied by reference. Nor where slots have several outputs each: llama.cpp computes rows
         of own cells in parts, and a sampler takes the first row of a part for the first of the batch."""
-        return self._store is None and self._drafts is None
+        return not self._shares_prompts and self._drafts is None
 
     def _make_context(self) -> Context:
-        n_sequences = len(self._slots) + bool(self._store)
-        needs = self.strategy.needs(len(self._slots))
+        n_sequences = self.n_slots + self._shares_prompts
+        needs = self.strategy.needs(self.n_slots)
         params = ContextParams(
             n_ctx=self.n_ctx * n_sequences,
             n_sequences=n_sequences,
@@ -174,6 +165,19 @@ class Engine(Owner):
             "give a smaller context (-c, n_ctx)" + (", or fewer at once" if n_sequences > 1 else ""),
         )
 
+    def _make_scheduler(self) -> Scheduler:
+        drafting = Drafting(self._drafts, self.draft_max)
+        drafting.prepare(self._context)
+        return Scheduler(
+            self._context,
+            self.strategy,
+            [Slot(sequence) for sequence in range(self.n_slots)],
+            shared=SharedPrompt(Slot(self.n_slots)) if self._shares_prompts else None,
+            drafting=drafting,
+            is_end=self.model.is_end,
+            deterministic=self.deterministic,
+        )
+
     # ---- requests --------------------------------------------------------------------
 
     def submit(self, request: Request) -> Generation:
@@ -186,8 +190,8 @@ class Engine(Owner):
         room = self.n_ctx - len(request.prompt)
         limit = room if request.max_tokens < 0 else min(request.max_tokens, room)
         work = Work(request, limit, Timings(load_s=self._load_s))
-        self._queue.append(work)
-        return Generation(work, self._advance, self._cancel)
+        self._scheduler.add(work)
+        return Generation(work, self._advance, self._scheduler.cancel)
 
     def generate(
         self,
@@ -228,7 +232,8 @@ class Engine(Owner):
         Requests are taken when a slot is free. An engine that is idle starts from empty cells, so that the same requests
         give the same replies to the bit whatever ran before. Raises what ``submit`` raises, and what a reply failed with.
         """
-        self._forget()
+        self.native.check()
+        self._scheduler.forget()
         source = enumerate(requests)
         active: dict[int, tuple[Generation, Reply]] = {}
         try:
@@ -247,21 +252,10 @@ class Engine(Owner):
             for generation, _ in active.values():
                 generation.cancel()
 
-    def _forget(self) -> None:
-        """Empty cells, unless somebody else's reply is in them."""
-        self.native.check()
-        with self._lock:
-            self._reap()
-            if self.n_free == len(self._slots):
-                self._context.clear()
-                for slot in [*self._slots, *([self._store] if self._store else [])]:
-                    slot.tokens = []
-                    slot.free()
-
     @property
     def n_free(self) -> int:
         """Slots that neither draw nor are spoken for by the queue."""
-        return sum(slot.work is None or slot.work.cancelled for slot in self._slots) - len(self._queue)
+        return self._scheduler.n_free
 
     @property
     def n_fallbacks(self) -> int:
@@ -285,10 +279,8 @@ class Engine(Owner):
         if request.heads is not None and request.heads not in self.more_heads:
             names = ", ".join(self.more_heads) or "none"
             raise UsageError(f"heads: named in this engine {names}; got '{request.heads}'")
-        if request.share_prompt and not self._store:
+        if request.share_prompt and not self._shares_prompts:
             raise UsageError("share_prompt: this engine keeps no shared prompt; make it with share_prompts=True")
-
-    # ---- the loop --------------------------------------------------------------------
 
     def tick(self) -> bool:
         """Admit, compute one batch, draw and deliver; False when there is nothing to do. A reply that fails ends alone.
@@ -296,233 +288,12 @@ class Engine(Owner):
         Raises UsageError once closed, BusyError in a forked child.
         """
         self.native.check()
-        with self._lock:
-            self._reap()
-            self._admit()
-            pieces = self._pieces()
-            if not pieces:
-                return False
-            try:
-                for batch in self._batches(pieces):
-                    self._compute(batch)
-            except BaseException:  # Ctrl-C
-                self._abandon(pieces)
-                raise
-            self._hand_out_prompt()
-            return True
-
-    def _pieces(self) -> list[Piece]:
-        n_rows = self._context.params.n_batch
-        if self.deterministic:
-            return [Piece(slot, min(slot.n_missing, n_rows)) for slot in self._slots if slot.n_missing]
-        return divide([*self._slots, *([self._store] if self._store else [])], n_rows)
-
-    def _batches(self, pieces: list[Piece]) -> list[list[Piece]]:
-        if self.deterministic:
-            return [[piece] for piece in pieces]
-        return [self._with_drafts(pieces, self._drafts) if self._drafts else pieces]
-
-    def _with_drafts(self, pieces: list[Piece], drafts: Drafts) -> list[Piece]:
-        """Drafts behind the decode steps, as many rows as the prompts leave."""
-        n_rows = sum(piece.n for piece in pieces)
-        n_free = self._context.params.n_batch - n_rows
-        drafted = []
-        drafts.n_beside = n_rows - 1
-        for piece in pieces:
-            draft = self._draft(piece, drafts, n_free)
-            n_free -= len(draft)
-            drafted.append(replace(piece, draft=draft) if draft else piece)
-        return drafted
-
-    def _draft(self, piece: Piece, drafts: Drafts, n_free: int) -> tuple[int, ...]:
-        """The row behind the last token of a draft is drawn too, so that a draft is shorter than what is left to draw."""
-        work = piece.slot.work
-        if not work or not piece.draws or piece.slot.is_reading:
-            return ()
-        n_max = min(self.draft_max, n_free, work.limit - work.n_drawn - 1)
-        if n_max < 1:
-            return ()
-        start = time.perf_counter()
-        draft = drafts.propose(piece.slot.sequence, piece.slot.target, n_max)[:n_max]
-        work.timings.predicted_s += time.perf_counter() - start
-        return tuple(draft)
+        return self._scheduler.tick()
 
     def _advance(self, work: Work) -> None:
         """A tick for a reader that waits; another thread may have brought the step meanwhile."""
         if not self.tick() and not work.ended and not work.steps:
             raise AutodecoError("the engine has nothing to compute for a reply that has not ended")
-
-    def _cancel(self, work: Work) -> None:
-        if work.ended:
-            return
-        work.cancelled = True
-        if self._lock.acquire(blocking=False):  # else the tick that holds it, or the next one, sees to it
-            try:
-                self._reap()
-            finally:
-                self._lock.release()
-
-    def _reap(self) -> None:
-        """Free what cancelled replies hold."""
-        for slot in self._slots:
-            if slot.work and slot.work.cancelled:
-                self._end(slot, "cancelled")
-        for work in [work for work in self._queue if work.cancelled]:
-            self._queue.remove(work)
-            work.end("cancelled")
-
-    def _admit(self) -> None:
-        while self._queue and (slot := self._slot_for(self._queue[0].request)):
-            work = self._queue.popleft()
-            try:
-                self._begin(slot, work)
-            except AutodecoError as error:
-                work.end("error", error)
-                slot.free()
-
-    def _slot_for(self, request: Request) -> Slot | None:
-        """A free one, with most of the prompt in its cells; None while the store is busy with another prompt."""
-        free = [slot for slot in self._slots if slot.work is None]
-        if not free:
-            return None
-        if request.share_prompt and self._store and not self._prepare(self._store, request.prompt[:-1]):
-            return None
-        if not request.reuse_prefix:
-            return free[0]
-        return max(free, key=lambda s: (0 if s.loses_most(request) else s.reusable(request), -s.turn))
-
-    def _begin(self, slot: Slot, work: Work) -> None:
-        request = work.request
-        self.strategy.begin(self._context, slot.sequence, request)
-        if self._drafts:
-            self._drafts.begin(slot.sequence, request)
-        slot.cut(self._context, 0 if self.deterministic else slot.reusable(request))
-        slot.work, slot.target, slot.waiting = work, list(request.prompt), request.share_prompt
-        self._turn += 1
-        slot.owner, slot.turn = request.owner, self._turn
-        work.timings.prompt_cached = len(slot.tokens)
-        work.timings.prompt_n = len(request.prompt) - len(slot.tokens)
-        self._hand_out_prompt()
-
-    # ---- a prompt that several replies share -----------------------------------------
-
-    def _prepare(self, store: Slot, prefix: tuple[int, ...]) -> bool:
-        """Whether the store holds, or has begun to compute, these tokens."""
-        if tuple(store.target) == prefix:
-            return True
-        if any(slot.waiting for slot in self._slots):
-            return False
-        store.cut(self._context, 0)
-        store.target = list(prefix)
-        return True
-
-    def _hand_out_prompt(self) -> None:
-        """Cells of the store for those who wait for them, once it is ready."""
-        if not self._store or self._store.n_missing:
-            return
-        for slot in self._slots:
-            if slot.waiting:
-                if self._store.tokens:
-                    self._context.copy(self._store.sequence, slot.sequence)
-                slot.tokens, slot.waiting = list(self._store.tokens), False
-
-    # ---- one batch -------------------------------------------------------------------
-
-    def _compute(self, pieces: Sequence[Piece]) -> None:
-        start = time.perf_counter()
-        rows = [row for piece in pieces for row in piece.rows()]
-        try:
-            self._context.decode(rows)
-        except AutodecoError as error:
-            self._retry(pieces, error)
-            return
-        seconds = time.perf_counter() - start
-        drawing: list[Drawing] = []
-        row = -1
-        for piece in pieces:
-            _charge(piece, seconds)
-            if piece.draws and (work := piece.slot.work):
-                drawing.append(Drawing(piece.slot, work, row + piece.n, piece.draft, self._drawn_from(piece)))
-            row += piece.n_rows
-            piece.done()
-        self._draw(drawing)
-
-    def _drawn_from(self, piece: Piece) -> Sequence[np.ndarray]:
-        return self._drafts.drawn_from(piece.slot.sequence) if self._drafts and piece.draft else ()
-
-    def _retry(self, pieces: Sequence[Piece], error: AutodecoError) -> None:
-        """Each alone after a batch that failed, so that none dies of a neighbour's trouble."""
-        for piece in pieces:
-            n = len(piece.slot.tokens)
-            piece.slot.cut(self._context, n)
-            if piece.draft and len(piece.slot.tokens) == n:
-                self._compute([replace(piece, draft=())])
-            elif len(pieces) == 1 or len(piece.slot.tokens) < n:
-                self._fail(piece.slot, error)
-            else:
-                self._compute([piece])
-
-    def _abandon(self, pieces: Sequence[Piece]) -> None:
-        """After an interrupt it is not known what the cells hold beyond the tokens that were there before."""
-        for slot in (piece.slot for piece in pieces):
-            slot.cut(self._context, len(slot.tokens))
-            if slot is self._store:
-                self._fail(slot, AutodecoError("the shared prompt was interrupted; submit the request again"))
-            else:
-                self._end(slot, "cancelled")
-
-    def _draw(self, drawing: Sequence[Drawing]) -> None:
-        """The row of each, then the next one of those whose draft had guessed the token, and so on."""
-        for each in drawing:
-            if each.work.limit == 0:
-                self._end(each.slot, "length")
-        due = [each for each in drawing if not each.work.ended]
-        while due:
-            start = time.perf_counter()
-            steps = self.strategy.draw(self._context, [each.output() for each in due])
-            seconds = time.perf_counter() - start
-            for each, step in zip(due, steps, strict=True):
-                each.work.timings.predicted_s += seconds
-                self._deliver(each, step)
-            due = [each for each in due if each.goes_on]
-        for each in drawing:
-            self._forget_rest(each)
-
-    def _deliver(self, each: Drawing, step: Step | AutodecoError) -> None:
-        slot, work = each.slot, each.work
-        if isinstance(step, AutodecoError):
-            self._fail(slot, step)
-            return
-        work.timings.predicted_n += 1
-        each.steps.append(step)
-        work.timings.draft_n_accepted += each.is_guessed
-        work.deliver(step, self.model.is_end(step.id))
-        if work.ended:
-            slot.free()
-        else:
-            slot.target.append(step.id)
-
-    def _forget_rest(self, each: Drawing) -> None:
-        """Of a draft, what was not drawn."""
-        n_rest = len(each.draft) - max(len(each.steps) - 1, 0)
-        if n_rest > 0:
-            each.slot.cut(self._context, len(each.slot.tokens) - n_rest)
-        if self._drafts and each.steps:
-            self._drafts.learn(each.slot.sequence, each.draft, each.steps)
-
-    def _fail(self, slot: Slot, error: AutodecoError) -> None:
-        """A shared prompt that failed fails those who wait for it."""
-        if slot is not self._store:
-            self._end(slot, "error", error)
-            return
-        for waiting in [s for s in self._slots if s.waiting]:
-            self._end(waiting, "error", error)
-        slot.target = slot.tokens
-
-    def _end(self, slot: Slot, reason: str, error: BaseException | None = None) -> None:
-        if slot.work:
-            slot.work.end(reason, error)
-        slot.free()
 
     # ---- lifetime --------------------------------------------------------------------
 
@@ -532,13 +303,8 @@ class Engine(Owner):
         native = getattr(self, "native", None)  # a constructor that failed has none
         if native is None or native.closed or native.is_foreign:
             return
-        with self._lock:
-            closed = UsageError("the engine is closed; make another one")
-            for slot in self._slots:
-                self._end(slot, "error", closed)
-            for work in self._queue:
-                work.end("error", closed)
-            self._queue.clear()
+        with self._scheduler.lock:
+            self._scheduler.end(UsageError("the engine is closed; make another one"))
             native.close()
             self.strategy.close()
             if self._drafts:
@@ -554,14 +320,3 @@ def _read(active: dict[int, tuple[Generation, Reply]]) -> list[int]:
             generation.read()  # raises what it failed with
             ended.append(number)
     return ended
-
-
-def _charge(piece: Piece, seconds: float) -> None:
-    """Time of a batch, to each reply that had rows in it."""
-    if work := piece.slot.work:
-        work.timings.draft_n += len(piece.draft)
-        if piece.slot.is_reading:
-            work.timings.prompt_s += seconds
-            work.timings.prompt_done += piece.n
-        else:
-            work.timings.predicted_s += seconds

@@ -20,7 +20,7 @@ class Slot:
     tokens   in its cells, in order; they stay when a reply has ended, for one that begins alike
     target   tokens that the cells have to hold before the next draw: the prompt, then one more with every token drawn
     work     the reply that is being drawn; None = free
-    waiting  for the store to have computed the prompt
+    waiting  for its prompt, which is computed once for several slots
     owner    whose tokens are in the cells
     turn     number of the last request that it took
     """
@@ -63,6 +63,17 @@ class Slot:
     def is_reading(self) -> bool:
         """More than the one token of a decode step is missing, or nothing has been drawn yet."""
         return self.work is None or self.work.n_drawn == 0
+
+    def take(self, work: Work, turn: int) -> None:
+        """A reply begins here; what the cells keep of an earlier one is cut already."""
+        request = work.request
+        self.work, self.target, self.waiting = work, list(request.prompt), request.share_prompt
+        self.owner, self.turn = request.owner, turn
+
+    def end(self, reason: str, error: BaseException | None = None) -> None:
+        if self.work:
+            self.work.end(reason, error)
+        self.free()
 
     def free(self) -> None:
         self.work, self.target, self.waiting = None, self.tokens, False

@@ -147,16 +147,17 @@ def decode(data: bytes, where: str) -> str:
 # ---- JSON and TOML ----------------------------------------------------------------------------
 
 
-def parse_json(text: str | bytes, where: str, hint: str = "", *, lenient: bool = False) -> Any:
+def parse_json(text: str | bytes, where: str, hint: str = "", *, lenient: bool = False, unique: bool = False) -> Any:
     """The value of a JSON text. ``lenient`` lets pass what only a field that nobody reads may hold: NaN, Infinity, half a
-    character.
+    character. ``unique`` refuses an object with a key twice, of which others may read the first and we the second.
 
     Raises FormatError for what is no JSON, for halves of surrogate pairs and for deep nesting.
     """
     text = decode(text, where) if isinstance(text, bytes) else text.removeprefix("\ufeff")
     hint = f"; {hint}" if hint else ""
     try:
-        value = json.loads(text, parse_constant=None if lenient else _refuse_constant)
+        pairs = without_doubles if unique else None
+        value = json.loads(text, parse_constant=None if lenient else _refuse_constant, object_pairs_hook=pairs)
     except RecursionError:
         raise FormatError(f"{where}: not valid JSON that can be read (nested too deeply){hint}") from None
     except ValueError as error:
@@ -165,6 +166,16 @@ def parse_json(text: str | bytes, where: str, hint: str = "", *, lenient: bool =
     if halves or text.count("[") + text.count("{") > MAX_DEPTH:
         _check_value(value, where, hint, lenient)
     return value
+
+
+def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json's object_pairs_hook. Raises ValueError."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"{twice[:100]!r} stands twice in an object")
+    return found
 
 
 def read_json(path: str | os.PathLike[str], hint: str = "", *, lenient: bool = False) -> Any:

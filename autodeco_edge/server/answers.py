@@ -9,10 +9,12 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..engine.sampler import SamplingParams, Step
 from ..text.trace import record_of
+from .encoding import GrowingObject, completed
 from .prompts import ReplyPlan, ReplyPlanner
 from .replies import Delta, DrawnToken, ReplyReader
 from .service import Job
@@ -36,7 +38,7 @@ class ChatObjects:
         if delta.calls:
             message["content"] = delta.content or None
             message["tool_calls"] = delta.calls
-        return {"message": message, "logprobs": self._logprobs(delta.tokens)}
+        return {"message": message}
 
     def opening(self) -> dict[str, Any]:
         return {"delta": {"role": "assistant", "content": ""}, "logprobs": None}
@@ -50,9 +52,9 @@ class ChatObjects:
             message["content"] = delta.content
         if delta.calls:
             message["tool_calls"] = [{"index": n_called + i, **call} for i, call in enumerate(delta.calls)]
-        return {"delta": message, "logprobs": self._logprobs(delta.tokens)}
+        return {"delta": message, "logprobs": self.logprobs(delta.tokens)}
 
-    def _logprobs(self, tokens: Iterable[DrawnToken]) -> dict[str, Any] | None:
+    def logprobs(self, tokens: Iterable[DrawnToken]) -> dict[str, Any] | None:
         n_top = self._plan.n_top
         if n_top is None:
             return None
@@ -81,15 +83,15 @@ class TextObjects:
         self._planner, self._plan = planner, plan
 
     def whole(self, delta: Delta) -> dict[str, Any]:
-        return {"text": delta.content, "logprobs": self._logprobs(delta.tokens)}
+        return {"text": delta.content}
 
     def opening(self) -> None:
         return None
 
     def piece(self, delta: Delta, n_called: int) -> dict[str, Any]:
-        return self.whole(delta)
+        return {**self.whole(delta), "logprobs": self.logprobs(delta.tokens)}
 
-    def _logprobs(self, tokens: Iterable[DrawnToken]) -> dict[str, Any] | None:
+    def logprobs(self, tokens: Iterable[DrawnToken]) -> dict[str, Any] | None:
         n_top = self._plan.n_top
         if n_top is None:
             return None
@@ -122,6 +124,27 @@ def _spelled(data: bytes) -> dict[str, Any]:
     return {"token": data.decode("utf-8", "replace"), "bytes": list(data)}
 
 
+class GatheredReply:
+    """A choice that is given out at its end. delta: all of it but the tokens, whose records are kept as JSON text."""
+
+    def __init__(self, form: ChatObjects | TextObjects, plan: ReplyPlan) -> None:
+        self._form, self._plan = form, plan
+        self.delta = Delta()
+        self._logprobs, self._trace = GrowingObject(), GrowingObject()
+
+    def add(self, delta: Delta) -> None:
+        if (logprobs := self._form.logprobs(delta.tokens)) is not None:
+            self._logprobs.add(logprobs)
+        if self._plan.trace:
+            self._trace.add(_trace(delta))
+        self.delta.add(replace(delta, tokens=[]))
+
+    def text(self, choice: dict[str, Any], summary: dict[str, Any]) -> str:
+        """JSON text of the choice, of what else there is of it, and of what the heads said."""
+        logprobs = "null" if self._plan.n_top is None else self._logprobs.text()
+        return completed(choice, logprobs=logprobs, autodeco=self._trace.text(summary))
+
+
 class ReplyWriter:
     """One request's answer. model: the name that was asked for, as it is served; heads: in words, or None."""
 
@@ -134,24 +157,21 @@ class ReplyWriter:
 
     # ---- whole -------------------------------------------------------------------------
 
-    def whole(self, deltas: Sequence[Delta], readers: Sequence[ReplyReader], jobs: Sequence[Job]) -> dict[str, Any]:
+    def gathered(self) -> GatheredReply:
+        return GatheredReply(self._form, self._plan)
+
+    def whole(self, replies: Sequence[GatheredReply], readers: Sequence[ReplyReader], jobs: Sequence[Job]) -> str:
+        """JSON text."""
         choices = [
-            {
-                "index": i,
-                **self._form.whole(delta),
-                "finish_reason": finish_reason(reader, job),
-                "autodeco": self._of_choice(delta, reader, job),
-            }
-            for i, (delta, reader, job) in enumerate(zip(deltas, readers, jobs, strict=True))
+            reply.text(
+                {"index": i, **self._form.whole(reply.delta), "finish_reason": finish_reason(reader, job)},
+                self._of_choice(reader, job),
+            )
+            for i, (reply, reader, job) in enumerate(zip(replies, readers, jobs, strict=True))
         ]
-        return {
-            "id": self._id,
-            "object": self._form.kind,
-            **self._head,
-            "choices": choices,
-            "usage": self.usage(readers, jobs),
-            **self.summary(jobs),
-        }
+        head = {"id": self._id, "object": self._form.kind, **self._head}
+        rest = {"usage": self.usage(readers, jobs), **self.summary(jobs)}
+        return completed({**head, **rest}, choices=f"[{','.join(choices)}]")
 
     # ---- in chunks ---------------------------------------------------------------------
 
@@ -164,13 +184,14 @@ class ReplyWriter:
 
     def piece(self, index: int, delta: Delta, n_called: int) -> dict[str, Any]:
         choice = {"index": index, **self._form.piece(delta, n_called), "finish_reason": None}
-        return {**choice, "autodeco": {"trace": _trace(delta)}} if self._plan.trace else choice
+        return {**choice, "autodeco": _trace(delta)} if self._plan.trace else choice
 
     def ending(self, index: int, delta: Delta, n_called: int, reader: ReplyReader, job: Job) -> dict[str, Any]:
+        trace = _trace(delta) if self._plan.trace else {}
         return {
             **self.piece(index, delta, n_called),
             "finish_reason": finish_reason(reader, job),
-            "autodeco": self._of_choice(delta, reader, job),
+            "autodeco": {**self._of_choice(reader, job), **trace},
         }
 
     # ---- parts -------------------------------------------------------------------------
@@ -185,13 +206,9 @@ class ReplyWriter:
             "completion_tokens_details": {"reasoning_tokens": sum(r.n_thought for r in readers)},
         }
 
-    def _of_choice(self, delta: Delta, reader: ReplyReader, job: Job) -> dict[str, Any]:
-        found: dict[str, Any] = {"seed": job.request.params.seed, **reader.signals.as_dict()}
-        if job.cut_by:
-            found["cut_by"] = job.cut_by
-        if self._plan.trace:
-            found["trace"] = _trace(delta)
-        return found
+    def _of_choice(self, reader: ReplyReader, job: Job) -> dict[str, Any]:
+        cut_by = {"cut_by": job.cut_by} if job.cut_by and was_cut(reader, job) else {}
+        return {"seed": job.request.params.seed, **reader.signals.as_dict(), **cut_by}
 
     def summary(self, jobs: Sequence[Job]) -> dict[str, Any]:
         """What stands beside the choices of the whole, or of the last chunk."""
@@ -220,8 +237,13 @@ def finish_reason(reader: ReplyReader, job: Job) -> str:
     return "length"
 
 
-def _trace(delta: Delta) -> list[dict[str, Any]]:
-    return [record_of(token.step, token.data, token.text) for token in delta.tokens]
+def was_cut(reader: ReplyReader, job: Job) -> bool:
+    """Not where it had ended by itself a moment before."""
+    return job.finish_reason == "cancelled" and not reader.stopped
+
+
+def _trace(delta: Delta) -> dict[str, Any]:
+    return {"trace": [record_of(token.step, token.data, token.text) for token in delta.tokens]}
 
 
 def model_card(name: str, created: int) -> dict[str, Any]:

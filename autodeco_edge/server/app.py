@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
@@ -19,22 +19,25 @@ from starlette.types import Message, Receive, Scope, Send
 
 from .. import __version__
 from ..engine.engine import Engine
-from ..errors import AutodecoError
+from ..errors import AutodecoError, UsageError
 from ..io.digest import fingerprint
 from ..io.reading import parse_json
 from . import schema
 from .answers import ChatObjects, ReplyWriter, TextObjects, heads_card, model_card
+from .encoding import encoded, json_response
 from .errors import ApiError, add_handlers, refused
 from .guard import OWNER, Guard, Hosts, Keys
-from .limits import ServerLimits
+from .limits import MAX_PIECES, MAX_TEXT, ServerLimits
 from .metrics import ServerMetrics
 from .page_files import page_files, page_routes
 from .prompts import ReplyPlan, ReplyPlanner
 from .replies import ReplyReader
 from .service import Exchange, Service
-from .stream import ClientGone, Events, events, json_response, until_gone, whole
+from .stream import ClientGone, Events, events, until_gone, whole
+from .threads import Threads
 from .wire import (
     MAX_CHOICES,
+    MAX_NAME,
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
@@ -42,6 +45,8 @@ from .wire import (
     TemplateRequest,
     TokenizeRequest,
 )
+
+N_THREADS = 2  # for prompts and texts
 
 
 class House:
@@ -63,11 +68,15 @@ class House:
     ) -> None:
         self._load, self._template = load, template
         self.own_names, self.heads, self.limits = list(names), list(heads), limits
-        with_heads = {f"{name}:{each}": each if i else None for name in names for i, each in enumerate(heads)}
-        self._heads_of = {**dict.fromkeys(names), **with_heads}  # of a Request, by the name that is asked for
+        self._heads_of = heads_of_names(names, heads)
         self.service = Service(self._make, limits)
         self.metrics = ServerMetrics(self.service)
         self.service.on_first, self.service.on_end = self.metrics.first_token, self.metrics.choice
+        room = limits.parallel + limits.queue
+        self._threads, self._compiling = (
+            Threads(N_THREADS, room),
+            Threads(1, room),
+        )  # those of grammars wait for each other
         self.created = int(time.time())
         self._planner: ReplyPlanner | None = None
         self.fingerprint = ""
@@ -118,18 +127,23 @@ class House:
         form: type[ChatObjects] | type[TextObjects],
         plan: Callable[..., ReplyPlan],
     ) -> Response:
-        """plan(body, owner, heads) makes the plan, in a thread, which hands it to the engine, too."""
+        """plan(body, owner, heads, go_on) makes the plan, in a thread, which hands it to the engine, too."""
         model, planner = self.check_name(body.model), self.planner
         heads = self._heads_of[model]
         exchange, streamed = Exchange(self.service, self.service.permit(n)), False
 
+        def go_on() -> None:
+            if exchange.is_cancelled:
+                raise ClientGone
+
         def begin() -> ReplyPlan:
-            planned = plan(body, request.scope[OWNER], heads)
+            planned = plan(body, request.scope[OWNER], heads, go_on)
             exchange.submit(_caller(request), [choice.request for choice in planned.choices])
             return planned
 
+        threads = self._compiling if body.has_grammar else self._threads
         try:
-            planned = await until_gone(request, in_thread(begin))
+            planned = await until_gone(request, threads.run(_caller(request), begin), exchange.cancel)
             readers = [ReplyReader(planner, planned, choice) for choice in planned.choices]
             said = self.heads_named(planner.engine, heads)
             answer = ReplyWriter(form(planner, planned), planned, model, said, self.fingerprint)
@@ -146,14 +160,39 @@ class House:
             if not streamed:
                 exchange.close()
 
+    async def answer(self, request: Request, write: Callable[[], str]) -> Response:
+        """JSON text that is made in a thread."""
+        try:
+            turn = (_caller(request), "texts")  # beside those of the same caller's replies
+            return json_response(await until_gone(request, self._threads.run(turn, write)))
+        except ClientGone:
+            self.metrics.disconnects.inc()
+            return Response(status_code=499)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no thread is at work."""
+        return self.service.has_ended and self._threads.are_idle and self._compiling.are_idle
+
+
+def heads_of_names(names: Sequence[str], heads: Sequence[str]) -> dict[str, str | None]:
+    """The heads of a Request by the name that is asked for. Raises UsageError where two names are the same, or one cannot
+    be asked for."""
+    found: dict[str, str | None] = {}
+    pairs = [(name, None) for name in names]
+    pairs += [(f"{name}:{each}", each if i else None) for name in names for i, each in enumerate(heads)]
+    for name, each in pairs:
+        if not name.strip() or not name.isprintable() or len(name) > MAX_NAME:
+            raise UsageError(f"--alias: allowed 1 to {MAX_NAME} characters that can be printed; got {name[:80]!r}")
+        if name in found:
+            raise UsageError(f"--alias: two models would be named '{name}'; choose another name")
+        found[name] = each
+    return found
+
 
 def _caller(request: Request) -> str:
     """Whose turn it is: the key's owner, else the address that it comes from."""
     return request.scope[OWNER] or (request.client.host if request.client else "")
-
-
-async def in_thread(function: Callable[..., Any], *arguments: Any) -> Any:
-    return await to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
 
 
 class StrictRequest(Request):
@@ -162,7 +201,7 @@ class StrictRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_value"):
             try:
-                self._value = parse_json(await self.body(), "body")
+                self._value = parse_json(await self.body(), "body", unique=True)
             except AutodecoError as error:
                 raise ApiError(400, str(error), code="invalid_json") from None
         return self._value
@@ -221,44 +260,56 @@ def routes(house: House) -> APIRouter:
         return Response(house.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     @router.post("/tokenize", responses=schema.TOKENS, response_model=None)
-    async def tokenize(body: TokenizeRequest) -> Response:
+    async def tokenize(request: Request, body: TokenizeRequest) -> Response:
         """Text to token ids."""
-        return json_response({"tokens": await in_thread(tokens_of, house.planner, body)})
+        return await house.answer(request, partial(tokens_of, house.planner, body))
 
     @router.post("/detokenize", responses=schema.CONTENT, response_model=None)
-    async def detokenize(body: DetokenizeRequest) -> Response:
+    async def detokenize(request: Request, body: DetokenizeRequest) -> Response:
         """Token ids to text."""
-        return json_response({"content": await in_thread(text_of, house.planner, body)})
+        return await house.answer(request, partial(text_of, house.planner, body))
 
     @router.post("/apply-template", responses=schema.PROMPT, response_model=None)
-    async def apply_template(body: TemplateRequest) -> Response:
+    async def apply_template(request: Request, body: TemplateRequest) -> Response:
         """The prompt that a conversation makes."""
-        planner = house.planner
-        variables = planner.variables(body.chat_template_kwargs)
-        prompt = await in_thread(planner.prompt, body.messages, body.tools, variables)
-        return json_response({"prompt": prompt.text})
+        return await house.answer(request, partial(prompt_text_of, house.planner, body))
 
     return router
 
 
-def tokens_of(planner: ReplyPlanner, body: TokenizeRequest) -> list[Any]:
+def tokens_of(planner: ReplyPlanner, body: TokenizeRequest) -> str:
+    """JSON text. A megabyte has half a million tokens, but few different ones: each is written once."""
+    model = planner.model
     try:
-        ids = planner.model.tokenize(body.content, add_special=body.add_special, parse_special=body.parse_special)
+        ids = model.tokenize(body.content, add_special=body.add_special, parse_special=body.parse_special)
     except AutodecoError as error:
         raise refused(error, "content") from None
-    if not body.with_pieces:
-        return list(ids)
-    pieces = [planner.model.token_bytes(i, special=True) for i in ids]
-    return [
-        {"id": i, "piece": p.decode("utf-8", "replace"), "bytes": list(p)} for i, p in zip(ids, pieces, strict=True)
-    ]
+    if body.with_pieces and len(ids) > MAX_PIECES:
+        raise ApiError(400, f"content: with pieces allowed {MAX_PIECES} tokens at once; got {len(ids)}", "content")
+    written = {i: encoded(_piece(i, model.token_bytes(i, special=True)) if body.with_pieces else i) for i in set(ids)}
+    return f'{{"tokens":[{",".join([written[i] for i in ids])}]}}'
+
+
+def _piece(token: int, data: bytes) -> dict[str, Any]:
+    return {"id": token, "piece": data.decode("utf-8", "replace"), "bytes": list(data)}
 
 
 def text_of(planner: ReplyPlanner, body: DetokenizeRequest) -> str:
+    """JSON text."""
     try:
-        return planner.model.detokenize(body.tokens, special=body.special).decode("utf-8", "replace")
+        pieces = {i: planner.model.token_bytes(i, special=body.special) for i in set(body.tokens)}
     except AutodecoError as error:
         raise refused(error, "tokens") from None
+    if sum(len(pieces[i]) for i in body.tokens) > MAX_TEXT:
+        raise ApiError(400, f"tokens: allowed a text of at most {MAX_TEXT} bytes; send fewer at once", "tokens")
+    return encoded({"content": b"".join([pieces[i] for i in body.tokens]).decode("utf-8", "replace")})
+
+
+def prompt_text_of(planner: ReplyPlanner, body: TemplateRequest) -> str:
+    """JSON text."""
+    return encoded(
+        {"prompt": planner.prompt(body.messages, body.tools, planner.variables(body.chat_template_kwargs)).text}
+    )
 
 
 def properties(house: House) -> dict[str, Any]:
@@ -318,7 +369,7 @@ def make_app(house: House, keys: Keys, hosts: Hosts, origins: Sequence[str] = ()
     if origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(origins), allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["*"], expose_headers=["Retry-After"],
         )  # fmt: skip
     app.add_middleware(Counted, metrics=house.metrics)
     return app

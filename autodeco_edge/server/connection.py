@@ -1,7 +1,7 @@
-"""One connection: how long the head of a request may take, and how many connections there may be.
+"""One connection: how long the head of a request and the reading of an answer may take, and how many connections there are.
 
-Owns what uvicorn leaves open: a client that sends a byte now and then would hold its connection for ever. Its answers to
-what is no HTTP have the shape of all others.
+Owns what uvicorn leaves open: a client that sends a byte now and then would hold its connection for ever, and a body may
+have two lengths. Its answers to what is no HTTP have the shape of all others.
 """
 
 from __future__ import annotations
@@ -14,13 +14,31 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .errors import body_of
-from .limits import HEADER_SECONDS, MAX_CONNECTIONS
+from .limits import HEADER_BYTES, HEADER_SECONDS, MAX_CONNECTIONS, SEND_SECONDS
+
+
+class _OneLength(h11.Connection):
+    """A request whose body has two lengths is none: a proxy may take the other, and the rest for a request of somebody's."""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            named = {name for name, _ in event.headers}
+            if b"transfer-encoding" in named and (b"content-length" in named or event.http_version < b"1.1"):
+                raise h11.RemoteProtocolError("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
+        return event
 
 
 class Connection(H11Protocol):
     header_seconds = HEADER_SECONDS
     max_connections = MAX_CONNECTIONS
+    send_seconds = SEND_SECONDS
     _late: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.conn = _OneLength(h11.SERVER, HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -40,9 +58,13 @@ class Connection(H11Protocol):
         super().on_response_complete()
         if not self._is_answering:
             self._expect_head()
+        if self._unread is None:
+            self._expect_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
 
     @property
@@ -57,6 +79,16 @@ class Connection(H11Protocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+    def _expect_reading(self, before: int | None = None) -> None:
+        """An answer that is complete lies here until it is read; of which nothing is read for a while, nothing will be."""
+        left = self.transport.get_write_buffer_size()
+        if left and left == before:
+            self.transport.abort()
+        elif left:
+            self._unread = self.loop.call_later(self.send_seconds, self._expect_reading, left)
+        else:
+            self._unread = None
 
     def send_400_response(self, msg: str) -> None:
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):

@@ -40,6 +40,10 @@ class ApiError(HTTPException):
         self.param, self.code = param, code
 
 
+def shutting_down(words: str = "the server is shutting down", **headers: str) -> ApiError:
+    return ApiError(503, words, code="shutting_down", **headers)
+
+
 def body_of(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     kind = _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     code = code or _CODES.get(status, "server_error" if status >= 500 else "invalid_value")

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from ..errors import check_range
 
 MAX_BODY = 2**20  # bytes
+MAX_TEXT = 2**22  # bytes of a text that tokens are turned into
+MAX_PIECES = 2**16  # tokens that are given out with their texts
+HEADER_BYTES = 16_384  # of the head of a request
 HEADER_SECONDS = 10.0  # until the whole head of a request has come
 BODY_SECONDS = 30.0  # until its body has
 SEND_SECONDS = 30.0  # that a reader may leave what was sent to it

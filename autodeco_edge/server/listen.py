@@ -18,13 +18,17 @@ from typing import Any
 
 import uvicorn
 from sse_starlette.sse import AppStatus
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..errors import BusyError, UsageError
 from ..io.printing import say
 from .app import House
 from .connection import Connection
+from .encoding import event
+from .errors import error_of, respond, shutting_down
 
 _LAST_SECONDS = 1.0  # for answers to be written after their replies were ended
+_LAST_WORD_SECONDS = 0.2  # for one that had to be interrupted even so
 _LOAD_SECONDS = 1.0  # that the end waits for a model that is still being loaded
 
 
@@ -58,6 +62,33 @@ class Server(uvicorn.Server):
         yield
 
 
+class LastWord:
+    """An answer for everybody whom the end of the server interrupts: 503 where nothing was said yet, an error at the end of
+    a stream."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind: bytes | None = None  # of the answer, once it has begun
+
+        async def watched(message: Message) -> None:
+            nonlocal kind
+            if message["type"] == "http.response.start":
+                kind = dict(message["headers"]).get(b"content-type", b"")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except asyncio.CancelledError:
+            if kind is not None and not kind.startswith(b"text/event-stream"):
+                raise
+            if kind is None:
+                await respond(shutting_down(Connection="close"))(scope, receive, send)
+            else:
+                await send({"type": "http.response.body", "body": event(error_of(shutting_down()))})
+
+
 class Runner:
     """One server from its first request to its last. ``run`` returns the signal that ended it."""
 
@@ -67,7 +98,7 @@ class Runner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.server = Server(
             uvicorn.Config(
-                app,
+                LastWord(app),
                 http=Connection,
                 ws="none",
                 lifespan="off",
@@ -76,7 +107,6 @@ class Runner:
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=15,
-                h11_max_incomplete_event_size=16_384,
                 timeout_graceful_shutdown=None,
             )
         )
@@ -99,8 +129,19 @@ class Runner:
             await self.server.serve([sock])
         finally:
             watch.cancel()
+            await self._interrupt()
             self._service.close()
             await asyncio.to_thread(self._service.join, _LOAD_SECONDS if self._service.is_loading else 60.0)
+
+    async def _interrupt(self) -> None:
+        """Who still waits hears of the end; and nobody who does not read can hold it up."""
+        state = self.server.server_state
+        for task in state.tasks:
+            task.cancel()
+        if state.tasks:
+            await asyncio.wait(state.tasks, timeout=_LAST_WORD_SECONDS)
+        for connection in list(state.connections):
+            connection.transport.abort()
 
     async def _watch(self) -> None:
         """The end, where the model could not be loaded or the engine's thread has ended by itself."""
@@ -117,39 +158,46 @@ class Runner:
         """From the signal's handler."""
         if self._loop is None:
             self._signal = number
-        else:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the process is about to
             self._loop.call_soon_threadsafe(self.stop, number)
 
     def stop(self, number: int | None = None) -> None:
-        """Once: take nothing more and let run what runs. Twice: at once."""
+        """Once: take nothing more and let run what runs. Twice: end what runs, and wait no longer than for that to be written."""
         if self._service.draining:
-            self._service.cut("shutdown")
-            self.server.force_exit = True
+            self._end_after(0.0)
             return
         self._signal, self._service.draining = number, True
         seconds = self._house.limits.drain if self._service.n_open else 0.0
         if self._service.n_open:
             say(f"ending: up to {seconds:g} seconds for {self._service.n_open} replies")
-        self.server.config.timeout_graceful_shutdown = max(1, round(seconds + _LAST_SECONDS))
         self.server.should_exit = True
+        self._end_after(seconds)
+
+    def _end_after(self, seconds: float) -> None:
+        assert self._loop
         self._loop.call_later(seconds, self._service.cut, "shutdown")
+        self._loop.call_later(seconds + _LAST_SECONDS, setattr, self.server, "force_exit", True)
 
 
 @contextlib.contextmanager
 def signals_to(runner: Runner) -> Iterator[None]:
-    """SIGINT and SIGTERM end the server while the block runs. For the main thread."""
+    """SIGINT and SIGTERM end the server while the block runs. For the main thread of a process that ends behind it: there
+    they are ignored, for its exit code is known by then."""
     numbers = [signal.SIGINT, signal.SIGTERM]
-    before = {number: signal.signal(number, runner.on_signal) for number in numbers}
+    for number in numbers:
+        signal.signal(number, runner.on_signal)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def leave(house: House, code: int) -> int:
-    """The exit code; where a model is still being loaded, which nothing can interrupt, the process ends here."""
-    if not house.service.has_ended:
+    """The exit code; where a model is still being loaded or a grammar made, which nothing can interrupt, the process ends
+    here."""
+    if not house.has_ended:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

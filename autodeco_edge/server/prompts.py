@@ -1,19 +1,19 @@
 """A request as work for the engine: prompt, settings, filters, and how its reply is to be read.
 
 Owns the way from messages to token ids (text/chat.py does the template) and the refusal of what this model cannot do.
-All of it may take a second, so it runs in a thread beside the event loop. Draws nothing.
+All of it may take a second, so it runs in a thread beside the event loop: what has a grammar in one thread alone, for the
+first makes the vocabulary's table. Draws nothing.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..dropin.formats import grammar_of_format
 from ..engine.engine import Engine
-from ..engine.filters import Filter
+from ..engine.filters import Filter, FilterParams
 from ..engine.forced import ForcedTokens
 from ..engine.generation import Request
 from ..engine.grammar import Grammar
@@ -30,7 +30,12 @@ from .wire import ChatRequest, CompletionRequest, Message, Sampling, Tool
 
 DEFAULT_COMPLETION = 16  # tokens, as the OpenAI API has it for plain completions
 REPLY_START = "autodeco.reply_start"
+GoOn = Callable[[], None]
 _TAKEN = ("messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token")
+
+
+def _always() -> None:
+    pass
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,6 @@ class ReplyPlanner:
         self._shown = self.reasoning.shown | {self.model.tokenize(m, parse_special=True)[-1] for m in self.controls}
         self._max_tokens = max_tokens
         self._bytes: dict[int, bytes] = {}  # of tokens that were drawn
-        self._compiling = threading.Lock()  # a grammar at a time: the first makes the vocabulary's table
 
     def _is_control(self, mark: str) -> bool:
         """Whether it is one token, whose text is shown only when asked for."""
@@ -105,15 +109,16 @@ class ReplyPlanner:
 
     # ---- requests ----------------------------------------------------------------------
 
-    def chat(self, body: ChatRequest, owner: str, heads: str | None = None) -> ReplyPlan:
-        """heads: as in Request. Raises ApiError."""
+    def chat(self, body: ChatRequest, owner: str, heads: str | None = None, go_on: GoOn = _always) -> ReplyPlan:
+        """heads: as in Request; go_on: called before what takes long, and may raise. Raises ApiError."""
         toolbox = Toolbox.of(body, self.format)
         prompt = self.prompt(body.messages, body.tools if toolbox else None, self._variables(body))
         n_top = (body.top_logprobs or 0) if body.logprobs else None
+        go_on()
         grammar = self._grammar(body, toolbox)
         begun = self._begun(body, grammar)
         ids = [*prompt.ids, *begun]
-        choices = self._choices(body, [ids], owner, heads, body.limit, grammar, n_top)
+        choices = self._choices(body, [ids], owner, heads, body.limit, grammar, n_top, go_on)
         end = prompt_end(self.model, prompt.ids)
         return ReplyPlan(
             choices=tuple(replace(choice, prompt_end=end, begun=begun) for choice in choices),
@@ -127,13 +132,15 @@ class ReplyPlanner:
             remark=prompt.remark,
         )
 
-    def completion(self, body: CompletionRequest, owner: str, heads: str | None = None) -> ReplyPlan:
+    def completion(
+        self, body: CompletionRequest, owner: str, heads: str | None = None, go_on: GoOn = _always
+    ) -> ReplyPlan:
         """Likewise."""
         if body.heads.reply_start is not None:
             raise ApiError(400, f"{REPLY_START}: belongs to chats; here put the tokens into prompt", REPLY_START)
-        prompts = self._plain_prompts(body.prompt)
+        prompts = self._plain_prompts(body.prompt, go_on)
         limit = DEFAULT_COMPLETION if body.max_tokens is None else body.max_tokens
-        choices = self._choices(body, prompts, owner, heads, limit, None, body.logprobs)
+        choices = self._choices(body, prompts, owner, heads, limit, None, body.logprobs, go_on)
         return ReplyPlan(
             choices=tuple(map(self._weighed, choices)) if body.echo else choices,
             params=choices[0].request.params,
@@ -198,11 +205,12 @@ class ReplyPlanner:
         except AutodecoError as error:
             raise refused(error, REPLY_START) from None
 
-    def _plain_prompts(self, prompt: Any) -> list[list[int]]:
+    def _plain_prompts(self, prompt: Any, go_on: GoOn) -> list[list[int]]:
         several = isinstance(prompt, list) and not isinstance(prompt[0], int)
-        return [self._ids(each) for each in (prompt if several else [prompt])]
+        return [self._ids(each, go_on) for each in (prompt if several else [prompt])]
 
-    def _ids(self, prompt: str | list[int]) -> list[int]:
+    def _ids(self, prompt: str | list[int], go_on: GoOn) -> list[int]:
+        go_on()
         try:
             if isinstance(prompt, str):
                 ids = without_double_bos(self.model, self.model.tokenize(prompt, parse_special=True))
@@ -223,6 +231,7 @@ class ReplyPlanner:
         limit: int,
         grammar: Grammar | None,
         n_top: int | None,
+        go_on: GoOn,
     ) -> tuple[PlannedChoice, ...]:
         has_heads = self.engine.heads is not None
         n_ctx = self.engine.n_ctx
@@ -236,8 +245,8 @@ class ReplyPlanner:
                 )
         try:
             params = settings.sampling(body, self.model, has_heads, n_top is not None, n_top or 0)
-            wanted = settings.filters(body, self.model, has_heads, grammar)
-            built = [self._build(wanted) for _ in range(body.choices * len(prompts))]
+            wanted = settings.filters(body, self.model, has_heads, grammar, n_ctx)
+            built = [self._build(wanted, go_on) for _ in range(body.choices * len(prompts))]
         except AutodecoError as error:
             raise refused(error, "response_format" if grammar else None) from None
         return tuple(
@@ -269,9 +278,9 @@ class ReplyPlanner:
         )
         return PlannedChoice(weighed, echoed=ids)
 
-    def _build(self, wanted: Any) -> tuple[Filter, ...]:
-        with self._compiling:
-            return wanted.build(self.model)
+    def _build(self, wanted: FilterParams, go_on: GoOn) -> tuple[Filter, ...]:
+        go_on()
+        return wanted.build(self.model)
 
     def _limit(self, asked: int) -> int:
         limits = [n for n in (asked, self._max_tokens) if n >= 0]
@@ -295,7 +304,7 @@ def _text(content: Any) -> str:
 def _call(call: dict[str, Any]) -> dict[str, Any]:
     function = call["function"]
     try:
-        arguments = parse_json(function["arguments"] or "{}", "tool_calls")
+        arguments = parse_json(function["arguments"] or "{}", "tool_calls", unique=True)
     except AutodecoError as error:
         raise refused(error, "messages") from None
     if not isinstance(arguments, dict):

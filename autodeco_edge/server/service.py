@@ -20,24 +20,27 @@ from ..engine.generation import Generation, Request, Timings
 from ..engine.sampler import Step
 from ..errors import AutodecoError, FormatError
 from ..io.printing import one_line, say
-from .errors import ApiError
+from .errors import ApiError, shutting_down
 from .fair_queue import FairQueue
 from .limits import ServerLimits
 
 GATHER_SECONDS = 0.01  # of tokens that come faster than anybody reads: a handful goes to the event loop at once
 WRITE_SECONDS = 0.002  # at most that an engine which takes all processors waits for what it handed over to be written
 MAX_UNREAD = 2048  # steps that wait for a reader: beyond that the reader is too slow, and its reply ends
+MAX_TAKEN = 64  # steps of a choice that are written before others have their turn
 
 
 class Job:
     """One choice, on the side of the event loop.
 
+    siblings       the choices of the same request, itself among them
     finish_reason  "stop", "length" or "cancelled", once ended
     cut_by         what ended a reply of "cancelled" that its reader shall see: "time", "shutdown"
     """
 
     def __init__(self, request: Request, caller: str, news: asyncio.Event, cancel: Callable[[Job], None]) -> None:
         self.request, self.caller, self._news, self._cancel = request, caller, news, cancel
+        self.siblings: Sequence[Job] = (self,)
         self.generation: Generation | None = None
         self.submitted, self.started = time.monotonic(), 0.0
         self.is_new = True  # to the event loop
@@ -52,10 +55,15 @@ class Job:
     def timings(self) -> Timings:
         return self.generation.timings if self.generation else Timings()
 
-    def take(self) -> list[Step]:
-        """The steps that have come since."""
-        steps, self._steps = self._steps, []
-        return steps
+    def take(self) -> tuple[list[Step], bool]:
+        """A handful of the steps that have come since, and whether they are the last."""
+        steps, self._steps = self._steps[:MAX_TAKEN], self._steps[MAX_TAKEN:]
+        return steps, self.ended and not self._steps
+
+    @property
+    def is_waiting(self) -> bool:
+        """For its reader, who has not taken all."""
+        return bool(self._steps)
 
     def cancel(self) -> None:
         """Draw no more. Any number of times, at any stage."""
@@ -65,6 +73,7 @@ class Job:
     def push(self, steps: list[Step]) -> None:
         self._steps += steps
         if len(self._steps) > MAX_UNREAD and not self.ended:
+            self._steps = []
             self.cancel()
             self.end(None, ApiError(408, "the reader is too slow; its reply was ended", code="slow_reader"))
         self._news.set()
@@ -78,21 +87,25 @@ class Job:
 class Exchange:
     """The jobs of one request, and their room in the house until ``close``, which ends what still runs.
 
-    An iterator of what came at once: (index of the job, steps, whether it is over). Raises what a reply failed with.
+    An iterator of what came at once: (index of the job, steps, whether it is over). Raises what a reply failed with, behind
+    the steps that came before.
+
+    is_cancelled  nobody waits for the reply any more; for threads that still plan it
     """
 
     def __init__(self, service: Service, permit: Permit) -> None:
         self._service, self._permit = service, permit
-        self._news, self._closed = asyncio.Event(), False
+        self._news, self.is_cancelled = asyncio.Event(), False
         self.jobs: list[Job] = []
 
     def submit(self, caller: str, requests: Sequence[Request]) -> None:
-        """From any thread. Draws nothing where the exchange is closed already."""
+        """From any thread. Draws nothing where the exchange is cancelled already."""
         self.jobs = self._service.submit(caller, requests, self._news)
-        if self._closed:
-            self._cancel()
+        if self.is_cancelled:
+            self.cancel()
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        self.is_cancelled = True
         for job in self.jobs:
             job.cancel()
 
@@ -101,15 +114,17 @@ class Exchange:
         while running:
             await self._news.wait()
             self._news.clear()
-            news = [(index, job.take(), job.ended) for index, job in running.items()]
-            yield [entry for entry in news if (entry[1] or entry[2]) and not running[entry[0]].error]
-            for index, _, ended in news:
-                if ended and (job := running.pop(index)).error:
+            news = [(index, *job.take()) for index, job in running.items()]
+            yield [(i, steps, last and not running[i].error) for i, steps, last in news if steps or last]
+            for job in [running.pop(index) for index, _, last in news if last]:
+                if job.error:
                     raise _failed(job, job.error)
+            if any(job.is_waiting for job in running.values()):
+                self._news.set()
+                await asyncio.sleep(0)
 
     def close(self) -> None:
-        self._closed = True
-        self._cancel()
+        self.cancel()
         self._permit.release()
 
 
@@ -177,7 +192,7 @@ class Service:
         if self.is_loading:
             raise ApiError(503, "the model is being loaded; try again", code="loading", Retry_After="1")
         if self.draining:
-            raise ApiError(503, "the server is shutting down", code="shutting_down", Retry_After="5")
+            raise shutting_down(Retry_After="5")
 
     @property
     def retry_after(self) -> int:
@@ -187,6 +202,8 @@ class Service:
     def submit(self, caller: str, requests: Sequence[Request], news: asyncio.Event) -> list[Job]:
         """``news`` is set whenever something has come for one of them. From any thread: the sooner the engine knows."""
         jobs = [Job(request, caller, news, self._cancel) for request in requests]
+        for job in jobs:
+            job.siblings = jobs
         with self._wake:
             if self._gone:
                 self._post(self._turn_away, jobs)
@@ -206,14 +223,18 @@ class Service:
             self._wake.notify()
 
     def cut(self, why: str) -> None:
-        """End what runs, so that its readers see an end, and turn away what waits. For the last seconds of a shutdown."""
+        """End what has begun, so that its readers see an end, and turn away what waits. For the last seconds of a shutdown."""
         with self._wake:
             for job in list(self._running):
                 job.cut_by = job.cut_by or why
                 if job.generation:
                     job.generation.cancel()
             while job := self._queue.get():
-                job.end(None, ApiError(503, "the server is shutting down", code="shutting_down"))
+                if any(sibling.started for sibling in job.siblings):
+                    job.cut_by = why
+                    job.end("cancelled")
+                else:
+                    job.end(None, shutting_down())
 
     def close(self) -> None:
         """Ends the thread after its tick, and with it the engine. From any thread."""
@@ -269,7 +290,7 @@ class Service:
 
     def _turn_away(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            job.end(None, self.failure or ApiError(503, "the server has ended", code="shutting_down"))
+            job.end(None, self.failure or shutting_down("the server has ended"))
 
     def _wait(self) -> bool:
         """Until there is something to do; False at the end."""
@@ -284,6 +305,7 @@ class Service:
                 job = self._queue.get()
                 if job is None:
                     return
+                job.started = time.monotonic()
                 self._running.append(job)
             try:
                 generation = engine.submit(job.request)
@@ -291,7 +313,7 @@ class Service:
                 self._finish([(job, [], None, error)])
                 continue
             with self._wake:
-                job.generation, job.started = generation, time.monotonic()
+                job.generation = generation
                 if job.cancelled or job.cut_by:
                     generation.cancel()
 
@@ -302,10 +324,7 @@ class Service:
             say(f"error: the engine failed: {type(error).__name__}: {one_line(error)[:300]}")
             with self._wake:
                 failed = list(self._running)
-            for job in failed:
-                if job.generation:
-                    job.generation.cancel()
-            self._finish([(job, [], None, error) for job in failed])
+            self._finish([(job, _left_by(job), None, error) for job in failed])
 
     def _deliver(self) -> None:
         now = time.monotonic()
@@ -386,14 +405,24 @@ def _is_urgent(job: Job, generation: Generation) -> bool:
 
 def _news_of(job: Job, generation: Generation) -> tuple[Job, list[Step], str | None, BaseException | None] | None:
     """Steps that came, and the end where it came; None for nothing new."""
-    ended = generation.ended
+    ended, steps = generation.ended, []
     try:
         steps = generation.read()
         if ended and steps:
             generation.read()  # raises what it failed with
     except AutodecoError as error:
-        return job, [], None, error
+        return job, steps, None, error
     if not steps and not ended:
         return None
     job.is_heard = True
     return job, steps, generation.finish_reason if ended else None, None
+
+
+def _left_by(job: Job) -> list[Step]:
+    """What was drawn before the engine failed."""
+    if job.generation is None:
+        return []
+    job.generation.cancel()
+    with contextlib.suppress(AutodecoError):
+        return job.generation.read()
+    return []

@@ -37,16 +37,18 @@ def sampling(body: Sampling, model: Model, has_heads: bool, logprobs: bool, n_to
     )
 
 
-def filters(body: Sampling, model: Model, has_heads: bool, grammar: Grammar | None) -> FilterParams:
+def filters(body: Sampling, model: Model, has_heads: bool, grammar: Grammar | None, n_ctx: int) -> FilterParams:
+    """n_ctx: of a slot, and so the longest window of penalties: llama.cpp lays out as much as is asked for, 4 MB for 2^20."""
     value = _Values(body, model, has_heads)
     penalised = body.frequency_penalty or body.presence_penalty
+    window = _WHOLE_REPLY if penalised and body.repeat_last_n is None else value("repeat_last_n")
     return FilterParams(
         grammar=grammar,
         logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
         repeat_penalty=value("repeat_penalty"),
         frequency_penalty=body.frequency_penalty or 0.0,
         presence_penalty=body.presence_penalty or 0.0,
-        repeat_last_n=_WHOLE_REPLY if penalised and body.repeat_last_n is None else value("repeat_last_n"),
+        repeat_last_n=n_ctx if window == _WHOLE_REPLY else min(window, n_ctx),
         top_k=value("top_k"),
     )
 

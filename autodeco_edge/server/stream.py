@@ -7,19 +7,17 @@ objects (answers.py) only by name.
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from sse_starlette.sse import EventSourceResponse
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..engine.sampler import Step
 from ..io.printing import one_line, say
 from .answers import ReplyWriter
+from .encoding import event
 from .errors import ApiError, error_of
 from .limits import PING_SECONDS, SEND_SECONDS
 from .replies import Delta, ReplyReader
@@ -66,12 +64,13 @@ def pieces_of(index: int, reader: ReplyReader, steps: Sequence[Step], ended: boo
             return
 
 
-async def whole(exchange: Exchange, readers: list[ReplyReader], answer: ReplyWriter) -> dict[str, Any]:
-    deltas = [Delta() for _ in readers]
+async def whole(exchange: Exchange, readers: list[ReplyReader], answer: ReplyWriter) -> str:
+    """JSON text."""
+    replies = [answer.gathered() for _ in readers]
     async for pieces in progress(exchange, readers):
         for index, delta, _, _ in pieces:
-            deltas[index].add(delta)
-    return answer.whole(deltas, readers, exchange.jobs)
+            replies[index].add(delta)
+    return answer.whole(replies, readers, exchange.jobs)
 
 
 async def events(
@@ -127,14 +126,19 @@ class Events(EventSourceResponse):
                 self._on_gone()
 
 
-async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """The work's result. Raises ClientGone as soon as the client leaves, the work being cancelled."""
+async def until_gone(request: Request, work: Coroutine[Any, Any, T], on_gone: Callable[[], None] | None = None) -> T:
+    """The work's result. Raises ClientGone when the client leaves: ``on_gone`` is called, the work cancelled, and its end
+    waited for, which takes a while where a thread is at it."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(request))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
+        if on_gone:
+            on_gone()
+        task.cancel()
+        await asyncio.wait((task,))
         raise ClientGone
     finally:
         for each in (task, gone):
@@ -144,37 +148,3 @@ async def until_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
 async def _gone(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-# ---- JSON ---------------------------------------------------------------------------------------
-
-
-def event(value: dict[str, Any]) -> bytes:
-    return b"data: " + to_json(value) + b"\n\n"
-
-
-def json_response(value: dict[str, Any], status: int = 200) -> Response:
-    return Response(to_json(value), status, media_type="application/json")
-
-
-def to_json(value: Any) -> bytes:
-    """Strict JSON; a number that is none (a logprob of minus infinity) becomes null."""
-    try:
-        return _dumps(value)
-    except ValueError:
-        return _dumps(_finite(value))
-
-
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def _dumps(value: Any) -> bytes:
-    return _JSON.encode(value).encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

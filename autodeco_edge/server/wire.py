@@ -8,12 +8,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MAX_CHOICES = 8
+MAX_NAME = 512
 MAX_STOPS, MAX_STOP = 16, 256
 MAX_TOOLS = 128
 
+MAX_MEMBERS = 1024  # of an object
+
+
+def _not_too_many(value: Any) -> Any:
+    """Complaints about each of ten thousands would take seconds to make, and one is told."""
+    if isinstance(value, dict) and len(value) > MAX_MEMBERS:
+        raise ValueError(f"has {len(value)} members, of at most {MAX_MEMBERS}")
+    return value
+
+
+First = Field(fail_fast=True)  # the first element that is wrong is enough, for the same reason
+Few = BeforeValidator(_not_too_many)
 Text = Annotated[str, Field(max_length=2**20)]
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
@@ -26,6 +39,8 @@ class Wire(BaseModel):
     """Exact types, no unknown fields, no infinity."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    _few = model_validator(mode="before")(_not_too_many)
 
 
 # ---- parts of requests --------------------------------------------------------------------------
@@ -51,9 +66,9 @@ class Message(Wire):
     """Of a conversation. ``developer`` is read as ``system``."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Text | list[TextPart] | None = None
+    content: Text | Annotated[list[TextPart], First] | None = None
     reasoning_content: Text | None = None
-    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS)] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS), First] | None = None
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
     refusal: None = None  # as openai-python hands a reply back
@@ -135,18 +150,18 @@ class AutodecoRequest(Wire):
     temperature_range: Range | None = None
     top_p_range: Range | None = None
     trace: bool = False
-    reply_start: list[TokenId] | None = None
+    reply_start: Annotated[list[TokenId], First] | None = None
 
 
 class Sampling(Wire):
     """What chat and plain completions have in common."""
 
-    model: Annotated[str, Field(max_length=512)] | None = None
+    model: Annotated[str, Field(max_length=MAX_NAME)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     seed: Seed | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS), First] | None = None
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -155,9 +170,9 @@ class Sampling(Wire):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     repeat_penalty: Annotated[float, Field(ge=0.01, le=10)] | None = None
     repeat_last_n: Annotated[int, Field(ge=-1, le=2**20)] | None = None
-    logit_bias: Annotated[dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias], Field(max_length=1024)] | None = (
-        None
-    )
+    logit_bias: (
+        Annotated[dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Bias], Field(max_length=MAX_MEMBERS), Few] | None
+    ) = None
     cache_prompt: bool | None = None
     autodeco: AutodecoRequest | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
@@ -180,22 +195,29 @@ class Sampling(Wire):
     def heads(self) -> AutodecoRequest:
         return self.autodeco or AutodecoRequest()
 
+    @property
+    def has_grammar(self) -> bool:
+        """Whether the reply is held to one."""
+        return False
+
 
 class ChatRequest(Sampling):
     """POST /v1/chat/completions"""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000), First]
     max_tokens: Count | None = None
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: Annotated[TextFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")] | None = None
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS), First] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: Annotated[str, Field(max_length=64)] | None = None
-    chat_template_kwargs: dict[str, bool | int | float | Text | None] | None = None
-    modalities: list[Literal["text"]] | None = None
+    chat_template_kwargs: (
+        Annotated[dict[str, bool | int | float | Text | None], Field(max_length=MAX_MEMBERS), Few] | None
+    ) = None
+    modalities: Annotated[list[Literal["text"]], First] | None = None
     store: Literal[False] | None = None
     service_tier: Literal["auto", "default"] | None = None
 
@@ -213,15 +235,24 @@ class ChatRequest(Sampling):
     def limit(self) -> int:
         return self.max_completion_tokens or self.max_tokens or -1
 
+    @property
+    def has_grammar(self) -> bool:
+        is_text = self.response_format is None or self.response_format.type == "text"
+        return not is_text or self.tool_choice not in (None, "none", "auto")
+
 
 class CompletionRequest(Sampling):
     """POST /v1/completions"""
 
     prompt: (
         Text
-        | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES)]
-        | Annotated[list[TokenId], Field(min_length=1)]
-        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MAX_CHOICES)]
+        | Annotated[list[Text], Field(min_length=1, max_length=MAX_CHOICES), First]
+        | Annotated[list[TokenId], Field(min_length=1), First]
+        | Annotated[
+            list[Annotated[list[TokenId], Field(min_length=1), First]],
+            Field(min_length=1, max_length=MAX_CHOICES),
+            First,
+        ]
     )
     max_tokens: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -253,13 +284,15 @@ class TokenizeRequest(Wire):
 class DetokenizeRequest(Wire):
     """POST /detokenize"""
 
-    tokens: list[TokenId]
+    tokens: Annotated[list[TokenId], First]
     special: bool = True
 
 
 class TemplateRequest(Wire):
     """POST /apply-template"""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
-    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
-    chat_template_kwargs: dict[str, bool | int | float | Text | None] | None = None
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000), First]
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS), First] | None = None
+    chat_template_kwargs: (
+        Annotated[dict[str, bool | int | float | Text | None], Field(max_length=MAX_MEMBERS), Few] | None
+    ) = None

@@ -123,8 +123,8 @@ def test_an_end_token_in_a_draft_ends_the_reply_and_is_in_no_cell(plain):
     with Engine(plain.model, n_ctx=400, n_threads=1, draft=drafts) as engine:
         assert reply(engine, ids, SamplingParams(seed=0))[:2] == want[:2]
         whole = [*ids, *(s.id for s in want[0])]
-        assert engine._slots[0].tokens == whole[: len(engine._slots[0].tokens)]
-        assert len(engine._slots[0].tokens) == len(whole) - 1
+        assert engine._scheduler.slots[0].tokens == whole[: len(engine._scheduler.slots[0].tokens)]
+        assert len(engine._scheduler.slots[0].tokens) == len(whole) - 1
 
 
 def test_a_conversation_goes_on_from_its_cells(plain):
@@ -320,7 +320,7 @@ def test_the_times_of_rows_are_measured(plain):
         known = engine._drafts.costs.as_dict()
         assert list(known) == [1, 2, 4, 8, 16] and known[1] == 1.0
         assert list(known.values()) == sorted(known.values()) and known[16] > 1.0
-        assert engine._slots[0].tokens == [] and engine._context.keep(0, 0) == 0
+        assert engine._scheduler.slots[0].tokens == [] and engine._context.keep(0, 0) == 0
     with Engine(plain.model, n_ctx=400, n_threads=1, draft="ngram", draft_cost=0.5) as engine:
         assert engine._drafts.costs.as_dict() == USUAL.as_dict()
 

@@ -179,6 +179,11 @@ def test_cross_origin_is_off_and_can_be_turned_on(server, locked):
     assert on.headers["access-control-allow-origin"] == "https://chat.example"
     other = httpx.options(locked.url + "/v1/chat/completions", headers={**asked, "Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in other.headers
+    names = "authorization,content-type,x-stainless-arch,x-stainless-retry-count,openai-organization"  # openai's client
+    own = httpx.options(locked.url + "/v1/chat/completions", headers={**asked, "Access-Control-Request-Headers": names})
+    assert own.status_code == 200 and own.headers["access-control-allow-headers"] == names
+    answer = httpx.get(locked.url + "/health", headers={"Origin": "https://chat.example"})
+    assert answer.headers["access-control-expose-headers"] == "Retry-After"
 
 
 @pytest.mark.parametrize(
@@ -216,6 +221,34 @@ def test_just_small_enough(server):
         server.url + "/tokenize", content=body, headers={"Content-Type": "application/json"}, timeout=WAIT
     )
     assert answer.status_code == 200 and len(answer.json()["tokens"]) > 200_000
+
+
+@pytest.mark.parametrize(
+    ("head", "version"),
+    [
+        ("Content-Length: {n}\r\nTransfer-Encoding: chunked", "1.1"), ("Transfer-Encoding: chunked\r\nContent-Length: {n}", "1.1"),
+        ("Content-Length: 0\r\nTransfer-Encoding: Chunked", "1.1"), ("content-length: 5\r\nTRANSFER-ENCODING:\tchunked", "1.1"),
+        ("Transfer-Encoding: chunked", "1.0"), ("Content-Length: {n}\r\nContent-Length: 5", "1.1"), ("Content-Length: {n}, 5", "1.1"),
+        ("Transfer-Encoding: chunked, identity", "1.1"), ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "1.1"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["POST", "GET", "OPTIONS"])
+def test_a_body_with_two_lengths_is_no_request(locked, head, version, method):
+    """And what follows on its connection is not read: a proxy might take it for another's."""
+    body = b"1e\r\n" + b'{"content":"x"}'.ljust(30) + b"\r\n0\r\n\r\n"
+    lines = f"{method} /tokenize HTTP/{version}\r\nHost: localhost\r\nOrigin: https://chat.example\r\n"
+    lines += (
+        f"Access-Control-Request-Method: POST\r\nContent-Type: application/json\r\n{head.format(n=len(body))}\r\n\r\n"
+    )
+    url = urlsplit(locked.url)
+    with socket.create_connection((url.hostname, url.port), timeout=WAIT) as connection:
+        connection.sendall(lines.encode() + body + b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        found = b""
+        with contextlib.suppress(ConnectionResetError):  # what was not read
+            while part := connection.recv(65536):
+                found += part
+    assert found.count(b"HTTP/1.1 ") == 1 and status(found) == 400, found
+    assert json.loads(found.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize(
@@ -263,6 +296,27 @@ NO_JSON = (
     b'{"a":' * 5_000, b'{"messages":[{"role":"user","content":"\xe9"}]}', b'{"messages":[{"role":"user","content":"\\ud83d"}]}', b'{"a":1e999}',
     b'{"seed":' + b"9" * 5000 + b"}", b"\x00", b"{}{}", b'{"messages":[],"messages":[]}', b"\xef\xbb\xbf{}", b'{"\\u0000":1}',
 )  # fmt: skip
+TWICE = {
+    "seed": b'{"messages":[{"role":"user","content":"hi"}],"seed":1,"max_tokens":1,"seed":2}',
+    "heads": b'{"messages":[{"role":"user","content":"hi"}],"autodeco":{"heads":"both","heads":"none"}}',
+    "autodeco": b'{"messages":[{"role":"user","content":"hi"}],"autodeco":{"heads":"both"},"max_tokens":1,"autodeco":{}}',
+    "role": b'{"messages":[{"role":"user","content":"hi","role":"user"}]}',
+    "type": b'{"messages":[{"role":"user","content":"hi"}],"response_format":{"type":"json_object","schema":{"type":"object","type":"object"}}}',
+    "5": b'{"messages":[{"role":"user","content":"hi"}],"logit_bias":{"5":1,"6":1,"5":-1}}',
+    "seed, spelt otherwise": b'{"messages":[{"role":"user","content":"hi"}],"seed":1,"s\\u0065ed":2}',
+    "a": b'{"messages":[{"role":"user","content":"x"},{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":"{\\"a\\":1,\\"a\\":2}"}}]}]}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_a_key_that_is_given_twice(server, name):
+    """Of which a guard in front of this server may have read the other."""
+    headers = {"Content-Type": "application/json"}
+    answer = httpx.post(server.url + "/v1/chat/completions", content=TWICE[name], headers=headers, timeout=WAIT)
+    assert answer.status_code == 400
+    assert f"'{name.split(',')[0]}' stands twice" in answer.json()["error"]["message"]
+
+
 WRONG = (None, True, False, 0, 1, -1, 2**31, 2**63, 2**64, -(2**70), 0.5, -0.5, 1e308, -1e308, 10**400, "", "x", "1", "\x00", "\u202e", [], [[]], [None], [1], ["x"], {}, {"a": 1}, {"type": "x"}, [{}], "x" * 70_000)  # fmt: skip
 FIELDS = ("messages", "model", "n", "seed", "stream", "stream_options", "stop", "temperature", "top_p", "min_p", "top_k", "frequency_penalty", "presence_penalty", "repeat_penalty", "repeat_last_n", "logit_bias", "autodeco", "max_tokens", "max_completion_tokens", "logprobs", "top_logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "chat_template_kwargs", "user", "store", "modalities")  # fmt: skip
 

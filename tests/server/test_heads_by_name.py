@@ -78,6 +78,12 @@ def test_what_is_there_is_said(several, server):
         (["one.gguf", "one.gguf"], 2, "two are named 'one'"),
         (["a b=one.gguf"], 2, "allowed NAME=HEADS"),
         (["name="], 2, "allowed NAME=HEADS"),
+        (["=two.gguf"], 2, "allowed NAME=HEADS"),
+        ([".=two.gguf"], 2, "allowed NAME=HEADS"),
+        (["..=two.gguf"], 2, "allowed NAME=HEADS"),
+        (["-x=two.gguf"], 2, "allowed NAME=HEADS"),
+        (["one.gguf", "two=one=two.gguf"], 2, "allowed NAME=HEADS"),
+        ([".gguf"], 2, "allowed NAME=HEADS"),
         (["x=nowhere.gguf"], 66, "nowhere.gguf"),
         (["one.gguf", "x=nowhere.gguf"], 66, "nowhere.gguf"),
     ],
@@ -89,6 +95,16 @@ def test_heads_that_are_none(files, words, code, said):
     assert done.returncode == code and said in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr, (
         done.stderr
     )
+
+
+@pytest.mark.parametrize("aliases", [["m", "m:second"], ["m:second", "m"], [f"{NAME}:one"]])
+def test_an_alias_that_is_a_model_with_heads(files, aliases):
+    given = [part for alias in aliases for part in ("--alias", alias)]
+    command = [sys.executable, "-m", "autodeco_edge", "serve", "--port", "0", *given]
+    command += ["--heads", "one.gguf", "--heads", "second=two.gguf"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=files["one"].parent, timeout=120)
+    assert done.returncode == 2 and "two models would be named" in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_page_compares_them(several):

@@ -16,8 +16,15 @@ import httpx
 import openai
 import pytest
 
+from autodeco_edge import Engine
+from autodeco_edge.engine.filters import FilterParams
+from autodeco_edge.engine.generation import Request
+from autodeco_edge.engine.pairing import demo_model
+from autodeco_edge.engine.sampler import SamplingParams
+from autodeco_edge.server import settings
 from autodeco_edge.server.fair_queue import FairQueue
-from tests.support.serving import NAME, WAIT, ask, serving
+from autodeco_edge.server.wire import ChatRequest
+from tests.support.serving import NAME, WAIT, ask, serving, serving_inside
 
 # Nothing of this model's ends by itself under a bias against its end token: a reply of as many tokens as are asked for.
 END = "2047"
@@ -271,6 +278,27 @@ def test_limits_of_time_and_tokens():
         assert answer["usage"]["completion_tokens"] == 7 and answer["choices"][0]["finish_reason"] == "length"
 
 
+PENALTIES = ({"frequency_penalty": 1.0}, {"presence_penalty": 0.5}, {"repeat_penalty": 1.3})
+
+
+@pytest.mark.parametrize("penalty", PENALTIES, ids=lambda penalty: next(iter(penalty)))
+@pytest.mark.parametrize("window", [None, -1, 0, 5, 299, 300, 2**20])
+def test_a_window_of_penalties_is_no_longer_than_a_slot(penalty, window):
+    """llama.cpp lays out as many tokens as are asked for: 4 MB a reply for 2^20, which is what a soak filled up with."""
+    with Engine(demo_model(), n_ctx=300, n_threads=1) as engine:
+        body = ChatRequest(**ask(repeat_last_n=window, **penalty))
+        found = settings.filters(body, engine.model, True, None, engine.n_ctx)
+        assert 0 <= found.repeat_last_n <= 300
+        given = {"repeat_last_n": -1 if window is None and "repeat_penalty" not in penalty else window, **penalty}
+        asked = FilterParams(**{key: value for key, value in given.items() if value is not None})
+
+        def drawn(params: FilterParams) -> list[int]:
+            request = Request((5, 6, 7), SamplingParams(seed=3), 290, params.build(engine.model), stop_at_end=False)
+            return [step.id for step in engine.submit(request)]
+
+        assert drawn(found) == drawn(asked)
+
+
 # ---- beginning and end --------------------------------------------------------------------------
 
 
@@ -284,93 +312,38 @@ def test_health_while_loading_and_a_model_that_cannot_be_loaded(tmp_path):
 
 
 def test_while_the_model_loads():
-    """In this process: a load that takes until it is told."""
-    import asyncio
-
-    from autodeco_edge import Engine
-    from autodeco_edge.engine.pairing import demo_model
-    from autodeco_edge.server.app import House, make_app
-    from autodeco_edge.server.guard import Hosts, Keys
-    from autodeco_edge.server.limits import ServerLimits
-    from autodeco_edge.server.listen import Runner, bind, url_of
-
+    """A load that takes until it is told."""
     go = threading.Event()
 
     def load() -> Engine:
         go.wait(WAIT)
         return Engine(demo_model(), n_slots=2, n_ctx=256, n_threads=1)
 
-    house = None
-    sock = bind("127.0.0.1", 0)
-    url = url_of(sock)
-    runners: list = []
-
-    def run() -> None:
-        nonlocal house
-
-        async def made() -> None:
-            nonlocal house
-            house = House(load, ["m"], ServerLimits(parallel=2))
-
-        asyncio.run(made())
-        runners.append(Runner(house, make_app(house, Keys(), Hosts())))
-        runners[0].run(sock)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        for _ in range(3):
-            answer = httpx.get(url + "/health", timeout=WAIT)
-            assert answer.status_code == 503 and answer.json()["error"]["code"] == "loading"
-            answer = httpx.post(url + "/v1/chat/completions", json=ask(), timeout=WAIT)
-            assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
-        assert httpx.get(url + "/v1/models").status_code == 200
-        go.set()
-        deadline = time.monotonic() + WAIT
-        while httpx.get(url + "/health").status_code != 200:
-            assert time.monotonic() < deadline
-        assert httpx.post(url + "/v1/chat/completions", json=ask(max_tokens=2), timeout=WAIT).status_code == 200
-    finally:
-        go.set()
-        runners[0].on_signal(signal.SIGTERM)
-        thread.join(WAIT)
-    assert not thread.is_alive() and house.service.has_ended
+    with serving_inside(load, parallel=2) as inside:
+        try:
+            for _ in range(3):
+                answer = httpx.get(inside.url + "/health", timeout=WAIT)
+                assert answer.status_code == 503 and answer.json()["error"]["code"] == "loading"
+                answer = inside.post("/v1/chat/completions", ask())
+                assert answer.status_code == 503 and int(answer.headers["retry-after"]) >= 1
+            assert httpx.get(inside.url + "/v1/models").status_code == 200
+        finally:
+            go.set()
+        inside.wait_until_ready()
+        assert inside.post("/v1/chat/completions", ask(max_tokens=2)).status_code == 200
+    assert inside.house.service.has_ended and not inside.failures
 
 
 def test_an_engine_that_breaks_leaves_nobody_waiting(monkeypatch):
     """Its thread ends by something unforeseen: every reply ends with an error, and the server with it."""
-    import asyncio
-
-    from autodeco_edge import Engine
-    from autodeco_edge.engine.pairing import demo_model
-    from autodeco_edge.server.app import House, make_app
-    from autodeco_edge.server.guard import Hosts, Keys
-    from autodeco_edge.server.limits import ServerLimits
-    from autodeco_edge.server.listen import Runner, bind, url_of
-
     engine = Engine(demo_model(), n_slots=2, n_ctx=256, n_threads=1)
     monkeypatch.setattr(engine, "submit", lambda request: {}["unforeseen"])
-    sock = bind("127.0.0.1", 0)
-    url, found = url_of(sock), []
-
-    def run() -> None:
-        async def made() -> House:
-            return House(lambda: engine, ["m"], ServerLimits(parallel=2))
-
-        house = asyncio.run(made())
-        try:
-            Runner(house, make_app(house, Keys(), Hosts())).run(sock)
-        except KeyError as error:
-            found.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    deadline = time.monotonic() + WAIT
-    while httpx.get(url + "/health", timeout=WAIT).status_code != 200:
-        assert time.monotonic() < deadline
-    assert httpx.post(url + "/v1/chat/completions", json=ask(), timeout=WAIT).status_code == 500
-    thread.join(WAIT)
-    assert not thread.is_alive() and len(found) == 1
+    with serving_inside(lambda: engine, parallel=2) as inside:
+        inside.wait_until_ready()
+        assert inside.post("/v1/chat/completions", ask()).status_code == 500
+        inside.thread.join(WAIT)
+        assert not inside.thread.is_alive()
+    assert [type(error) for error in inside.failures] == [KeyError]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import openai
@@ -78,6 +80,67 @@ def serving(*arguments: str, ready: bool = True) -> Iterator[Served]:
         process.kill()
         process.wait()
         reader.join(5)
+
+
+@dataclass
+class Inside:
+    """A server in this process. loop_seconds: what its event loop's thread has computed so far."""
+
+    url: str
+    runner: Any
+    house: Any
+    thread: threading.Thread
+    failures: list[BaseException] = field(default_factory=list)
+
+    @property
+    def loop_seconds(self) -> float:
+        return time.clock_gettime(time.pthread_getcpuclockid(self.thread.ident))
+
+    def post(self, path: str, body: Any, **options) -> httpx.Response:
+        """body: bytes as they are."""
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        return httpx.post(self.url + path, content=content, headers=headers, timeout=WAIT, **options)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + WAIT
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def wait_until_ready(self) -> None:
+        self.wait_until(lambda: httpx.get(self.url + "/health", timeout=WAIT).status_code == 200)
+
+
+@contextlib.contextmanager
+def serving_inside(load: Callable[[], Any], **limits) -> Iterator[Inside]:
+    """``load`` makes the engine. What the server ends with is among the failures."""
+    import asyncio
+
+    from autodeco_edge.server.app import House, make_app
+    from autodeco_edge.server.guard import Hosts, Keys
+    from autodeco_edge.server.limits import ServerLimits
+    from autodeco_edge.server.listen import Runner, bind, url_of
+
+    async def made() -> House:
+        return House(load, ["m"], ServerLimits(**limits))
+
+    def run() -> None:
+        try:
+            inside.runner.run(sock)
+        except BaseException as error:
+            inside.failures.append(error)
+
+    sock = bind("127.0.0.1", 0)
+    house = asyncio.run(made())
+    inside = Inside(url_of(sock), Runner(house, make_app(house, Keys(), Hosts())), house, threading.Thread(target=run))
+    inside.thread.start()
+    try:
+        yield inside
+    finally:
+        inside.runner.on_signal(signal.SIGTERM)
+        inside.thread.join(WAIT)
+        assert not inside.thread.is_alive()
 
 
 def ask(text: str = QUESTION, **more) -> dict:

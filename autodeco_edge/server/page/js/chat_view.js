@@ -1,11 +1,14 @@
 /** The conversation on the page. One reply is looked at as tokens, the others stand as text: so the page stays light. */
 
-import { byId, button, el } from "./dom.js";
-import { download, downloadText } from "./download.js";
-import { pictureOf } from "./picture.js";
+import { copyButton } from "./clipboard.js";
+import { Composer } from "./composer.js";
+import { byId, button, el, isEnter } from "./dom.js";
+import { downloadPicture, downloadText } from "./download.js";
 import { ReplyView } from "./reply_view.js";
 import { toLines } from "./trace_file.js";
+import { versionSteps } from "./versions.js";
 
+const HINT = "Every token of a reply stands on the tint of its temperature. Point at one to see what else could have stood there.";
 const NEAR = 80; // pixels from the end that still count as the end
 
 export class ChatView {
@@ -16,33 +19,71 @@ export class ChatView {
     this.turns = byId("turns");
     this.views = []; // of each turn's shown reply
     this.looked = -1; // the turn whose reply is looked at
-    this.#listen();
+    this.composer = new Composer(chat);
   }
 
-  /** Everything anew: another conversation, or another shape of this one. */
+  /** Another conversation. */
+  open() {
+    this.looked = -1;
+    this.draw();
+    this.#follow();
+  }
+
+  /** Everything anew, for the conversation has another shape. Who reads stays where they are, but by what is being drawn. */
   draw() {
     const { turns } = this.chat.conversation;
+    const { scrollTop } = this.turns;
+    const name = held();
     this.views = turns.map((turn, i) => (turn.replies.length ? this.#replyView(turn, i) : null));
-    this.turns.replaceChildren(...turns.flatMap((turn, i) => [this.#question(turn, i), this.views[i]?.element]).filter(Boolean));
-    this.#look(this.chat.drawing?.turn ?? turns.length - 1);
-    this.#buttons();
-    this.#follow(true);
+    const parts = turns.flatMap((turn, i) => [this.#question(turn, i), this.views[i]?.element]).filter(Boolean);
+    this.turns.replaceChildren(...(parts.length ? parts : [el("p", { class: "hint" }, HINT)]));
+    this.#lookAt(this.chat.drawing?.turn ?? (turns[this.looked] ? this.looked : turns.length - 1));
+    this.composer.show();
+    this.turns.scrollTop = scrollTop;
+    if (this.chat.drawing) this.views[this.looked].element.scrollIntoView({ block: "end" });
+    if (name && !held()) this.#focus(name);
+  }
+
+  #focus(name) {
+    const again = [...this.turns.querySelectorAll("button:enabled")].find((node) => named(node) === name);
+    if (again) again.focus();
+    else this.composer.focus();
+  }
+
+  /** Before it is hidden: a place to read at is lost then. */
+  leave() {
+    this.place = this.turns.scrollTop;
+  }
+
+  /** Shown again, or the server is another one. */
+  look() {
+    this.#lookAt(this.looked);
+    this.turns.scrollTop = this.place ?? this.turns.scrollTop;
+    this.place = null;
   }
 
   /** The reply that is being drawn has grown. */
   grow() {
     const view = this.views[this.chat.drawing.turn];
-    const isNear = this.#isNear();
-    view?.update(() => isNear && this.#follow());
+    this.#update(view);
     this.inspector.drawSoon();
   }
 
   end() {
     const view = this.views.findLast((each) => each && !each.reply.isOpen);
-    view?.update(() => this.#follow());
+    this.#update(view);
     view?.announceEnd();
     this.inspector.draw();
-    this.#buttons();
+    this.composer.show();
+  }
+
+  /** Who reads at the end stays there. */
+  #update(view) {
+    view?.update((draw) => {
+      const isNear = this.#isNear();
+      draw();
+      if (isNear) this.#follow();
+    });
   }
 
   // ---- parts
@@ -51,6 +92,8 @@ export class ChatView {
     if (this.chat.conversation.isTrace) return el("h2", {}, turn.text);
     const edit = button("Edit", () => this.#edit(turn, i, article), { "aria-label": `Edit message ${i + 1}` });
     const article = el("article", { class: "question", "aria-label": `Message ${i + 1}` }, el("p", {}, turn.text), edit);
+    const { at, of } = this.chat.conversation.version(i);
+    if (of > 1) article.prepend(versionSteps("message", at, of, (index) => this.chat.showVersion(i, index)));
     return article;
   }
 
@@ -69,33 +112,27 @@ export class ChatView {
     const view = new ReplyView(turn.replies[turn.shown], {
       name: `reply ${i + 1}`, signal: this.inspector.signal, actions: this.#actions(turn, i),
     });
-    if (turn.replies.length > 1) view.element.prepend(this.#variants(turn, i));
+    if (turn.replies.length > 1) view.element.prepend(versionSteps("reply", turn.shown, turn.replies.length, (index) => this.chat.showReply(i, index)));
     return view;
   }
 
   #actions(turn, i) {
     const reply = turn.replies[turn.shown];
     const name = `reply-${i + 1}`;
+    const { isTrace, title } = this.chat.conversation;
+    const picture = () => downloadPicture([{ name: title, reply }], this.inspector.signal, `${name}.png`);
+    const some = () => reply.records.length > 0;
+    const own = [
+      [button("Regenerate", () => this.chat.regenerate(i)), () => true],
+      [button("Continue", () => this.chat.goOn(i), { class: "go-on" }), () => reply.isCut && this.chat.canGoOn(reply)],
+    ];
     return [
-      ["Tokens", () => this.#toggle(i), { class: "toggle", "aria-pressed": "false" }],
-      this.chat.conversation.isTrace ? null : ["Regenerate", () => this.chat.regenerate(i)],
-      navigator.clipboard ? ["Copy", () => navigator.clipboard.writeText(reply.content)] : null, // not on plain HTTP from afar
-      ["JSONL", () => downloadText(toLines([reply]), `${name}.jsonl`), { "aria-label": "Save as JSONL" }],
-      ["PNG", () => this.#savePicture(i, name), { "aria-label": "Save as PNG" }],
-    ].filter(Boolean);
-  }
-
-  async #savePicture(i, name) {
-    this.#look(i);
-    const shown = [{ name: this.chat.conversation.title, reply: this.views[i].reply }];
-    download(await pictureOf(shown, this.inspector.signal), `${name}.png`);
-  }
-
-  #variants(turn, i) {
-    const step = (by, label) => button(label, () => this.chat.showReply(i, turn.shown + by), {
-      "aria-label": by < 0 ? "Earlier reply" : "Later reply", disabled: !turn.replies[turn.shown + by],
-    });
-    return el("div", { class: "variants" }, step(-1, "‹"), `${turn.shown + 1} of ${turn.replies.length}`, step(1, "›"));
+      [button("Tokens", () => this.#toggle(i), { "aria-pressed": "false" }), some],
+      ...(isTrace ? [] : own),
+      [copyButton("Copy", () => reply.content), () => reply.content !== ""],
+      [button("JSONL", () => downloadText(toLines([reply]), `${name}.jsonl`), { "aria-label": "Save as JSONL" }), some],
+      [button("PNG", picture, { "aria-label": "Save as PNG" }), some],
+    ];
   }
 
   // ---- which reply is looked at
@@ -103,42 +140,17 @@ export class ChatView {
   #toggle(i) {
     const asTokens = !(this.looked === i && this.settings.view === "tokens");
     this.settings.set({ view: asTokens ? "tokens" : "text" });
-    this.#look(i);
+    this.#lookAt(i);
   }
 
-  #look(i) {
+  #lookAt(i) {
     this.looked = i;
     this.views.forEach((view, k) => view?.showTokens(k === i && this.settings.view === "tokens"));
-    this.views.forEach((view) => view?.actions.firstElementChild?.setAttribute("aria-pressed", String(view.asTokens)));
+    this.views.forEach((view) => view?.press(view.asTokens));
     const view = this.views[i];
     if (!view) return this.inspector.show([]);
-    const { isTrace } = this.chat.conversation;
-    const onTry = isTrace ? null : (index, candidate) => this.chat.continueFrom(i, index, candidate);
+    const onTry = this.chat.canGoOn(view.reply) ? (index, candidate) => this.chat.continueFrom(i, index, candidate) : null;
     this.inspector.show([{ name: "this reply", reply: view.reply, view: view.tokens, onTry }]);
-  }
-
-  // ---- composer
-
-  #listen() {
-    const message = byId("message");
-    byId("composer").addEventListener("submit", (event) => (event.preventDefault(), this.#send(message)));
-    byId("stop").addEventListener("click", () => this.chat.stop());
-    message.addEventListener("keydown", (event) => isEnter(event) && (event.preventDefault(), this.#send(message)));
-    document.addEventListener("keydown", (event) => event.key === "Escape" && !document.querySelector("dialog[open]") && this.chat.stop());
-  }
-
-  #send(message) {
-    if (!message.value.trim() || this.chat.drawing) return;
-    this.chat.send(message.value);
-    message.value = "";
-  }
-
-  #buttons() {
-    const isDrawing = this.chat.drawing !== null;
-    const hadFocus = document.activeElement === byId(isDrawing ? "send" : "stop");
-    byId("send").hidden = isDrawing;
-    byId("stop").hidden = !isDrawing;
-    if (hadFocus) byId("message").focus();
   }
 
   #isNear() {
@@ -151,4 +163,11 @@ export class ChatView {
   }
 }
 
-const isEnter = (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing;
+/** What has the focus, by name: after it is drawn anew it is another element. */
+function held() {
+  return document.activeElement === document.body ? null : named(document.activeElement);
+}
+
+function named(node) {
+  return `${node.closest("article")?.getAttribute("aria-label")}: ${node.getAttribute("aria-label") ?? node.textContent}`;
+}

@@ -4,6 +4,8 @@ import { draw } from "./drawing.js";
 import { Reply } from "./reply.js";
 import { requestOf, seedOf, withSystem } from "./settings.js";
 
+const MOST = 3; // columns
+
 /** A setup: name; heads, temperature, top_p as in the settings; command: put after the prompt; model: under the name of
  *  which the server has certain heads, "" = its own. */
 const plain = { heads: "both", temperature: "", top_p: "", command: "", model: "" };
@@ -41,28 +43,37 @@ export function byHeads(models) {
 }
 
 export class Comparison {
-  constructor(server, settings) {
+  constructor(server, facts, settings) {
     this.server = server;
+    this.facts = facts;
     this.settings = settings;
-    this.columns = []; // {name, reply}
+    this.columns = []; // {name, setup, reply}; setup null: from a file
     this.abort = null;
   }
 
-  /** onChange(column): its reply has grown. */
+  get isRunning() {
+    return this.abort !== null;
+  }
+
+  get room() {
+    return MOST - this.columns.length;
+  }
+
+  /** onChange(column): its reply has grown. What was added from files stays where there is room. Whether it was not stopped. */
   async run(prompt, setups, onChange) {
-    this.stop();
     const abort = new AbortController();
     this.abort = abort;
     const seed = seedOf(this.settings);
-    this.columns = setups.map((setup) => ({ name: setup.name, setup, reply: new Reply({ seed }) }));
+    const drawn = setups.map((setup) => ({ name: setup.name, setup, reply: new Reply({ seed, context: this.facts.context }) }));
+    this.columns = [...drawn, ...this.columns.filter(({ setup }) => setup === null)].slice(0, MOST);
     onChange(null);
-    await Promise.all(this.columns.map((column) => this.#draw(column, prompt, seed, abort, onChange)));
-    if (this.abort === abort) this.abort = null;
+    await Promise.all(drawn.map((column) => this.#draw(column, prompt, seed, abort, onChange)));
+    this.abort = null;
+    return !abort.signal.aborted;
   }
 
   stop() {
     this.abort?.abort();
-    this.abort = null;
   }
 
   #draw(column, prompt, seed, abort, onChange) {
@@ -70,12 +81,12 @@ export class Comparison {
     const text = command ? `${prompt}\n\n${command}` : prompt;
     const messages = withSystem(this.settings, [{ role: "user", content: text }]);
     const body = requestOf({ ...this.settings, heads, temperature, top_p }, messages, seed);
-    if (model) body.model = model;
+    if (model in this.facts.sets) body.model = model;
     return draw(this.server, body, column.reply, abort.signal, () => onChange(column));
   }
 
   /** A reply from a file as a further column, such as one drawn with other heads. */
   add(name, reply) {
-    this.columns.push({ name, reply });
+    this.columns.push({ name, setup: null, reply });
   }
 }

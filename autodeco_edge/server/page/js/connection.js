@@ -1,7 +1,7 @@
 /** Whether the server is there: the notice at the top, and the asking until it is back. */
 
 import { announce } from "./announcer.js";
-import { byId } from "./dom.js";
+import { notice } from "./notice.js";
 import { Refusal, Unreachable } from "./server.js";
 
 const PAUSE = 1500; // milliseconds between two questions
@@ -20,12 +20,12 @@ export class Connection {
     this.isAsking = true;
     let waited = false;
     for (let words = await this.#trouble(); words; words = await this.#trouble()) {
-      this.#say(words);
+      notice("server", words);
       waited = true;
       await new Promise((resolve) => setTimeout(resolve, PAUSE));
     }
     this.isAsking = false;
-    this.#say("");
+    notice("server", "");
     if (waited) announce("The server is ready.");
     this.onReady();
   }
@@ -36,15 +36,8 @@ export class Connection {
       return "";
     } catch (error) {
       if (error instanceof Unreachable) return "The server does not answer. It is asked again until it does; nothing is lost.";
-      if (error instanceof Refusal && error.status === 503) return "The model is being loaded.";
+      if (error instanceof Refusal && error.status === 503) return `Not ready: ${error.message}.`;
       return error.message;
     }
-  }
-
-  #say(words) {
-    const notice = byId("notice");
-    if (notice.textContent === words) return;
-    notice.textContent = words;
-    notice.hidden = !words;
   }
 }

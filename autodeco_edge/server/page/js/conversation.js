@@ -1,4 +1,4 @@
-/** A conversation: turns of one question and its replies, of which one is shown. */
+/** A conversation: turns of one question and its replies, of which one is shown. What it holds can be kept as it is. */
 
 import { newId } from "./dom.js";
 import { Reply } from "./reply.js";
@@ -10,29 +10,58 @@ export class Conversation {
     this.id = newId();
     this.title = "New conversation";
     this.changed = Date.now();
+    this.kept = 0; // how often
     this.isTrace = false; // read from a file: nothing to go on from
-    this.turns = []; // {text, replies, shown}
+    this.turns = []; // {text, replies, shown, versions}
     Object.assign(this, properties);
   }
 
   /** As it was kept. */
   static of(data) {
     const conversation = new Conversation(data);
-    for (const turn of conversation.turns) turn.replies = turn.replies.map((reply) => settled(new Reply(reply)));
+    revive(conversation.turns, new Set());
     return conversation;
   }
 
   ask(text) {
-    if (!this.turns.length && !this.isTrace) this.title = text.trim().slice(0, TITLE);
-    this.turns.push({ text, replies: [], shown: 0 });
+    if (!this.turns.length && !this.isTrace) this.title = Array.from(text.trim()).slice(0, TITLE).join("");
+    this.turns.push({ text, replies: [], shown: 0, versions: null });
     return this.turns.length - 1;
   }
 
-  /** Another question in a turn's place; what came after it answered the old one. */
+  // ---- versions of a question: arrays of the turns from there on, which all of their first turns share
+
+  /** Another question in a turn's place. The old one stays, with what came after it, as another version. */
   edit(index, text) {
+    const versions = this.#versionsAt(index);
     this.turns.length = index;
-    return this.ask(text);
+    this.ask(text);
+    this.turns[index].versions = versions;
+    versions.push([this.turns[index]]);
+    return index;
   }
+
+  showVersion(index, which) {
+    const versions = this.#versionsAt(index);
+    this.turns = [...this.turns.slice(0, index), ...versions[which]];
+  }
+
+  /** {at, of}: which one is shown, of how many. */
+  version(index) {
+    const { versions } = this.turns[index];
+    return versions ? { at: placeIn(versions, this.turns[index]), of: versions.length } : { at: 0, of: 1 };
+  }
+
+  /** With the one that is shown as it stands now. */
+  #versionsAt(index) {
+    const turns = this.turns.slice(index);
+    const versions = turns[0].versions ?? [turns];
+    versions[placeIn(versions, turns[0])] = turns;
+    turns[0].versions = versions;
+    return versions;
+  }
+
+  // ---- replies
 
   /** A further reply of a turn, which is then the one shown. */
   add(index, reply) {
@@ -55,6 +84,17 @@ export class Conversation {
       if (i < index && this.turns[i].replies.length) found.push({ role: "assistant", content: this.shown(i).content });
     }
     return found;
+  }
+}
+
+const placeIn = (versions, first) => versions.findIndex((turns) => turns[0] === first);
+
+function revive(turns, seen) {
+  for (const turn of turns) {
+    if (seen.has(turn)) continue;
+    seen.add(turn);
+    turn.replies = turn.replies.map((reply) => settled(new Reply(reply)));
+    for (const others of turn.versions ?? []) revive(others, seen);
   }
 }
 

@@ -25,6 +25,9 @@ export function newId() {
   return Array.from(crypto.getRandomValues(new Uint32Array(3)), (n) => n.toString(36)).join("");
 }
 
+/** Sends; not where it ends the choice of a sign (229: Safari says so after it). */
+export const isEnter = (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
+
 /** A field with its name above it. */
 export function field(label, input) {
   return el("label", { class: "field" }, el("span", {}, label), input);

@@ -1,24 +1,20 @@
 /** Server-sent events out of a response's body: the JSON of every `data:` line, up to [DONE]. */
 
+import { linesOf } from "./lines.js";
+
 export async function* readEvents(body) {
-  for await (const line of lines(body)) {
+  for await (const line of linesOf(body, "The reply")) {
     if (!line.startsWith("data: ")) continue; // blank lines, and the comments that keep a connection alive
     const data = line.slice(6);
     if (data === "[DONE]") return;
-    yield JSON.parse(data);
+    yield parsed(data);
   }
 }
 
-async function* lines(body) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
+function parsed(data) {
   try {
-    for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      const found = (rest + part.value).split("\n");
-      rest = found.pop();
-      yield* found;
-    }
-  } finally {
-    reader.cancel().catch(() => {});
+    return JSON.parse(data);
+  } catch {
+    throw new Error("The reply broke off.");
   }
 }

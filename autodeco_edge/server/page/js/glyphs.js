@@ -5,9 +5,10 @@ export const BREAK = "\u200b";
 const SIGNS = { " ": `${BREAK}·`, "\n": "⏎", "\t": "⇥", "\r": "␍", "\u00a0": "⍽" };
 const NAMES = { " ": " blank ", "\n": " newline ", "\t": " tab ", "\r": " return ", "\u00a0": " hard blank " };
 const HIDDEN = /[\p{Cc}\p{Cf}\p{Co}\p{Cn}]/u;
+const JOINS = /\u200c|\u200d|[\u{e0020}-\u{e007f}]/u; // within a word or a sign they are how it is written: a family, a flag
 
 export function visible(record) {
-  if (record.text) return Array.from(record.text, sign).join("").replace(/^\u200b/, "");
+  if (record.text) return [...record.text].map(sign).join("").replace(/^\u200b/, "");
   return record.bytes?.length ? record.bytes.map((byte) => `‹${hex(byte)}›`).join("") : "∎";
 }
 
@@ -19,8 +20,10 @@ export function spoken(record) {
 /** Whether a new line begins after it. */
 export const endsLine = (record) => record.text.endsWith("\n");
 
-function sign(character) {
-  return SIGNS[character] ?? (HIDDEN.test(character) ? "\ufffd" : character);
+function sign(character, index, all) {
+  if (character in SIGNS) return SIGNS[character];
+  const isHidden = HIDDEN.test(character) && !(all[index - 1]?.trim() && JOINS.test(character));
+  return isHidden ? `‹${hex(character.codePointAt(0))}›` : character;
 }
 
 function hex(byte) {

@@ -2,6 +2,7 @@
 
 import { marked } from "../vendor/marked.esm.js";
 import DOMPurify from "../vendor/purify.es.mjs";
+import { el } from "./dom.js";
 
 const ALLOWED = {
   ALLOWED_TAGS: [
@@ -15,8 +16,18 @@ const ALLOWED = {
   RETURN_DOM_FRAGMENT: true,
 };
 
-/** HTML in a reply is shown as it is written: it is a part of what the model said. */
-marked.use({ renderer: { html: ({ text }) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`) } });
+const escaped = (text) => text.replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+
+/** HTML is shown as it is written, for it is a part of what the model said; a line ends where the model ended it. A picture
+ *  is a link: its address could carry the conversation away, so it is fetched only by who wants to. */
+marked.use({
+  breaks: true,
+  renderer: {
+    html: ({ text }) => escaped(text),
+    image: ({ href, text }) => `<a href="${escaped(href)}">${escaped(text || href)}</a>`,
+    checkbox: ({ checked }) => (checked ? "☑ " : "☐ "),
+  },
+});
 
 DOMPurify.addHook("afterSanitizeAttributes", (node) => {
   if (node.tagName !== "A") return;
@@ -24,6 +35,11 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
   node.setAttribute("rel", "noopener noreferrer");
 });
 
+/** Elements; where its marks are more than can be read, such as quotations a thousand deep, the text as it is. */
 export function rendered(text) {
-  return DOMPurify.sanitize(marked.parse(text), ALLOWED);
+  try {
+    return DOMPurify.sanitize(marked.parse(text), ALLOWED);
+  } catch {
+    return el("p", { class: "plain" }, text);
+  }
 }

@@ -1,5 +1,7 @@
 /** One reply: its text, its tokens, and how it stands. What it holds can be kept as it is (structured clone). */
 
+const CUTS = { time: "Cut off: its time on the server was over.", shutdown: "Cut off: the server was told to end." };
+
 export class Reply {
   constructor(properties = {}) {
     this.content = "";
@@ -10,8 +12,11 @@ export class Reply {
     this.note = "";
     this.seed = null;
     this.finish = null;
-    this.applied = null; // what the server says that it applied
+    this.cutBy = null; // what the server says that ended it before its end
     this.timings = null;
+    this.usage = null;
+    this.model = ""; // who drew it
+    this.context = null; // tokens that its server can remember
     Object.assign(this, properties);
   }
 
@@ -22,9 +27,10 @@ export class Reply {
   /** One chunk of the stream. */
   add(chunk) {
     this.state = "drawing";
-    this.applied = chunk.autodeco ?? this.applied;
     this.timings = chunk.timings ?? this.timings;
-    for (const choice of chunk.choices) this.#choice(choice);
+    this.usage = chunk.usage ?? this.usage;
+    this.model = chunk.model ?? this.model;
+    for (const choice of chunk.choices ?? []) this.#choice(choice);
   }
 
   #choice({ delta, logprobs, autodeco, finish_reason }) {
@@ -32,6 +38,7 @@ export class Reply {
     this.reasoning += delta.reasoning_content ?? "";
     this.seed = autodeco?.seed ?? this.seed;
     this.finish = finish_reason ?? this.finish;
+    this.cutBy = autodeco?.cut_by ?? this.cutBy;
     for (const record of joined(autodeco?.trace ?? [], logprobs?.content ?? [])) {
       this.records.push({ ...record, index: this.records.length });
     }
@@ -40,6 +47,34 @@ export class Reply {
   end(state, error = "") {
     this.state = state;
     this.error = error;
+  }
+
+  /** How it stands, in words; "" where it is whole. */
+  get words() {
+    if (this.state === "waiting") return "Waiting for its turn …";
+    if (this.state === "stopped") return "Stopped.";
+    if (this.state === "failed") return this.error;
+    return this.state === "done" && this.finish === "length" ? this.#limit() : "";
+  }
+
+  #limit() {
+    if (this.cutBy) return CUTS[this.cutBy] ?? `Cut off by the server: ${this.cutBy}.`;
+    return this.#isFull ? "Cut off: the context is full. A new conversation has room again." : "Cut off at the limit of tokens.";
+  }
+
+  get #isFull() {
+    return this.context !== null && this.usage?.total_tokens >= this.context;
+  }
+
+  /** Whether its last token was not its end: more could follow. */
+  get isCut() {
+    return !this.isOpen && this.records.length > 0 && !this.#isFull && (this.state !== "done" || this.finish === "length");
+  }
+
+  /** Drawn further, from the last token on. The ids to begin with. */
+  reopen() {
+    Object.assign(this, { state: "waiting", error: "", finish: null, cutBy: null, timings: null, usage: null });
+    return this.records.map(({ id }) => id);
   }
 
   /** The beginning of another reply: these tokens up to index, then the candidate in that one's place. */

@@ -1,22 +1,15 @@
 /** One reply on the page: as text or as tokens, with what can be done with it. Draws at most once a frame. */
 
 import { announce } from "./announcer.js";
-import { button, el } from "./dom.js";
+import { copyButton } from "./clipboard.js";
+import { el } from "./dom.js";
 import { rendered } from "./markdown.js";
 import { TokenView } from "./token_view.js";
 
 const SHARE = 8; // of the time that text is rendered in while it grows: an eighth
 
-const STATES = {
-  waiting: "Waiting for its turn …",
-  drawing: "",
-  done: "",
-  stopped: "Stopped.",
-  failed: "",
-};
-
 export class ReplyView {
-  /** name: for the ear; actions: [[label, onclick, {properties}]] beneath it; signal: to begin with */
+  /** name: for the ear; actions: [[button, isAllowed()]] beneath it; signal: to begin with */
   constructor(reply, { name, signal, actions = [] }) {
     this.reply = reply;
     this.tokens = new TokenView({ name: `Tokens of ${name}`, signal, onPoint: () => {}, onPick: () => {} });
@@ -24,8 +17,10 @@ export class ReplyView {
     this.text = el("div", { class: "text" });
     this.note = el("p", { class: "note", hidden: !reply.note }, reply.note);
     this.state = el("p", { class: "state" });
-    this.actions = el("div", { class: "actions" }, ...actions.map(([label, onclick, more]) => button(label, onclick, more)));
-    this.element = el("article", { class: "reply", "aria-label": name }, this.note, this.tokens.element, this.thought, this.text, this.state, this.actions);
+    this.actions = actions;
+    const beneath = el("div", { class: "actions" }, ...actions.map(([node]) => node));
+    this.element = el("article", { class: "reply", "aria-label": name }, this.note, this.tokens.element, this.thought, this.text, this.state, beneath);
+    this.around = (draw) => draw();
     this.nextRender = 0;
     this.showTokens(false);
   }
@@ -40,13 +35,16 @@ export class ReplyView {
     this.#draw();
   }
 
-  /** Something is new; onDrawn() when it can be seen. */
-  update(onDrawn) {
-    if (this.frame) return;
-    this.frame = requestAnimationFrame(() => {
+  press(yes) {
+    this.actions[0]?.[0].setAttribute("aria-pressed", String(yes));
+  }
+
+  /** Something is new; around(draw): draws it when it is time. */
+  update(around = this.around) {
+    this.around = around;
+    this.frame ??= requestAnimationFrame(() => {
       this.frame = null;
-      if (!this.#draw()) this.update(onDrawn);
-      onDrawn?.();
+      this.around(() => this.#draw() || this.update());
     });
   }
 
@@ -60,10 +58,10 @@ export class ReplyView {
   #draw() {
     const isAll = this.asTokens ? this.tokens.grow() : this.#drawText();
     this.thought.hidden = this.asTokens || !this.reply.reasoning;
-    this.state.textContent = this.reply.error || STATES[this.reply.state];
+    if (this.state.textContent !== this.reply.words) this.state.textContent = this.reply.words;
     this.state.classList.toggle("fault", this.reply.state === "failed");
     this.element.setAttribute("aria-busy", String(this.reply.isOpen));
-    for (const each of this.actions.children) each.disabled = this.reply.isOpen;
+    for (const [node, isAllowed] of this.actions) node.disabled = this.reply.isOpen || !isAllowed();
     return isAll;
   }
 
@@ -77,6 +75,13 @@ export class ReplyView {
     this.thought.lastElementChild.textContent = this.reply.reasoning;
     this.text.replaceChildren(rendered(this.reply.content));
     this.nextRender = performance.now() + SHARE * (performance.now() - start);
+    if (!this.reply.isOpen) this.text.querySelectorAll("pre").forEach(addCopy);
     return true;
   }
+}
+
+function addCopy(code) {
+  const box = el("div", { class: "code" });
+  code.replaceWith(box);
+  box.append(code, copyButton("Copy", () => code.textContent, { class: "copy-code", "aria-label": "Copy the code" }));
 }

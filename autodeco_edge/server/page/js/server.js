@@ -1,8 +1,7 @@
 /** The server that this page came from. Owns addresses, the key and what errors mean; knows nothing of replies. */
 
 import { readEvents } from "./events.js";
-
-const KEY = "autodeco-key"; // kept for this tab alone
+import { TabKey } from "./tab_key.js";
 
 /** The server said no. message: its own words. */
 export class Refusal extends Error {
@@ -18,16 +17,14 @@ export class Unreachable extends Error {}
 export class Server {
   constructor(base = document.baseURI) {
     this.base = base;
+    this.key = new TabKey();
     this.askKey = async () => null;
     this.onContact = () => {};
   }
 
-  get(path) {
-    return this.#json("GET", path);
-  }
-
-  post(path, body, signal) {
-    return this.#json("POST", path, body, signal);
+  async get(path) {
+    const answer = await this.#ask("GET", path);
+    return answer.json();
   }
 
   /** The chunks of a streamed answer. Raises Refusal, Unreachable, and AbortError when signal says so. */
@@ -35,17 +32,12 @@ export class Server {
     const answer = await this.#ask("POST", path, body, signal);
     try {
       for await (const chunk of readEvents(answer.body)) {
-        if (chunk.error) throw new Refusal(500, chunk.error.message);
+        if (chunk.error) throw new Refusal(500, chunk.error.message ?? "The reply broke off.");
         yield chunk;
       }
     } catch (error) {
       throw this.#named(error);
     }
-  }
-
-  async #json(...request) {
-    const answer = await this.#ask(...request);
-    return answer.json();
   }
 
   /** With a key asked for as often as the server wants another. */
@@ -55,16 +47,15 @@ export class Server {
       if (answer.ok) return answer;
       const refusal = new Refusal(answer.status, await words(answer));
       if (answer.status !== 401) throw refusal;
-      const key = await this.askKey(sessionStorage.getItem(KEY) !== null);
+      const key = await this.askKey(this.key.value !== null);
       if (key === null) throw refusal;
-      sessionStorage.setItem(KEY, key);
+      this.key.set(key);
     }
   }
 
   async #fetch(method, path, body, signal) {
     const headers = body === undefined ? {} : { "Content-Type": "application/json" };
-    const key = sessionStorage.getItem(KEY);
-    if (key !== null) headers.Authorization = `Bearer ${key}`;
+    if (this.key.value !== null) headers.Authorization = `Bearer ${this.key.value}`;
     try {
       const options = { method, headers, body: body && JSON.stringify(body), signal, cache: "no-store" };
       const answer = await fetch(new URL(path, this.base), options);
@@ -84,7 +75,7 @@ export class Server {
 
 async function words(answer) {
   try {
-    return (await answer.json()).error.message;
+    return String((await answer.json()).error.message);
   } catch {
     return `The server answered ${answer.status}.`;
   }

@@ -5,7 +5,7 @@ const N_TOP = 10; // likeliest tokens to ask for: five are shown, a rank is know
 
 const DEFAULTS = {
   system: "", heads: "both", temperature: "", top_p: "", temperature_low: "", temperature_high: "", top_p_low: "",
-  top_p_high: "", max_tokens: "", seed: "", view: "tokens", theme: "auto", signal: "temperature",
+  top_p_high: "", max_tokens: "", seed: "", model: "", view: "tokens", theme: "auto", signal: "temperature",
 };
 
 export class Settings {

@@ -1,6 +1,7 @@
 /** The figures of replies, one column a reply. */
 
 import { el } from "./dom.js";
+import { shortName } from "./facts.js";
 import { SIGNALS, inDigits, spread } from "./signals.js";
 
 export function figuresOf(shown) {
@@ -16,6 +17,8 @@ const ROWS = [
   ["P", (reply) => inWords(spread(SIGNALS.top_p, reply.records))],
   ["log p, mean", (reply) => inDigits(spread(SIGNALS.logprob, reply.records)?.mean)],
   ["seed", (reply) => String(reply.seed ?? "–")],
+  ["context", (reply) => (reply.usage && reply.context ? `${reply.usage.total_tokens} of ${reply.context}` : "–")],
+  ["model", (reply) => shortName(reply.model) || "–"],
   ["tokens/s", (reply) => inDigits(reply.timings?.predicted_per_second, 1)],
 ];
 

@@ -17,7 +17,7 @@ export function tokenCard(record, onTry) {
 }
 
 /** Place among the likeliest; what was not asked for is beyond the last. */
-export function rankOf(record) {
+function rankOf(record) {
   const place = (record.top ?? []).findIndex(({ id }) => id === record.id);
   if (place >= 0) return String(place + 1);
   return record.top?.length ? `over ${record.top.length}` : "–";

@@ -1,9 +1,15 @@
 /** Replies as JSON lines, the form of `autodeco-edge run --jsonl`: a line a token, and one at the end of each reply. */
 
+import { linesOf } from "./lines.js";
 import { Reply } from "./reply.js";
 import { SIGNALS, spread } from "./signals.js";
 
 const LARGEST = 2 ** 28; // bytes
+const MOST_TOKENS = 100_000; // of a reply
+const MOST_REPLIES = 200;
+const LONGEST = 10_000; // characters of a token
+const MOST_BYTES = 100; // of it
+const MOST_CANDIDATES = 100;
 const NUMBERS = ["temperature", "top_p", "temperature_eff", "top_p_eff", "entropy", "logprob", "n_kept", "id"];
 
 export function toLines(replies) {
@@ -27,25 +33,29 @@ function headOf(name) {
   return { ...SIGNALS[name], value: (record) => record[name] };
 }
 
-/** Raises Error with one clear line. */
+/** The replies of a file. Raises Error with one clear line. */
 export async function readTrace(file) {
   if (file.size > LARGEST) throw new Error(`${file.name}: larger than ${LARGEST / 2 ** 20} MiB; open a shorter trace.`);
-  return fromLines(await file.text(), file.name);
-}
-
-export function fromLines(text, name) {
   const replies = [];
   let records = [];
-  text.split("\n").forEach((line, i) => {
-    if (!line.trim()) return;
-    const record = parsed(line, `${name}, line ${i + 1}`);
-    if (record.done !== true) return records.push(tidy(record, records.length));
-    replies.push(replyOf(records, record));
-    records = [];
-  });
+  for await (const [record, place] of recordsIn(file)) {
+    if (record.done !== true) records.push(tidy(record, records.length));
+    else replies.push(replyOf(records, record));
+    if (record.done === true) records = [];
+    if (replies.length > MOST_REPLIES || records.length > MOST_TOKENS) throw new Error(`${place}: more than ${MOST_TOKENS} tokens or ${MOST_REPLIES} replies; open a shorter trace.`);
+  }
   if (records.length) replies.push(replyOf(records, {})); // cut off by a kill
-  if (!replies.some((reply) => reply.records.length)) throw new Error(`${name}: holds no token; choose a file that run --trace wrote.`);
+  if (!replies.some((reply) => reply.records.length)) throw new Error(`${file.name}: holds no token; choose a file that run --trace wrote.`);
   return replies;
+}
+
+async function* recordsIn(file) {
+  let n = 0;
+  for await (const line of linesOf(file.stream(), file.name)) {
+    n += 1;
+    const place = `${file.name}, line ${n}`;
+    if (line.trim()) yield [parsed(line, place), place];
+  }
 }
 
 function parsed(line, place) {
@@ -60,8 +70,10 @@ function parsed(line, place) {
 
 function isToken(record) {
   const numbers = NUMBERS.every((name) => record[name] == null || Number.isFinite(record[name]));
-  return numbers && typeof record.text === "string" && "temperature" in record && "top_p" in record;
+  return numbers && isText(record.text) && "temperature" in record && "top_p" in record;
 }
+
+const isText = (text) => typeof text === "string" && text.length <= LONGEST;
 
 /** Only what is known, so that nothing else of a file is kept. */
 function tidy(record, index) {
@@ -71,13 +83,13 @@ function tidy(record, index) {
 }
 
 function bytesOf(bytes) {
-  return Array.isArray(bytes) ? bytes.filter((b) => Number.isInteger(b) && b >= 0 && b < 256) : [];
+  return Array.isArray(bytes) ? bytes.slice(0, MOST_BYTES).filter((b) => Number.isInteger(b) && b >= 0 && b < 256) : [];
 }
 
 function topOf(top) {
-  const isCandidate = (c) => Number.isFinite(c?.id) && typeof c.text === "string" && Number.isFinite(c.logprob);
+  const isCandidate = (c) => Number.isFinite(c?.id) && isText(c.text) && Number.isFinite(c.logprob);
   const plain = ({ id, text, logprob, kept }) => ({ id, text, logprob, kept: kept === true });
-  return Array.isArray(top) ? top.filter(isCandidate).map(plain) : [];
+  return Array.isArray(top) ? top.slice(0, MOST_CANDIDATES).filter(isCandidate).map(plain) : [];
 }
 
 function replyOf(records, end) {

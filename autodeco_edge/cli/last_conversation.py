@@ -1,0 +1,39 @@
+"""The last conversation, as --continue finds it.
+
+Owns its file, and the folder where what somebody wrote to a model is kept from everybody else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import FormatError, MissingInputError
+from ..text.chat import Conversation
+from .config_file import state_dir
+
+
+def private_folder() -> Path:
+    """Where conversations and lines are kept; made if it is not there. Raises OSError."""
+    folder = state_dir()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def _path() -> Path:
+    return state_dir() / "last-conversation.json"
+
+
+def save_last(conversation: Conversation) -> None:
+    """Raises OSError and what ``Conversation.save`` raises."""
+    private_folder()
+    conversation.save(_path())
+
+
+def load_last() -> Conversation:
+    """Raises MissingInputError where there is none, FormatError for a damaged one."""
+    try:
+        return Conversation.load(_path())
+    except MissingInputError:
+        raise MissingInputError("--continue: there is no last conversation; leave it out to start one") from None
+    except FormatError as error:
+        raise FormatError(f"--continue: {error}; or leave --continue out to start anew") from None
