@@ -121,7 +121,20 @@ def test_measuring_commands_know_names(site, hub, tmp_path):
     assert done.returncode == 0, done.stderr
     problems = tmp_path / "p.jsonl"
     problems.write_text('{"prompt": "abc", "answer": "1"}\n')
-    task = ("--task", str(problems), "-o", str(tmp_path / "out"), "-n", "2", "--samples", "1", "-c", "64", "--methods", "autodeco")
+    task = (
+        "--task",
+        str(problems),
+        "-o",
+        str(tmp_path / "out"),
+        "-n",
+        "2",
+        "--samples",
+        "1",
+        "-c",
+        "64",
+        "--methods",
+        "autodeco",
+    )
     done = cli("eval", "-m", "letters", *task, *few)
     assert done.returncode == 0 and json.loads(done.stdout)["groups"], done.stderr
     assert cli("eval", "-m", "nobody", *task).returncode == 66 and not hub.requests
