@@ -8,7 +8,9 @@ import { ReplyView } from "./reply_view.js";
 import { toLines } from "./trace_file.js";
 import { versionSteps } from "./versions.js";
 
-const HINT = "Every token of a reply stands on the tint of its temperature. Point at one to see what else could have stood there.";
+const HINT =
+  "Ask something below. Every token of a reply stands on the tint of its temperature: point at one to see what else could have stood there, " +
+  "click it to go on from another candidate. Compare draws one question under several settings, side by side.";
 const NEAR = 80; // pixels from the end that still count as the end
 
 export class ChatView {
