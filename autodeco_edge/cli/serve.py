@@ -123,6 +123,8 @@ class ServeOptions:
         """The model that was named. Raises UsageError."""
         check_range("--port", self.port, 0, 65535)
         check_computing(self)
+        if self.deterministic and self.draft != "off":
+            raise UsageError("--draft and --deterministic exclude each other; choose one")
         if self.heads and self.no_heads:
             raise UsageError("--heads and --no-heads exclude each other; choose one")
         named = [name for name in (self.word, self.model, self.hf) if name is not None]

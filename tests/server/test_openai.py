@@ -283,10 +283,7 @@ def test_conversation_and_roles(client):
     ]
     answer = client.chat.completions.create(model=NAME, messages=messages, seed=1)
     assert answer.choices[0].message.role == "assistant" and answer.choices[0].message.content
-    back = [
-        *messages,
-        answer.choices[0].message.model_dump(),
-    ]
+    back = [*messages, answer.choices[0].message.model_dump()]
     again = client.chat.completions.create(model=NAME, messages=[*back, messages[1]], seed=1)
     assert again.usage.prompt_tokens > answer.usage.prompt_tokens
     assert again.usage.prompt_tokens_details.cached_tokens > 0

@@ -430,7 +430,7 @@ def test_second_signal_ends_at_once():
         (["--host", "no.such.host.invalid"], 2, "no such address"), (["-m", "/nowhere.gguf"], 66, "nowhere"), (["--api-key", ""], 2, "api-key"),
         (["--api-key", "a b"], 2, "api-key"), (["--api-key-file", "/nowhere"], 66, "nowhere"), (["a", "-m", "b"], 2, "one model"),
         (["--max-seconds", "0"], 2, "max-seconds"), (["--chat-template-file", "/nowhere"], 66, "nowhere"), (["-c", "1"], 2, "context"),
-        (["--heads", "x.gguf", "--no-heads"], 2, "exclude"), (["--drain-seconds", "nan"], 2, "finite"),
+        (["--heads", "x.gguf", "--no-heads"], 2, "exclude"), (["--draft", "ngram", "--deterministic"], 2, "--draft and --deterministic exclude"), (["--drain-seconds", "nan"], 2, "finite"),
     ],
 )  # fmt: skip
 def test_options_that_cannot_be_meant(arguments, code, words):
