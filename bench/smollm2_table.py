@@ -118,13 +118,14 @@ def summary(lab: dict[str, Scores], here: dict[str, Scores], group: str) -> dict
         "methods": rows,
         "outside": _outside(ours, list(constants.values())),
     }
-    if MEAN_SHIFT.get(group) in here:
-        reference = here[MEAN_SHIFT[group]]
-        result["mean_shift"] = MEAN_SHIFT[group]
+    own_mean = MEAN_SHIFT.get(group)
+    if own_mean in lab or own_mean in here:
+        reference = (lab if own_mean in lab else here)[own_mean]
+        result["mean_shift"] = own_mean
         result["outside_with_mean_shift"] = _outside(ours, [*constants.values(), reference])
         result["outside_without"] = _outside(ours, list(constants.values()), np.isfinite(reference["spread"]))
-        if "autodeco" in here:
-            result["autodeco_minus_mean_shift"] = _lead(here["autodeco"], reference)
+        if "autodeco" in here and own_mean in here:
+            result["autodeco_minus_mean_shift"] = _lead(here["autodeco"], here[own_mean])
     return result
 
 
@@ -174,12 +175,12 @@ def everywhere(lab: dict[str, dict[str, Scores]]) -> dict:
             if all(np.isfinite(values).all() for values in own):
                 ours = [lab[group][HEADS][measure] for group in GROUPS]
                 row[measure] = float(np.mean([values.mean() for values in own]))
-                row[f"heads_minus_it_{measure}"] = _within_groups([a - b for a, b in zip(ours, own, strict=True)])
+                row[f"heads_minus_it_{measure}"] = within_groups([a - b for a, b in zip(ours, own, strict=True)])
         found[name] = row
     return found
 
 
-def _within_groups(differences: list[np.ndarray], n_resamples: int = 10_000) -> dict[str, float]:
+def within_groups(differences: list[np.ndarray], n_resamples: int = 10_000) -> dict[str, float]:
     rng = np.random.default_rng(0)
     means = np.mean([d[rng.integers(len(d), size=(n_resamples, len(d)))].mean(1) for d in differences], axis=0)
     low, high = np.quantile(means, (0.025, 0.975))

@@ -24,10 +24,15 @@ NAMES = {
     "1/1": "1/1, the paper's default",
     "0.2/0.9": "0.2/0.9, the model's card",
     "0.8/0.95": "0.8/0.95, as in llama.cpp",
-    "autodeco@write": "heads trained on open writing alone",
-    "autodeco@many": "heads trained on many answers alone",
-    "autodeco@exact": "heads trained on one answer alone",
+    "reward-write-0": "heads trained on open writing alone",
+    "reward-many-0": "heads trained on many answers alone",
+    "reward-exact-0": "heads trained on one answer alone",
+    "autodeco@write": "heads trained on open writing alone, in the runtime",
     "turn": "turn: T by entropy",
+    f"{HEADS} T": "their T alone",
+    f"{HEADS} P": "their P alone",
+    "min-p 0.05": "min-p 0.05 at T = 1",
+    "dynatemp 0.5-1.5": "dynatemp 0.5 to 1.5",
     "min-p": "min-p 0.05 at T = 1",
     "dynatemp": "dynatemp 0.5 to 1.5",
 }
@@ -36,7 +41,9 @@ SPREAD = {"write": "1 - self-BLEU of 4", "many": "distinct right of 16", "exact"
 
 
 def name_of(method: str) -> str:
-    return f"{method}, their own mean (MeanShift)" if method in OWN_MEAN else NAMES.get(method, method)
+    name = method.removesuffix(" here")
+    known = f"{name}, their own mean (MeanShift)" if name in OWN_MEAN else NAMES.get(name, name)
+    return known if name == method else f"{known}, in the runtime"
 
 
 def interval(x: Mapping[str, float] | None, scale: float = 1, digits: int = 3, *, sign: bool = False) -> str:
@@ -146,7 +153,12 @@ def parity_table(results: Mapping[str, Any]) -> str:
 
 def fits_table(results: Mapping[str, Any]) -> str:
     """Runs of `autodeco-edge fit`, one a row."""
-    names = {"demo-fit": "demo model", "smollm2-fit": "SmolLM2-135M", "gemma3-fit": "Gemma-3-270M, base"}
+    names = {
+        "demo-fit": "demo model",
+        "smollm2-fit": "SmolLM2-135M, three kinds",
+        "smollm2-recipe": "SmolLM2-135M, `make heads-smollm2`",
+        "gemma3-fit": "Gemma-3-270M, base",
+    }
     header = [
         "model",
         "asked / taken, min",
@@ -189,7 +201,124 @@ def first_token(results: Mapping[str, Any]) -> str:
     )
 
 
+def exact_table(results: Mapping[str, Any]) -> str:
+    """What is known of syllogisms without a draw."""
+    found = results["smollm2-exact"]
+    names = {"heads": "**heads of the package**"}
+    header = ["probability, %, mean of the problems", "runtime", "lab", "runtime - lab", "largest of a problem"]
+    rows = [
+        [
+            f"{names.get(name, name_of(name))}: {'first token is Yes' if key == 'yes' else 'right, in one of the four forms'}",
+            *(
+                interval(of[key][k], 100, 1, sign=k == "runtime_minus_lab")
+                for k in ("runtime", "lab", "runtime_minus_lab")
+            ),
+            f"{100 * of[key]['largest']:.1f}",
+        ]
+        for name, of in found.items()
+        if name != "problems"
+        for key in ("yes", "right")
+    ]
+    return f"{found['problems']} syllogisms.\n\n{table(header, rows)}"
+
+
+def seeds_table(results: Mapping[str, Any]) -> str:
+    """Trainings beside each other, and how far seeds lie apart."""
+    found = results["smollm2-seeds"]
+    names = {
+        "package": "**heads of the package**",
+        "recipe-reward": "`make heads-smollm2`, its reward heads",
+        "recipe-likelihood": "`make heads-smollm2`, its likelihood heads",
+    }
+    groups = list(found["replies"])
+    header = ["heads", *(f"{g}, %" for g in groups), "mean, %", "package - it, mean, points", "mean T / P"]
+    rows = [
+        [
+            names.get(name, f"official loss, {name.replace('-', ' ')}"),
+            *(interval(row[g], 100, 1) for g in groups),
+            f"{100 * row['all']['mean']:.1f}",
+            interval(row["package_minus_it"]["all"], 100, 1, sign=True) if "package_minus_it" in row else "",
+            "; ".join(f"{row['means'][g]['t']:.2f} / {row['means'][g]['p']:.2f}" for g in groups),
+        ]
+        for name, row in found["heads"].items()
+    ]
+    drawn = ", ".join(f"{found['problems'][g]} of {g} x {n}" for g, n in found["replies"].items())
+    text = f"Problems x replies: {drawn}.\n\n{table(header, rows)}"
+    if "between_seeds" in found:
+        apart = found["between_seeds"]
+        each = ", ".join(
+            f"{g} {100 * apart[g]['sd']:.1f} (two seeds at most {interval(apart[g]['largest'], 100, 1, sign=True)})"
+            for g in groups
+        )
+        text += f"\n\nStandard deviation between the three seeds, points: {each}; of the mean {100 * apart['all']['sd']:.1f}."
+    return text
+
+
+def efficiency_table(results: Mapping[str, Any]) -> str:
+    """The paper's Table 3."""
+    found = results["smollm2-efficiency"]
+    work = found["operations"]
+    header = [
+        "prompt, tokens",
+        "work of a token, MFLOP",
+        "heads add",
+        "memory, MB",
+        "with heads",
+        "prompt, s",
+        "with heads",
+        "a token, ms",
+        "with heads",
+    ]
+    rows = []
+    for n, of in sorted(found["lengths"].items(), key=lambda item: int(item[0])):
+        base, heads = of["1/1"], of["heads"]
+        flop = work["base"] + int(n) * work["attention"]
+        cells = [
+            f"{of_[key]:,.{digits}f}"
+            for key, digits in (("rss_mb", 0), ("prompt_s", 2), ("token_ms", 2))
+            for of_ in (base, heads)
+        ]
+        rows.append([f"{int(n):,}", f"{flop / 1e6:,.0f}", f"{100 * work['heads'] / flop:.2f} %", *cells])
+    rounds = ", ".join(f"{len(of['1/1']['rounds'])} at {int(n):,}" for n, of in found["lengths"].items())
+    return (
+        f"{table(header, rows)}\n\n{found['tokens']} tokens behind each prompt, {found['threads']} threads; medians of "
+        f"rounds, {rounds}."
+    )
+
+
+def why_table(results: Mapping[str, Any]) -> str:
+    """Steering as it was drawn, and on the same words."""
+    found = results["smollm2-steering-why"]
+    rows = []
+    for figure, name in (("temperature", "T"), ("top_p", "P")):
+        for way in ("low", "high"):
+            drawn, same = found["drawn"][figure][way], found["same_words"][figure][way]
+            rows.append(
+                [
+                    f"{name}, {way}",
+                    *(f"{100 * of['consistency']:.0f}" for of in (drawn, same)),
+                    *(interval(of["difference"], sign=True) for of in (drawn, same)),
+                    f"{drawn['spread']:.3f}",
+                    f"{drawn['noise']:.3f}",
+                    f"{same['spread']:.3f}",
+                ]
+            )
+    header = [
+        "command",
+        "as asked, own replies, %",
+        "same words, %",
+        "change, own replies",
+        "same words",
+        "spread over prompts, own replies",
+        "of it noise of four replies",
+        "same words",
+    ]
+    return f"{found['prompts']} prompts, {found['replies']} replies each.\n\n{table(header, rows)}"
+
+
 TABLES = {
+    "smollm2-exact-shares": ("smollm2-exact", exact_table),
+    "smollm2-efficiency": ("smollm2-efficiency", efficiency_table),
     "fits": ("gemma3-fit", fits_table),
     "smollm2-quality": ("smollm2-quality", quality_table),
     "smollm2-gym": ("smollm2-gym", gym_tables),

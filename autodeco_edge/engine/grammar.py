@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ class Grammar:
     kind: str = "grammar"
     schema: Schema | None = None
     slow: str | None = None
+    _compiled: list[tuple[LLTokenizer, LLMatcher]] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
     def from_text(cls, text: str, root: str = "root") -> Grammar:
@@ -91,18 +92,25 @@ class Grammar:
         return cls(f"{_OPTIONS}start: {_json_of(schema)}\n", "JSON schema", schema)
 
     def matcher(self, tokenizer: LLTokenizer) -> LLMatcher:
-        """Follows one reply. Raises FormatError with llguidance's own words."""
+        """Follows one reply; compiled once for all that follow this grammar. Raises FormatError with llguidance's own words."""
+        made = next((matcher for other, matcher in self._compiled if other is tokenizer), None)
+        if made is None:
+            made = self._compile(tokenizer)
+            self._compiled[:] = [(tokenizer, made)]
+        return made.deep_copy()
+
+    def _compile(self, tokenizer: LLTokenizer) -> LLMatcher:
         from llguidance import LLMatcher
 
         matcher = LLMatcher(tokenizer, self.lark, log_level=0, limits=_limits())
         if matcher.is_error() and (slower := self.slower()):
-            return slower.matcher(tokenizer)
+            return slower._compile(tokenizer)
         if matcher.is_error():
             raise self.refusal(matcher.get_error())
         return matcher
 
     def slower(self) -> Grammar | None:
-        return replace(self, lark=self.slow, slow=None) if self.slow else None
+        return replace(self, lark=self.slow, slow=None, _compiled=[]) if self.slow else None
 
     def refusal(self, words: str) -> FormatError:
         """llguidance's words in one line, with the keyword named where it names none."""

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import FormatError
+from ..io.reading import without_doubles
 from .ecma import PatternError, read_pattern
 from .expressions import TooLarge, matches, regex
 from .json_references import LISTS, MAPS, SINGLE, check_references, gathered, walk, with_anchors
@@ -25,6 +26,7 @@ from .json_references import LISTS, MAPS, SINGLE, check_references, gathered, wa
 MAX_TEXT = 2**20  # characters
 MAX_DEPTH = 64
 MAX_VALUES = 20000  # objects, arrays and plain values in a schema
+MAX_OPTIONAL = 2000  # properties of one object that may be left out: llguidance's work grows with their square
 
 DIALECTS = {
     "http://json-schema.org/draft-04/schema", "http://json-schema.org/draft-06/schema", "http://json-schema.org/draft-07/schema",
@@ -101,6 +103,7 @@ class Schema:
         _check_size(self.document)
         self.document = with_anchors(self.document)
         _check_dialect(self.document)
+        _check_optional(self.document)
         if problem := check_references(self.document):
             raise refuse(problem)
         whole = gathered(self.document)
@@ -152,7 +155,7 @@ def _parse(text: str) -> Any:
     if len(text) > MAX_TEXT:
         raise FormatError(f"the JSON schema has {len(text)} characters; allowed {MAX_TEXT}")
     try:
-        document = json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant, parse_float=_finite)
+        document = json.loads(text, object_pairs_hook=without_doubles, parse_constant=_no_constant, parse_float=_finite)
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise FormatError("the JSON schema holds half of a surrogate pair, which no text can hold") from None
@@ -160,14 +163,6 @@ def _parse(text: str) -> Any:
         reason = "it nests too deep" if isinstance(error, RecursionError) else _line(str(error))
         raise FormatError(f"the JSON schema is not JSON ({reason})") from None
     return document
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} stands twice in an object")
-    return found
 
 
 def _no_constant(name: str) -> None:
@@ -212,6 +207,15 @@ def _check_dialect(document: Any) -> None:
         path = list(error.absolute_path)
         keyword = next((part for part in reversed(path) if isinstance(part, str)), "the schema")
         raise FormatError(f"the JSON schema is not one: {keyword}: {_line(error.message)} (at {_pointer(path)})")
+
+
+def _check_optional(document: Any) -> None:
+    for schema in walk(document):
+        n = len(schema.get("properties", {}).keys() - schema.get("required", ()))
+        if n > MAX_OPTIONAL:
+            raise refuse(
+                f"properties: {n} of one object may be left out, of at most {MAX_OPTIONAL}; name some as required"
+            )
 
 
 def _dialect(document: Any) -> Any:

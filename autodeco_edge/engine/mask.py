@@ -69,8 +69,10 @@ class GrammarMask:
 
     def _begin_again(self) -> None:
         """llguidance gives up where it remembers too much: the reply so far again with a new memory, or more slowly."""
-        refusal = self._grammar.refusal(self._matcher.get_error())
-        for grammar in (self._grammar, self._grammar.slower()):
+        words = self._matcher.get_error()
+        refusal = self._grammar.refusal(words)
+        is_row = "Current row has" in words  # of what may follow here, whatever is remembered
+        for grammar in (None if is_row else self._grammar, self._grammar.slower()):
             if grammar is None:
                 continue
             self._grammar, self._matcher = grammar, grammar.matcher(self._tokenizer)

@@ -156,7 +156,7 @@ def parse_json(text: str | bytes, where: str, hint: str = "", *, lenient: bool =
     text = decode(text, where) if isinstance(text, bytes) else text.removeprefix("\ufeff")
     hint = f"; {hint}" if hint else ""
     try:
-        pairs = _refuse_doubles if unique else None
+        pairs = without_doubles if unique else None
         value = json.loads(text, parse_constant=None if lenient else _refuse_constant, object_pairs_hook=pairs)
     except RecursionError:
         raise FormatError(f"{where}: not valid JSON that can be read (nested too deeply){hint}") from None
@@ -166,6 +166,16 @@ def parse_json(text: str | bytes, where: str, hint: str = "", *, lenient: bool =
     if halves or text.count("[") + text.count("{") > MAX_DEPTH:
         _check_value(value, where, hint, lenient)
     return value
+
+
+def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For json's object_pairs_hook. Raises ValueError."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"{twice[:100]!r} stands twice in an object")
+    return found
 
 
 def read_json(path: str | os.PathLike[str], hint: str = "", *, lenient: bool = False) -> Any:
@@ -186,15 +196,6 @@ def parse_toml(text: str, where: str, hint: str = "") -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON number")
-
-
-def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"{twice[:100]!r} is given twice")
-    return found
 
 
 def _check_value(value: Any, where: str, hint: str, lenient: bool) -> None:

@@ -369,7 +369,7 @@ def make_app(house: House, keys: Keys, hosts: Hosts, origins: Sequence[str] = ()
     if origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(origins), allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["*"], expose_headers=["Retry-After"],
         )  # fmt: skip
     app.add_middleware(Counted, metrics=house.metrics)
     return app

@@ -14,6 +14,7 @@ from .calibrate import calibrate
 from .comparison import test
 from .lab import Lab
 from .likelihood import likelihood
+from .more import more
 from .packing import RG, collect_files, pack
 from .report import export, report
 from .reward import reward
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__package__ and sys.modules[__package__].__doc__.split("\n")[0])
-    parser.add_argument("command", choices=("pack", "smoke", "run", "gather", "report", "export"))
+    parser.add_argument("command", choices=("pack", "smoke", "run", "more", "gather", "report", "export"))
     parser.add_argument("folder", help="what `pack` made")
     parser.add_argument("--model", help="GGUF (pack)")
     parser.add_argument("--rg", nargs="*", default=list(RG), help="reasoning-gym tasks to pack")
@@ -70,12 +71,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--test-problems", type=int, default=160, help="of a group, about")
     parser.add_argument("--test-samples", type=int, default=64)
     parser.add_argument("--keep-tokens", type=int, default=4, help="samples a problem whose tokens are kept")
+    parser.add_argument("--policies", nargs="*", default=[], help="of `more`: more.policy")
+    parser.add_argument("--draws", default='{"exact": 8, "many": 16, "write": 2}', help="of `more`: samples a problem")
     parser.add_argument("--dry", action="store_true", help="verdicts by chance, and replies need not end")
     parser.add_argument("--scale-percent", type=int, default=100, help="of all numbers of problems: for a dry run")
     options = parser.parse_args(arguments)
-    {"pack": pack, "smoke": smoke, "run": run, "gather": collect_files, "report": report, "export": export}[
-        options.command
-    ](options)
+    commands = {"pack": pack, "smoke": smoke, "run": run, "more": more}
+    commands |= {"gather": collect_files, "report": report, "export": export}
+    commands[options.command](options)
 
 
 if __name__ == "__main__":

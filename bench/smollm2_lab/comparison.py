@@ -17,11 +17,7 @@ from .verdicts import group_of, limit_of, seed_of
 def test(lab: Lab, minutes: float) -> None:
     """Heads, their means as constants, and all constants on the test split: first what the table needs, then the grid, then the rest."""
     end = time.monotonic() + 60 * minutes
-    n = lab.options.test_problems
-    problems = {}
-    for kinds in lab.groups().values():
-        for kind in kinds:
-            problems[kind] = lab.of(kind, "test", max(n // len(kinds), 30))
+    problems = test_problems(lab)
     samples = {
         "exact": lab.options.test_samples,
         "many": lab.options.test_samples,
@@ -51,6 +47,12 @@ def test(lab: Lab, minutes: float) -> None:
     ]
     lab.measure("test", ablation, problems, samples, end)
     lab.write("files.json", sorted(p.name for p in lab.state.glob("test-*.npz")))
+
+
+def test_problems(lab: Lab) -> dict[str, list[int]]:
+    """Of each kind that the rule has chosen, as many as of another of its group."""
+    n = lab.options.test_problems
+    return {kind: lab.of(kind, "test", max(n // len(kinds), 30)) for kinds in lab.groups().values() for kind in kinds}
 
 
 def mean_shifts(lab: Lab, names: list[str]) -> dict[str, list[Policy]]:

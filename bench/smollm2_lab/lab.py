@@ -118,16 +118,19 @@ class Lab:
         problems: dict[str, list[int]],
         samples: dict[str, int],
         deadline: float,
+        at_once: int = 0,
     ) -> None:
         """Draws, judges, and writes NAME-POLICY.npz: of each kind the number of the key of every sample (0: wrong).
 
-        Policies are drawn side by side, a few at a time, so that what is done when time ends stays.
+        Policies are drawn side by side, a few at a time (as many as have ``at_once`` replies), so that what is done when time
+        ends stays.
         """
+        at_once = at_once or BUNDLE * self.options.batch
         waiting = [p for p in policies if not self.has(f"{name}-{slug(p.name)}.npz")]
         while waiting and time.monotonic() < deadline:
             bundle: list[Policy] = []
             jobs: list[Job] = []
-            while waiting and len(jobs) < BUNDLE * self.options.batch:
+            while waiting and len(jobs) < at_once:
                 jobs += self._jobs(name, len(bundle), waiting[0], problems, samples)
                 bundle.append(waiting.pop(0))
             drawn = self.sampler.draw(jobs, bundle)

@@ -131,7 +131,8 @@ class Sampler:
         """
         n = len(jobs)
         out = Drawn([np.zeros(0, np.uint16)] * n, np.zeros(n, bool), *(np.zeros(n, np.float32) for _ in range(3)))
-        order = sorted(range(n), key=lambda i: (jobs[i].limit, len(self.prompts[jobs[i].prompt]) // 8, jobs[i].policy))
+        # side by side what ends alike; then a prompt is read once for all its samples and policies
+        order = sorted(range(n), key=lambda i: (jobs[i].limit, len(self.prompts[jobs[i].prompt]) // 8, jobs[i].prompt))
         for start in range(0, n, self.batch):
             if time.monotonic() > deadline:
                 break

@@ -204,3 +204,21 @@ def test_coverage_is_that_of_the_evaluation(lab) -> None:
 def test_novelty_counts_pairs_that_nobody_else_has(lab) -> None:
     replies = [np.array(x, np.uint16) for x in ([1, 2, 3], [1, 2, 4], [9, 8, 7], [])]
     assert lab.novelty(replies).tolist() == [0.5, 0.5, 1.0, 0.0]
+
+
+def test_methods_have_names(lab) -> None:
+    """What `more` draws: constants, rules, heads with one of them or both; a name that is none of these has no file."""
+    from bench.smollm2_lab.more import policy
+
+    heads = object()
+    state = SimpleNamespace(has=lambda name: name == "a.heads", load_heads=lambda name: heads)
+    assert (found := policy(state, "0.8/0.95")).heads is None and (found.temperature, found.top_p) == (0.8, 0.95)
+    assert policy(state, "min-p 0.05").min_p == 0.05 and policy(state, "dynatemp 0.5-1.5").dynatemp == (0.5, 1.5)
+    both, only_t, only_p = (policy(state, name) for name in ("a", "a T", "a P"))
+    assert all(p.heads is heads for p in (both, only_t, only_p)) and [p.name for p in (only_t, only_p)] == [
+        "a T",
+        "a P",
+    ]
+    assert [(p.use_t, p.use_p) for p in (both, only_t, only_p)] == [(True, True), (True, False), (False, True)]
+    with pytest.raises(ValueError):
+        policy(state, "b")

@@ -236,6 +236,7 @@ REFUSED = {
     '{"const": 123456789012345678901234567890.12345}': "const", '{"enum": [1, {"a": [1e30]}]}': "enum",
     '{"exclusiveMaximum": 1e-300, "exclusiveMinimum": 0}': "exclusiveMaximum", '{"const": "' + "a" * MAX_TEXT + '"}': "characters",
     '{"enum": [' + ",".join(map(str, range(MAX_VALUES))) + "]}": "values", '{"items":' * MAX_DEPTH + "{}" + "}" * MAX_DEPTH: "deeper than",
+    json.dumps({"items": {"properties": {f"p{i}": {} for i in range(2101)}, "required": [f"p{i}" for i in range(100)]}}): "2001 of one object",
     "[" * 100000: "too deep", '{"not":' * 5000 + "{}" + "}" * 5000: "too deep",
 }  # fmt: skip
 

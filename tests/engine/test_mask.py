@@ -116,6 +116,40 @@ def test_mask_is_exact_over_the_whole_vocabulary(model):
     assert ends and ends <= set(np.flatnonzero(guide.allowed(model.n_vocab)).tolist()), "every end token may end"
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "number"}}},
+        {"type": "array", "items": {"type": "string", "pattern": "^(a|b)*a(a|b){5}$"}},
+    ],
+)
+def test_replies_of_one_grammar_are_strangers(model, schema):
+    """It is compiled once for all of them: each has the masks of a grammar of its own, whatever its neighbours drew."""
+    shared = Grammar.from_schema(schema)
+    together = [GrammarMask(shared, model, model.vocab) for _ in range(4)]
+    apart = [GrammarMask(Grammar.from_schema(schema), model, model.vocab) for _ in range(4)]
+    rng = np.random.default_rng(0)
+    for i in rng.integers(4, size=300):
+        pair = together[i], apart[i]
+        for guide in pair:
+            guide.prepare()
+        allowed = pair[0].allowed(model.n_vocab)
+        assert (allowed == pair[1].allowed(model.n_vocab)).all()
+        token = int(rng.choice(np.flatnonzero(allowed)))
+        for guide in pair:
+            guide.reset() if model.is_end(token) else guide.accept(token)
+
+
+def test_grammar_is_compiled_once(model, monkeypatch):
+    """For a tokenizer: eight choices of a large schema wait once."""
+    made, compiled = [], Grammar._compile
+    monkeypatch.setattr(Grammar, "_compile", lambda self, tokenizer: made.append(self) or compiled(self, tokenizer))
+    grammar = Grammar.from_regex("[ab]{3}")
+    for _ in range(8):
+        GrammarMask(grammar, model, model.vocab)
+    assert made == [grammar]
+
+
 def test_rollback_and_reset(model):
     guide = GrammarMask(Grammar.from_regex("a[bc]{20}"), model, model.vocab)
     first = guide.allowed(model.n_vocab)

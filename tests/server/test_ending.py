@@ -246,6 +246,7 @@ def test_a_reader_that_does_not_read_does_not_hold_up_the_end():
             time.sleep(0.05)
         assert served.process.wait(WAIT) == 0
         assert time.monotonic() - start < 20
+        assert not any("error" in line for line in served.log), served.log
         for connection in connections:
             connection.close()
 
