@@ -1,9 +1,12 @@
 /** One reply: its text, its tokens, and how it stands. What it holds can be kept as it is (structured clone). */
 
+import { newId } from "./dom.js";
+
 const CUTS = { time: "Cut off: its time on the server was over.", shutdown: "Cut off: the server was told to end." };
 
 export class Reply {
   constructor(properties = {}) {
+    this.id = newId();
     this.content = "";
     this.reasoning = "";
     this.records = [];
