@@ -319,6 +319,7 @@ def why_table(results: Mapping[str, Any]) -> str:
 
 TABLES = {
     "smollm2-exact-shares": ("smollm2-exact", exact_table),
+    "smollm2-seeds": ("smollm2-seeds", seeds_table),
     "smollm2-efficiency": ("smollm2-efficiency", efficiency_table),
     "smollm2-steering-why": ("smollm2-steering-why", why_table),
     "fits": ("gemma3-fit", fits_table),
