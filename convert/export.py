@@ -7,6 +7,7 @@ heads say of themselves comes from layout.py, the safe writing from atomic.py.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from dataclasses import dataclass
@@ -53,17 +54,17 @@ def write_heads(
     """Writes the heads file of ``checkpoint`` to ``out_path``, atomically."""
     target = Path(out_path)
     image = build_image(checkpoint, base, outtype, Means(mean_temperature, mean_top_p))
-    check_output(target, checkpoint, base)
+    check_output(target, checkpoint.files, base)
     content = _encode(image, checkpoint, base)
     if not dry_run:
         with atomic_write(target) as out:
             out.write(content)
-    return describe_written(image, checkpoint, target, len(content), not dry_run)
+    return describe_written(image, target, len(content), not dry_run)
 
 
-def check_output(target: Path, checkpoint: Checkpoint, base: BaseInfo | None) -> None:
+def check_output(target: Path, files: tuple[Path, ...], base: BaseInfo | None) -> None:
     """Raises UsageError when ``target`` is one of the files that are read, or holds anything but AutoDeco heads."""
-    refuse_inputs(target, (*checkpoint.files, *((base.path, *base.files) if base else ())))
+    refuse_inputs(target, (*files, *((base.path, *base.files) if base else ())))
     refuse_foreign(target, _holds_heads, "a file with AutoDeco heads")
 
 
@@ -72,10 +73,11 @@ def _holds_heads(path: Path) -> bool:
         return kind_of(file) is not None
 
 
-def describe_written(image: HeadsImage, checkpoint: Checkpoint, path: Path, n_bytes: int, written: bool) -> Written:
+def describe_written(image: HeadsImage, path: Path, n_bytes: int, written: bool) -> Written:
     """The report of either writer."""
     tensors = tuple((t.name, gt.type_name(t.ggml_type), t.shape) for t in image.tensors)
-    return Written(path, n_bytes, checkpoint.n_params, image.arch, tensors, image.means, written)
+    n_params = sum(math.prod(t.shape) for t in image.tensors)
+    return Written(path, n_bytes, n_params, image.arch, tensors, image.means, written)
 
 
 def default_heads_name(checkpoint: Checkpoint, base: BaseInfo | None) -> str:

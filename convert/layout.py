@@ -58,9 +58,11 @@ def build_image(checkpoint: Checkpoint, base: BaseInfo | None, outtype: str, mea
     arch = base.arch if base else checkpoint.config.arch
     if arch is None:
         raise UsageError(_unknown_arch(checkpoint))
-    means = _choose_means(checkpoint, means)
+    means = means_of(checkpoint.spec, means, Means(checkpoint.config.mean_temperature, checkpoint.config.mean_top_p))
     tensors = tuple(_store(name, tensor, outtype) for name, tensor in split_heads(checkpoint).items())
-    keys = tuple(_heads_keys(checkpoint, base, means))
+    n_vocab = base.n_vocab if base and base.n_vocab is not None else checkpoint.config.n_vocab
+    hashes = (checkpoint.sha256, base.tokenizer_sha256 if base else None, base.norm_sha256 if base else None)
+    keys = heads_keys(checkpoint.spec, n_vocab, means, hashes)
     return HeadsImage(arch, keys, checkpoint.spec.features, tensors, means)
 
 
@@ -76,20 +78,21 @@ def _unknown_arch(checkpoint: Checkpoint) -> str:
     return f"{checkpoint.label}: the base architecture is not known ({said}); pass the base model with --base BASE.gguf"
 
 
-def _choose_means(checkpoint: Checkpoint, means: Means) -> Means:
-    """The caller's means before those of the checkpoint; none for a head that is missing."""
+def means_of(spec: fmt.HeadSpec, means: Means, own: Means) -> Means:
+    """The caller's means before the heads' own; none for a head that is missing. Raises UsageError."""
     for option, value, limit in (("--mean-temperature", means.temperature, 2.0), ("--mean-top-p", means.top_p, 1.0)):
         if value is not None and not (math.isfinite(value) and 0 < value <= limit):
             raise UsageError(f"{option} {value}: allowed are values above 0, up to {limit:g}")
-    spec, config = checkpoint.spec, checkpoint.config
-    temperature = means.temperature if means.temperature is not None else config.mean_temperature
-    top_p = means.top_p if means.top_p is not None else config.mean_top_p
+    temperature = means.temperature if means.temperature is not None else own.temperature
+    top_p = means.top_p if means.top_p is not None else own.top_p
     return Means(temperature if spec.has_temp else None, top_p if spec.has_top_p else None)
 
 
-def _heads_keys(checkpoint: Checkpoint, base: BaseInfo | None, means: Means) -> list[tuple[str, int, object]]:
-    spec = checkpoint.spec
-    n_vocab = base.n_vocab if base and base.n_vocab is not None else checkpoint.config.n_vocab
+def heads_keys(
+    spec: fmt.HeadSpec, n_vocab: int | None, means: Means, hashes: tuple[str | None, str | None, str | None]
+) -> tuple[tuple[str, int, object], ...]:
+    """hashes: of the heads' source, the base's tokenizer and its output norm; what is None is left out."""
+    source, tokenizer, norm = hashes
     keys = [
         (fmt.KEY_FORMAT_VERSION, gt.U32, fmt.FORMAT_VERSION),
         (fmt.KEY_N_EMBD, gt.U32, spec.n_embd),
@@ -98,11 +101,11 @@ def _heads_keys(checkpoint: Checkpoint, base: BaseInfo | None, means: Means) -> 
         (fmt.KEY_TEMP_SCALE, gt.F32, fmt.TEMP_SCALE),
         (fmt.KEY_MEAN_TEMP, gt.F32, means.temperature),
         (fmt.KEY_MEAN_TOP_P, gt.F32, means.top_p),
-        (fmt.KEY_SOURCE_SHA256, gt.STRING, checkpoint.sha256),
-        (fmt.KEY_BASE_TOKENIZER_SHA256, gt.STRING, base.tokenizer_sha256 if base else None),
-        (fmt.KEY_BASE_NORM_SHA256, gt.STRING, base.norm_sha256 if base else None),
+        (fmt.KEY_SOURCE_SHA256, gt.STRING, source),
+        (fmt.KEY_BASE_TOKENIZER_SHA256, gt.STRING, tokenizer),
+        (fmt.KEY_BASE_NORM_SHA256, gt.STRING, norm),
     ]
-    return [key for key in keys if key[2] is not None]
+    return tuple(key for key in keys if key[2] is not None)
 
 
 def split_heads(checkpoint: Checkpoint) -> dict[str, RawTensor]:

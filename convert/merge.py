@@ -13,22 +13,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import FormatError
+from ..errors import FormatError, UsageError
 from ..gguf import keys as fmt
 from ..gguf import types as gt
 from ..gguf.model_file import ModelFile
 from ..gguf.reader import GGUFFile
 from ..io.atomic import AtomicWriter, atomic_write
-from .base import open_base
+from .base import BaseInfo, open_base
 from .checkpoint import Checkpoint
 from .export import Written, check_output, describe_written
-from .layout import HeadsImage, Means, StoredTensor, build_image, encode_keys
+from .layout import HeadsImage, Means, StoredTensor, build_image, encode_keys, heads_keys, means_of
+from .verify import GgufHeads, check_base
 
 COPY_CHUNK = 1 << 22
 
 
 def merge_single_file(
-    checkpoint: Checkpoint,
+    heads: Checkpoint | GgufHeads,
     base_path: str | os.PathLike[str],
     out_path: str | os.PathLike[str],
     *,
@@ -37,14 +38,18 @@ def merge_single_file(
     mean_top_p: float | None = None,
     dry_run: bool = False,
 ) -> Written:
-    """Writes ``base_path`` plus the heads to ``out_path``, atomically."""
+    """Writes ``base_path`` plus the heads, of a checkpoint or of a heads file, to ``out_path``, atomically.
+
+    Raises MismatchError for heads of another base, UsageError for an outtype where the heads are a file, which has one.
+    """
     target = Path(out_path)
     file, base = open_base(base_path)
     with file:
         _refuse_split(file)
         _refuse_merged(file)
-        image = build_image(checkpoint, base, outtype, Means(mean_temperature, mean_top_p))
-        check_output(target, checkpoint, base)
+        means = Means(mean_temperature, mean_top_p)
+        image = (_image_of if isinstance(heads, GgufHeads) else build_image)(heads, base, outtype, means)
+        check_output(target, (heads.path,) if isinstance(heads, GgufHeads) else heads.files, base)
         added = encode_keys(image) + _metadata_tensors(image) + _sampling_keys(image, file)
         added.append(gt.encode_kv(fmt.KEY_ARCH, gt.STRING, image.arch))
         size = _data_begin(file, added) + _data_nbytes(file)
@@ -52,7 +57,22 @@ def merge_single_file(
             with atomic_write(target) as out:
                 _copy_with(file, added, out)
                 file.check_unchanged()
-    return describe_written(image, checkpoint, target, size, not dry_run)
+    return describe_written(image, target, size, not dry_run)
+
+
+def _image_of(heads: GgufHeads, base: BaseInfo, outtype: str, means: Means) -> HeadsImage:
+    """What a heads file holds, as it is."""
+    if outtype != "auto":
+        raise UsageError(f"--outtype {outtype}: {heads.path} is a heads file, whose types stay; leave it out")
+    check_base(heads, base)
+    means = means_of(heads.spec, means, heads.means)
+    hashes = (heads.source_sha256, base.tokenizer_sha256, base.norm_sha256)
+    tensors = tuple(
+        StoredTensor(name, gt.GGML_TYPE_OF_NAME[t.dtype], tuple(reversed(t.shape)), t.data)
+        for name, t in heads.tensors.items()
+    )
+    n_vocab = heads.n_vocab if base.n_vocab is None else base.n_vocab
+    return HeadsImage(base.arch, heads_keys(heads.spec, n_vocab, means, hashes), heads.spec.features, tensors, means)
 
 
 def _refuse_split(file: ModelFile) -> None:

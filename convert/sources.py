@@ -67,7 +67,9 @@ def _locate_file(path: Path) -> CheckpointFiles:
     if path.suffix.lower() in PICKLE_SUFFIXES:
         raise FormatError(f"{path}: {PICKLE_REFUSAL}")
     if path.suffix == ".gguf":
-        raise FormatError(f"{path}: this is a GGUF file, not a checkpoint; try `autodeco-edge show {path}`")
+        raise FormatError(
+            f"{path}: this is a GGUF file, not a checkpoint; `autodeco-edge show {path}` says what is in it"
+        )
     folder = path.parent
     return CheckpointFiles(folder.resolve().name, (path,), (), folder / "config.json", folder / "README.md")
 

@@ -73,7 +73,7 @@ def row(what: str, help_text: str | None, option) -> str:
     )
     if option is not None and not option.show_default:
         default = ""
-    return f"| {what} | {(help_text or '').replace('|', chr(92) + '|')} | {default} |"
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in (what, help_text or "", default)) + " |"
 
 
 def main() -> int:

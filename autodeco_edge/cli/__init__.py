@@ -43,7 +43,7 @@ app.command()(fit.fit)
 app.command()(plot.plot)
 app.command()(config.config)
 app.command()(doctor.doctor)
-app.add_typer(bench.app)
+app.add_typer(bench.app, cls=Group)
 app.add_typer(eval.app, cls=Group)
 for _typer in (app, bench.app, eval.app):
     for _command in _typer.registered_commands:

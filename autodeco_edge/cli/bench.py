@@ -46,9 +46,10 @@ def step(
 
 @app.command()
 def decode(
-    model: Annotated[Path, typer.Option("--model", "-m", metavar="MODEL.gguf", help="A model.", show_default=False)],
+    model: Annotated[str, typer.Option("--model", "-m", help="GGUF file, or the name of a model.", show_default=False)],
     heads: Annotated[
-        Path | None, typer.Option("--heads", metavar="HEADS.gguf", help="Default: those inside the model.")
+        Path | None,
+        typer.Option("--heads", metavar="HEADS.gguf", help="Default: those inside the model, or of its name."),
     ] = None,
     threads: Annotated[int, typer.Option("--threads", "-t", help="0: one a physical core.")] = 0,
     prompt_tokens: Annotated[int, typer.Option("--prompt-tokens", help="Random tokens of the prompt.")] = 64,
@@ -70,18 +71,22 @@ def decode(
 
     Example: autodeco-edge bench decode -m model.gguf --heads heads.gguf
     """
+    from ..hub.resolve import find_file
+
+    path, its_own = find_file(model)
+    used = heads or its_own or "auto"
     if busy:
         from ..bench.busy import BusySetup, run_busy
 
         ways = tuple(wait.strip() for wait in waits.split(","))
         timing = BusySetup(waits=ways, seconds=seconds, n_rounds=rounds, n_threads=threads)
-        report = run_busy(model, str(heads or "auto"), timing)
+        report = run_busy(path, str(used), timing)
         put(json.dumps(report, indent=2) if as_json else _busy_table(report))
         return
     from ..bench.decode import DecodeSetup, run_decode
 
     setup = DecodeSetup(n_prompt=prompt_tokens, n_tokens=tokens, n_rounds=rounds, n_threads=threads)
-    report = run_decode(model, heads or "auto", setup)
+    report = run_decode(path, used, setup)
     put(json.dumps(report, indent=2) if as_json else _decode_table(report))
 
 

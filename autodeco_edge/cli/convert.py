@@ -8,11 +8,16 @@ Results go to stdout, remarks to stderr; errors are raised for ``main()`` to pri
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..io.printing import put, say
+from ..io.reading import user_path
+
+if TYPE_CHECKING:
+    from ..convert.checkpoint import Checkpoint
+    from ..convert.verify import GgufHeads
 
 HeadsArgument = Annotated[
     str,
@@ -77,7 +82,14 @@ def convert(
 
 
 def merge(
-    heads: HeadsArgument,
+    heads: Annotated[
+        str,
+        typer.Argument(
+            metavar="HEADS",
+            help="Heads file (.gguf), folder, .safetensors file or Hugging Face id (user/repo).",
+            show_default=False,
+        ),
+    ],
     base: Annotated[Path, typer.Option("--base", metavar="BASE.gguf", help="Base model to copy.", show_default=False)],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="MODEL.gguf", help="File to write.", show_default=False)
@@ -89,16 +101,13 @@ def merge(
 ) -> None:
     """Write one GGUF that holds the base model and its heads; stock llama.cpp loads it as the plain model.
 
-    Example: autodeco-edge merge heads/ --base model-Q4_K_M.gguf -o model-autodeco-Q4_K_M.gguf
+    Example: autodeco-edge merge heads.gguf --base model-Q4_K_M.gguf -o model-autodeco-Q4_K_M.gguf
     """
-    from ..convert.checkpoint import read_checkpoint
     from ..convert.merge import merge_single_file
 
-    checkpoint = read_checkpoint(heads, n_embd=_base_info(base).n_embd)
-    _remark(checkpoint.notes)
     _report(
         merge_single_file(
-            checkpoint,
+            _heads_of(heads, base),
             base,
             output,
             outtype=outtype,
@@ -107,6 +116,17 @@ def merge(
             dry_run=dry_run,
         )
     )
+
+
+def _heads_of(heads: str, base: Path) -> Checkpoint | GgufHeads:
+    from ..convert.checkpoint import read_checkpoint
+    from ..convert.verify import read_heads_gguf
+
+    if heads.endswith(".gguf"):
+        return read_heads_gguf(user_path(heads))
+    checkpoint = read_checkpoint(heads, n_embd=_base_info(base).n_embd)
+    _remark(checkpoint.notes)
+    return checkpoint
 
 
 def verify(heads: HeadsArgument, file: FileArgument) -> None:

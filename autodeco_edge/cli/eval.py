@@ -27,11 +27,14 @@ app = typer.Typer(
 )
 
 ModelOption = Annotated[
-    Path | None,
-    typer.Option("--model", "-m", help="Model in GGUF format. [default: the bundled demo model]", show_default=False),
+    str | None,
+    typer.Option(
+        "--model", "-m", help="GGUF file, or the name of a model. [default: the bundled demo model]", show_default=False
+    ),
 ]
 HeadsOption = Annotated[
-    Path | None, typer.Option("--heads", help="Heads file. [default: those inside the model]", show_default=False)
+    Path | None,
+    typer.Option("--heads", help="Heads file. [default: those inside the model, or of its name]", show_default=False),
 ]
 ThreadsOption = Annotated[int, typer.Option("--threads", "-t", help="Threads; 0 = one a physical core.")]
 ParallelOption = Annotated[int, typer.Option("--parallel", help="Replies drawn side by side.")]
@@ -108,15 +111,15 @@ class EvalOptions:
         """What they mean. Raises UsageError without a task."""
         if not self.task:
             raise UsageError("eval: give --task FILE.jsonl or the name of a task, such as demo or many (docs/tasks.md)")
-        from ..engine.pairing import demo_model
         from ..eval.evaluation import EvalConfig
         from ..eval.samples import Limits
 
+        model, heads = _files(self.model, self.heads)
         return shared(
             self,
             EvalConfig,
-            model=self.model or demo_model(),
-            heads=self.heads or "auto",
+            model=model,
+            heads=heads,
             output=self.output or Path(f"eval-{Path(self.task).stem.replace(':', '-')}"),
             methods=tuple(name.strip() for name in self.methods.split(",") if name.strip()),
             more_heads=dict(_named_heads(text) for text in self.more_heads or []),
@@ -199,13 +202,13 @@ def steering(
 
     Example: autodeco-edge eval steering -m model.gguf --heads heads.gguf --task demo --count 100 --samples 4
     """
-    from ..engine.pairing import demo_model
     from ..eval.samples import Limits
     from ..eval.steering import SteeringConfig, evaluate, table
 
+    path, its_heads = _files(model, heads)
     config = SteeringConfig(
-        model=model or demo_model(),
-        heads=heads or "auto",
+        model=path,
+        heads=its_heads,
         task=task,
         output=output or Path(f"steering-{Path(task).stem.replace(':', '-')}"),
         commands=commands,
@@ -217,6 +220,15 @@ def steering(
     )
     report = evaluate(config)
     put(json.dumps(report, indent=1) if as_json else table(report))
+
+
+def _files(model: str | None, heads: Path | None) -> tuple[Path, Path | str]:
+    """Raises MissingInputError for the name of a model that is not on this disk."""
+    from ..engine.pairing import demo_model
+    from ..hub.resolve import find_file
+
+    path, its_own = find_file(model) if model else (demo_model(), None)
+    return path, heads or its_own or "auto"
 
 
 def _drift_tables(report: dict) -> str:

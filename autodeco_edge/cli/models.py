@@ -44,7 +44,7 @@ def pull(
     if found.note:
         say(f"note: {found.note}")
     put_path(found.model)
-    if found.heads:
+    if found.heads and found.heads != found.model:
         put_path(found.heads)
 
 

@@ -217,7 +217,7 @@ def _limits(options: ServeOptions) -> Any:
 
 
 def _say_where(url: str, options: ServeOptions, has_keys: bool) -> None:
-    say(f"listening on {url}/v1")
+    say(f"listening on {url}/v1; a page to chat and to see every token: {url}")
     if options.host not in LOOPBACK and not has_keys:
         say("warning: everybody who can reach this address may use it; give --api-key-file")
 

@@ -54,6 +54,10 @@ WORDS = frozenset(("accept", "color_by", "context_full", "draft", "heads_mode", 
 class _Checked:
     """A command whose values have passed the door when it is called."""
 
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """The first sentence, whole: click would cut it."""
+        return " ".join((self.short_help or self.help or "").split("\n\n")[0].split())
+
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:

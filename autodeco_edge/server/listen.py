@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -29,6 +30,8 @@ from .errors import error_of, respond, shutting_down
 
 _LAST_SECONDS = 1.0  # for answers to be written after their replies were ended
 _LAST_WORD_SECONDS = 0.2  # for one that had to be interrupted even so
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_LARGE = 2**17  # bytes
 _LOAD_SECONDS = 1.0  # that the end waits for a model that is still being loaded
 
 
@@ -114,6 +117,7 @@ class Runner:
     def run(self, sock: socket.socket) -> int | None:
         """Raises what loading the model failed with."""
         quiet_logs()
+        give_back_memory()
         asyncio.run(self._serve(sock))
         if self._service.failure:
             raise self._service.failure
@@ -218,3 +222,12 @@ def quiet_logs() -> None:
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [_OneLine(logging.ERROR)], False
         logger.setLevel(logging.ERROR)
+
+
+def give_back_memory() -> None:
+    """What is freed of large blocks goes back to the system. By itself glibc keeps such blocks once it has seen one freed,
+    and of grammars, which one thread makes and another frees, more and more of them."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:  # musl has none
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, _LARGE)

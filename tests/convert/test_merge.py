@@ -7,7 +7,9 @@ import gguf
 import numpy as np
 import pytest
 
+from autodeco_edge.convert.base import open_base
 from autodeco_edge.convert.checkpoint import read_checkpoint
+from autodeco_edge.convert.export import write_heads
 from autodeco_edge.convert.merge import merge_single_file
 from autodeco_edge.convert.verify import read_heads_gguf, verify_file
 from autodeco_edge.errors import FormatError, MismatchError, StorageError, UsageError
@@ -177,3 +179,31 @@ def test_stock_llama_cpp_gives_the_same_logits(tmp_path, checkpoint, base):
         model.close()
     assert np.isfinite(logits[0]).all() and logits[0].std() > 0
     assert np.array_equal(*logits)
+
+
+@pytest.mark.parametrize("outtype", ["auto", "f16", "q8_0"])
+def test_a_heads_file_merges_as_its_checkpoint_does(tmp_path, checkpoint, base, outtype):
+    info = read_base_info(base)
+    write_heads(checkpoint, tmp_path / "heads.gguf", base=info, outtype=outtype)
+    merge_single_file(checkpoint, base, tmp_path / "a.gguf", outtype=outtype)
+    merge_single_file(read_heads_gguf(tmp_path / "heads.gguf"), base, tmp_path / "b.gguf")
+    assert (tmp_path / "a.gguf").read_bytes() == (tmp_path / "b.gguf").read_bytes()
+
+
+def test_a_heads_file_is_refused_elsewhere(tmp_path, checkpoint, base):
+    write_heads(checkpoint, tmp_path / "heads.gguf", base=read_base_info(base))
+    heads = read_heads_gguf(tmp_path / "heads.gguf")
+    with pytest.raises(UsageError, match="--outtype f32: .*heads.gguf is a heads file"):
+        merge_single_file(heads, base, tmp_path / "b.gguf", outtype="f32")
+    other = make_base(tmp_path / "other.gguf", n_vocab=99)
+    with pytest.raises(MismatchError, match="vocab_size"):
+        merge_single_file(heads, other, tmp_path / "b.gguf")
+    with pytest.raises(UsageError, match="heads.gguf"):
+        merge_single_file(heads, base, tmp_path / "heads.gguf")
+    assert not (tmp_path / "b.gguf").exists()
+
+
+def read_base_info(path):
+    file, info = open_base(path)
+    file.close()
+    return info

@@ -114,6 +114,32 @@ def test_list_show_and_rm_know_it(site, hub):
 # ---- the real one ---------------------------------------------------------------------------------
 
 
+def test_measuring_commands_know_names(site, hub, tmp_path):
+    """The heads of the name with it."""
+    few = ("-t", "1", "--json")
+    done = cli("bench", "decode", "-m", "letters", "--tokens", "2", "--prompt-tokens", "2", "--rounds", "1", *few)
+    assert done.returncode == 0, done.stderr
+    problems = tmp_path / "p.jsonl"
+    problems.write_text('{"prompt": "abc", "answer": "1"}\n')
+    task = (
+        "--task",
+        str(problems),
+        "-o",
+        str(tmp_path / "out"),
+        "-n",
+        "2",
+        "--samples",
+        "1",
+        "-c",
+        "64",
+        "--methods",
+        "autodeco",
+    )
+    done = cli("eval", "-m", "letters", *task, *few)
+    assert done.returncode == 0 and json.loads(done.stdout)["groups"], done.stderr
+    assert cli("eval", "-m", "nobody", *task).returncode == 66 and not hub.requests
+
+
 def test_the_heads_of_smollm2_come_with_the_package():
     entry = load_registry()["smollm2-135m"]
     heads = read_heads_gguf(Path(entry.heads))
