@@ -57,7 +57,9 @@ export class Reply {
     if (this.state === "waiting") return "Waiting for its turn …";
     if (this.state === "stopped") return "Stopped.";
     if (this.state === "failed") return this.error;
-    return this.state === "done" && this.finish === "length" ? this.#limit() : "";
+    if (this.state === "drawing") return this.records.length ? "" : "Reading the prompt …";
+    if (this.finish === "length") return this.#limit();
+    return this.content || this.reasoning ? "" : "It ended without a word.";
   }
 
   #limit() {
