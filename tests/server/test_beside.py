@@ -344,7 +344,7 @@ def test_a_long_answer_is_written_as_it_comes(engine, form):
         return text, middle - start, time.thread_time() - middle
 
     text, before, last = answer(3)
-    assert last < before / 8
+    assert last < before / 3, "all of it, when it was written at the end"
     assert text == answer(400)[0]
     choices = json.loads(text)["choices"]
     assert [choice["autodeco"]["seed"] for choice in choices] == list(range(1, 9))
