@@ -21,7 +21,7 @@ FIELDS = {"speedup", "mem_ratio", "max_rel_err_loss", "max_rel_err_grad"}
 
 
 def cli(*args: str) -> subprocess.CompletedProcess:
-    return warm.run("bench", "loss", *args, modules=warm.TORCH, text=True, timeout=300)
+    return warm.run("bench", "loss", *args, modules=warm.TORCH, text=True)
 
 
 def test_report(monkeypatch):
