@@ -18,7 +18,7 @@ beside() { # part, samples a problem by group
     python -P -m bench.smollm2_lab more "$lab" --out "$out/$1" --device cpu --dtype bf16 --batch 96 --draws "$2" --policies \
         "package=$shipped" "recipe-reward=$fit/reward.gguf" "seed-0=$out/seed-0" "seed-1=$out/seed-1" "seed-2=$out/seed-2"
 }
-beside short '{"exact": 4, "many": 8}'
+beside short '{"exact": 3, "many": 8}'
 python -P bench/smollm2_seeds.py "$out/short"
 beside long '{"write": 1}'
 python -P bench/smollm2_seeds.py "$out/short" "$out/long"

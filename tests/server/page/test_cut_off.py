@@ -44,6 +44,31 @@ def test_a_full_context_is_said(page, tab, expect, server):
     expect(page.locator(".reply .fault")).to_contain_text("shorten it")
 
 
+def test_a_reply_without_a_word_says_so(page, expect):
+    answer_with(page, "".join(chunks([""])))
+    ask(page, expect)
+    expect(page.locator(".reply .state")).to_have_text("It ended without a word.")
+
+
+def test_a_prompt_that_is_being_read_is_said(page, expect, server):
+    """The server answers at once, and the first token comes when it has read the prompt."""
+    page.add_init_script("""
+      const real = window.fetch;
+      const first = new TextEncoder().encode('data: {"choices": [{"delta": {"role": "assistant", "content": ""}}]}\\n\\n');
+      window.fetch = (url, options) => !String(url).includes("chat/completions") ? real(url, options) :
+        Promise.resolve(new Response(new ReadableStream({ start(line) {
+          line.enqueue(first);
+          options.signal.addEventListener("abort", () => line.error(options.signal.reason));
+        } })));
+    """)
+    page.reload()
+    send(page)
+    expect(page.locator(".reply .state")).to_have_text("Reading the prompt …")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator(".reply .state")).to_have_text("Stopped.")
+    ended(page, expect)
+
+
 @pytest.mark.parametrize("by", ["time", "shutdown"])
 def test_what_the_server_cut_off_says_why(page, expect, by):
     body = "".join(chunks(["a", "b"], finish="length")).replace('"autodeco": {', f'"autodeco": {{"cut_by": "{by}", ')

@@ -37,7 +37,7 @@ def test_what_goes_wrong_is_one_line(page, tab, expect, status, body, said):
 def test_a_message_beyond_the_limit_is_refused_in_words(page, tab, expect):
     tab.expected = ("413",)
     message = page.get_by_label("Message", exact=True)
-    message.evaluate("box => { box.value = 'a line of words\\n'.repeat(80_000); }")
+    message.evaluate("box => { box.value = ('word '.repeat(130) + '\\n').repeat(1700); }")
     message.press("Enter")
     expect(page.locator(".reply .fault")).to_contain_text("the body is larger than")
     expect(page.locator("#notice")).to_be_hidden()

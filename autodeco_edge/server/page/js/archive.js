@@ -1,19 +1,24 @@
 /**
  * Conversations in the browser's database (the tokens of a few long replies are more than localStorage holds).
  *
- * Whole ones in one table, their titles in another, so that a list of many is quickly there. Where the browser has no
- * database, as in some private windows, or does not answer, nothing is kept.
+ * Their titles stand in a table of their own, so that a list of many is quickly there; and so do the tokens, as text, one
+ * reply a row: they are large, and once a reply is over they are written no more. Where the browser has no database, as in
+ * some private windows, or does not answer, nothing is kept.
  */
 
+import { mapReplies, repliesOf } from "./turns.js";
+
 const NAME = "autodeco-edge";
-const VERSION = 2; // 1 had no titles
+const VERSION = 3; // 1 had no titles, 2 had the tokens within
 const WHOLE = "conversations";
 const TITLES = "titles"; // {id, title, changed, kept}
+const TOKENS = "tokens"; // {of, reply, records}: ids, and JSON
 const PATIENCE = 5000; // milliseconds that the browser may take to open it
 
 export class Archive {
   static async open() {
     const archive = new Archive();
+    archive.written = new WeakMap(); // of each reply, what stands in its row
     archive.database = await Promise.race([opened().catch(() => null), nothing(PATIENCE)]);
     return archive;
   }
@@ -28,22 +33,32 @@ export class Archive {
     return this.#read(TITLES, (table) => table.get(id));
   }
 
-  get(id) {
-    return this.#read(WHOLE, (table) => table.get(id));
+  async get(id) {
+    const found = await this.#read(WHOLE, (table) => table.get(id));
+    if (!found) return null;
+    const rows = await this.#read(TOKENS, (table) => table.getAll(rowsOf(id)));
+    const records = new Map(rows.map((row) => [row.reply, row.records]));
+    return { ...found, turns: mapReplies(found.turns, (reply) => ({ ...reply, records: reply.records ?? JSON.parse(records.get(reply.id) ?? "[]") })) };
   }
 
   /** Raises where there is no database, or no room in it. All is asked for at once: the page may be about to close. */
-  put(conversation) {
-    return this.#write((whole, titles) => {
-      whole.put({ ...conversation });
+  async put(conversation) {
+    const { id } = conversation;
+    const fresh = repliesOf(conversation.turns).filter((reply) => this.written.get(reply) !== markOf(id, reply));
+    const marks = fresh.map((reply) => [reply, markOf(id, reply)]);
+    await this.#write((whole, titles, tokens) => {
+      whole.put({ ...conversation, turns: mapReplies(conversation.turns, (reply) => ({ ...reply, records: null })) });
       titles.put(titleOf(conversation));
+      for (const reply of fresh) tokens.put({ of: id, reply: reply.id, records: JSON.stringify(reply.records) });
     });
+    for (const [reply, mark] of marks) this.written.set(reply, mark);
   }
 
   remove(id) {
-    return this.#write((whole, titles) => {
+    return this.#write((whole, titles, tokens) => {
       whole.delete(id);
       titles.delete(id);
+      tokens.delete(rowsOf(id));
     });
   }
 
@@ -54,12 +69,16 @@ export class Archive {
 
   async #write(change) {
     if (!this.database) throw new Error("there is no database");
-    const transaction = this.database.transaction([WHOLE, TITLES], "readwrite");
-    change(transaction.objectStore(WHOLE), transaction.objectStore(TITLES));
+    const transaction = this.database.transaction([WHOLE, TITLES, TOKENS], "readwrite");
+    change(...[WHOLE, TITLES, TOKENS].map((name) => transaction.objectStore(name)));
     transaction.commit();
     return over(transaction);
   }
 }
+
+const markOf = (id, reply) => `${id} ${reply.records.length}`;
+
+const rowsOf = (id) => IDBKeyRange.bound([id], [id, []]);
 
 async function opened() {
   const request = indexedDB.open(NAME, VERSION);
@@ -71,7 +90,11 @@ async function opened() {
 
 function upgrade(database, transaction, oldVersion) {
   if (oldVersion < 1) database.createObjectStore(WHOLE, { keyPath: "id" });
-  const titles = database.createObjectStore(TITLES, { keyPath: "id" });
+  if (oldVersion < 2) addTitles(database.createObjectStore(TITLES, { keyPath: "id" }), transaction);
+  database.createObjectStore(TOKENS, { keyPath: ["of", "reply"] });
+}
+
+function addTitles(titles, transaction) {
   transaction.objectStore(WHOLE).openCursor().onsuccess = ({ target: { result: cursor } }) => {
     if (!cursor) return;
     titles.put(titleOf(cursor.value));

@@ -8,7 +8,9 @@ import { ReplyView } from "./reply_view.js";
 import { toLines } from "./trace_file.js";
 import { versionSteps } from "./versions.js";
 
-const HINT = "Every token of a reply stands on the tint of its temperature. Point at one to see what else could have stood there.";
+const HINT =
+  "Ask something below. Every token of a reply stands on the tint of its temperature: point at one to see what else could have stood there, " +
+  "click it to go on from another candidate. Compare draws one question under several settings, side by side.";
 const NEAR = 80; // pixels from the end that still count as the end
 
 export class ChatView {
@@ -18,6 +20,7 @@ export class ChatView {
     this.inspector = inspector;
     this.turns = byId("turns");
     this.views = []; // of each turn's shown reply
+    this.known = new WeakMap(); // {view, place} of each reply that was shown: a long conversation is not rendered anew for each word
     this.looked = -1; // the turn whose reply is looked at
     this.composer = new Composer(chat);
   }
@@ -109,10 +112,16 @@ export class ChatView {
   }
 
   #replyView(turn, i) {
-    const view = new ReplyView(turn.replies[turn.shown], {
-      name: `reply ${i + 1}`, signal: this.inspector.signal, actions: this.#actions(turn, i),
-    });
-    if (turn.replies.length > 1) view.element.prepend(versionSteps("reply", turn.shown, turn.replies.length, (index) => this.chat.showReply(i, index)));
+    const reply = turn.replies[turn.shown];
+    const place = `${i}: ${turn.shown} of ${turn.replies.length}`;
+    if (this.known.get(reply)?.place !== place) this.known.set(reply, { place, view: this.#newView(turn, i, reply) });
+    return this.known.get(reply).view;
+  }
+
+  #newView(turn, i, reply) {
+    const view = new ReplyView(reply, { name: `reply ${i + 1}`, signal: this.inspector.signal, actions: this.#actions(turn, i) });
+    const onStep = (index) => this.chat.showReply(i, index);
+    if (turn.replies.length > 1) view.element.prepend(versionSteps("reply", turn.shown, turn.replies.length, onStep));
     return view;
   }
 

@@ -2,6 +2,7 @@
 
 import { newId } from "./dom.js";
 import { Reply } from "./reply.js";
+import { mapReplies } from "./turns.js";
 
 const TITLE = 60; // characters
 
@@ -18,9 +19,7 @@ export class Conversation {
 
   /** As it was kept. */
   static of(data) {
-    const conversation = new Conversation(data);
-    revive(conversation.turns, new Set());
-    return conversation;
+    return new Conversation({ ...data, turns: mapReplies(data.turns, (reply) => settled(new Reply(reply))) });
   }
 
   ask(text) {
@@ -88,15 +87,6 @@ export class Conversation {
 }
 
 const placeIn = (versions, first) => versions.findIndex((turns) => turns[0] === first);
-
-function revive(turns, seen) {
-  for (const turn of turns) {
-    if (seen.has(turn)) continue;
-    seen.add(turn);
-    turn.replies = turn.replies.map((reply) => settled(new Reply(reply)));
-    for (const others of turn.versions ?? []) revive(others, seen);
-  }
-}
 
 /** A reply that was being drawn when the page was closed. */
 function settled(reply) {

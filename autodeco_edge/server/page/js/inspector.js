@@ -59,6 +59,7 @@ export class Inspector {
 
   #wire(each) {
     if (!each.view) return;
+    each.view.point(-1);
     each.view.setSignal(this.signal);
     each.view.onPoint = (index) => this.#look(each, index, { tell: true });
     each.view.onPick = (index) => {

@@ -1,9 +1,12 @@
 /** One reply: its text, its tokens, and how it stands. What it holds can be kept as it is (structured clone). */
 
+import { newId } from "./dom.js";
+
 const CUTS = { time: "Cut off: its time on the server was over.", shutdown: "Cut off: the server was told to end." };
 
 export class Reply {
   constructor(properties = {}) {
+    this.id = newId();
     this.content = "";
     this.reasoning = "";
     this.records = [];
@@ -54,7 +57,9 @@ export class Reply {
     if (this.state === "waiting") return "Waiting for its turn …";
     if (this.state === "stopped") return "Stopped.";
     if (this.state === "failed") return this.error;
-    return this.state === "done" && this.finish === "length" ? this.#limit() : "";
+    if (this.state === "drawing") return this.records.length ? "" : "Reading the prompt …";
+    if (this.finish === "length") return this.#limit();
+    return this.content || this.reasoning ? "" : "It ended without a word.";
   }
 
   #limit() {

@@ -22,11 +22,14 @@ export class ReplyView {
     this.element = el("article", { class: "reply", "aria-label": name }, this.note, this.tokens.element, this.thought, this.text, this.state, beneath);
     this.around = (draw) => draw();
     this.nextRender = 0;
-    this.showTokens(false);
+    this.shown = ""; // nothing yet
   }
 
-  /** Tokens that nobody looks at are no elements. */
+  /** Tokens that nobody looks at are no elements. A reply that stands there already as it is is not rendered again. */
   showTokens(yes) {
+    const shown = `${yes} ${this.reply.state} ${this.reply.records.length}`;
+    if (this.shown === shown && !this.reply.isOpen) return this.#drawState();
+    this.shown = shown;
     this.asTokens = yes;
     this.tokens.show(yes ? this.reply.records : []);
     this.tokens.element.hidden = !yes;
@@ -58,11 +61,15 @@ export class ReplyView {
   #draw() {
     const isAll = this.asTokens ? this.tokens.grow() : this.#drawText();
     this.thought.hidden = this.asTokens || !this.reply.reasoning;
+    this.#drawState();
+    return isAll;
+  }
+
+  #drawState() {
     if (this.state.textContent !== this.reply.words) this.state.textContent = this.reply.words;
     this.state.classList.toggle("fault", this.reply.state === "failed");
     this.element.setAttribute("aria-busy", String(this.reply.isOpen));
     for (const [node, isAllowed] of this.actions) node.disabled = this.reply.isOpen || !isAllowed();
-    return isAll;
   }
 
   /** The longer it takes, the less often. */
