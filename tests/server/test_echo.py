@@ -48,7 +48,14 @@ def test_the_prompt_weighs_what_every_prefix_says(server, drawn):
     ids, _ = drawn
     found = weigh(server, ids)["choices"][0]["logprobs"]["token_logprobs"]
     for n in range(1, len(ids)):
-        body = {"prompt": ids[:n], "logprobs": 0, "max_tokens": 1, "logit_bias": {str(ids[n]): 100}, "temperature": 0}
+        body = {
+            "prompt": ids[:n],
+            "logprobs": 0,
+            "max_tokens": 1,
+            "logit_bias": {str(ids[n]): 100},
+            "temperature": 0,
+            "cache_prompt": False,
+        }
         one = server.post(PATH, body).json()["choices"][0]["logprobs"]
         if one["ids"] == [ids[n]]:  # a bias of 100 is not always enough
             assert found[n] == pytest.approx(one["token_logprobs"][0], abs=1e-3)
