@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import time
+from math import prod
 from pathlib import Path
 from statistics import median
 
@@ -29,26 +30,17 @@ def operations(model: Path, heads: Path) -> dict[str, float]:
     from autodeco_edge.gguf.reader import GGUFFile
 
     with GGUFFile(model) as file:
-        layers = sum(
-            _size(t.shape) for name, t in file.tensors.items() if name.startswith("blk.") and len(t.shape) == 2
-        )
+        layers = sum(prod(t.shape) for name, t in file.tensors.items() if name.startswith("blk.") and len(t.shape) == 2)
         n_embd, n_vocab = file.tensors["token_embd.weight"].shape  # the output matrix too
         n_layer = file.u32("llama.block_count")
     with GGUFFile(heads) as file:
-        weights = sum(_size(t.shape) for t in file.tensors.values())
+        weights = sum(prod(t.shape) for t in file.tensors.values())
     # T's softmax, its entropy, variance and largest five, the cut: about eight operations an entry of the vocabulary
     return {
         "base": 2.0 * (layers + n_embd * n_vocab),
         "attention": 4.0 * n_layer * n_embd,
         "heads": 2.0 * weights + 8.0 * n_vocab,
     }
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    n = 1
-    for side in shape:
-        n *= side
-    return n
 
 
 # ---- measured -------------------------------------------------------------------------

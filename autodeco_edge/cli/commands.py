@@ -218,16 +218,18 @@ class SlashCommands:
         from .arguments import check_model
 
         if not name:
-            say(
-                f"[{model_line(self._session.engine, self._session.options.model)} · {heads_line(self._session.engine)}]"
-            )
+            self._say_model()
             return
         name = str(user_path(name)) if name.startswith("~") else name
         check_model(name, None)
         changed = replace(self._session.options, model=name, heads=None, no_heads=False, heads_mode="both")
         self._session.reopen(changed, same_model=False)
         self._chat.refit()
-        say(f"[{model_line(self._session.engine, self._session.options.model)} · {heads_line(self._session.engine)}]")
+        self._say_model()
+
+    def _say_model(self) -> None:
+        session = self._session
+        say(f"[{model_line(session.engine, session.options.model)} · {heads_line(session.engine)}]")
 
     def _edit(self, number: str) -> None:
         if number and not (number.isascii() and number.isdecimal() and int(number) > 0):

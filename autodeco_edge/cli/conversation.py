@@ -1,7 +1,8 @@
 """A conversation on a terminal: read a line, reply, repeat.
 
-Owns the messages so far. Lines are typed in line_reader.py; slash commands are commands.py; replies are session.py. Ctrl-C stops a reply or clears the line typed; at an empty prompt the first says how to leave and the
-second leaves with 130, for one that comes as a reply ends is meant for the reply. Ctrl-D ends.
+Owns the messages so far. Lines are typed in line_reader.py; slash commands are commands.py; replies are session.py.
+Ctrl-C stops a reply or clears the line typed; at an empty prompt the first says how to leave and the second leaves with
+130, for one that comes as a reply ends is meant for the reply. Ctrl-D ends.
 """
 
 from __future__ import annotations

@@ -12,11 +12,9 @@ from ..text.chat import Conversation
 from .config_file import state_dir
 
 
-def private_folder() -> Path:
-    """Where conversations and lines are kept; made if it is not there. Raises OSError."""
-    folder = state_dir()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
+def private_folder() -> None:
+    """Made if it is not there, for us alone: what somebody wrote to a model is nobody else's business. Raises OSError."""
+    state_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _path() -> Path:

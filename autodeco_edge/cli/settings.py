@@ -55,7 +55,7 @@ class _Checked:
     """A command whose values have passed the door when it is called."""
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        """The first sentence, whole: click would cut it."""
+        """The first paragraph, whole: click would cut it."""
         return " ".join((self.short_help or self.help or "").split("\n\n")[0].split())
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:

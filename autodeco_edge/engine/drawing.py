@@ -1,6 +1,6 @@
 """What is drawn of a slot in one batch: one token, or a draft as far as it was right and one more.
 
-Owns which row comes next and whether it counts. Draws nothing itself: that is a strategy's, and the loop is the engine's.
+Owns which row comes next and whether it counts. Draws nothing itself: that is a strategy's, and the loop is the scheduler's.
 """
 
 from __future__ import annotations

@@ -187,12 +187,9 @@ class ReplyWriter:
         return {**choice, "autodeco": _trace(delta)} if self._plan.trace else choice
 
     def ending(self, index: int, delta: Delta, n_called: int, reader: ReplyReader, job: Job) -> dict[str, Any]:
-        trace = _trace(delta) if self._plan.trace else {}
-        return {
-            **self.piece(index, delta, n_called),
-            "finish_reason": finish_reason(reader, job),
-            "autodeco": {**self._of_choice(reader, job), **trace},
-        }
+        piece = self.piece(index, delta, n_called)
+        said = {**self._of_choice(reader, job), **piece.get("autodeco", {})}
+        return {**piece, "finish_reason": finish_reason(reader, job), "autodeco": said}
 
     # ---- parts -------------------------------------------------------------------------
 

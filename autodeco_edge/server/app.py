@@ -73,10 +73,8 @@ class House:
         self.metrics = ServerMetrics(self.service)
         self.service.on_first, self.service.on_end = self.metrics.first_token, self.metrics.choice
         room = limits.parallel + limits.queue
-        self._threads, self._compiling = (
-            Threads(N_THREADS, room),
-            Threads(1, room),
-        )  # those of grammars wait for each other
+        self._threads = Threads(N_THREADS, room)
+        self._compiling = Threads(1, room)  # grammars wait for each other
         self.created = int(time.time())
         self._planner: ReplyPlanner | None = None
         self.fingerprint = ""

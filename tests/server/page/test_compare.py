@@ -31,12 +31,16 @@ def test_compare_commands(page, expect):
     assert len({*sent}) == 3 and all(text.startswith(QUESTION) for text in sent)
 
 
-def test_a_comparison_can_be_stopped(page, expect, server):
+def endless_comparison(page, expect, server):
     endless(page, server)
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_label("Prompt", exact=True).fill(QUESTION)
     page.get_by_role("button", name="Compare them").click()
     expect(page.locator(".beside [role=option]").nth(20)).to_be_attached()
+
+
+def test_a_comparison_can_be_stopped(page, expect, server):
+    endless_comparison(page, expect, server)
     page.locator("#compare").get_by_role("button", name="Stop").click()
     expect(page.locator(".beside .state", has_text="Stopped.")).to_have_count(2)
 
@@ -54,11 +58,7 @@ def test_a_trace_stands_beside(page, expect, tmp_path):
 
 def test_a_second_start_while_it_runs_is_none(page, expect, server):
     """Enter in a field of the form would be one."""
-    endless(page, server)
-    page.get_by_role("button", name="Compare", exact=True).click()
-    page.get_by_label("Prompt", exact=True).fill(QUESTION)
-    page.get_by_role("button", name="Compare them").click()
-    expect(page.locator(".beside [role=option]").nth(20)).to_be_attached()
+    endless_comparison(page, expect, server)
     page.get_by_text("What differs").click()
     page.get_by_label("Name").first.press("Enter")
     expect(page.locator(".beside [role=option]").nth(30)).to_be_attached()
