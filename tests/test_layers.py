@@ -79,7 +79,7 @@ INSIDE = {
     "cli": """
         bar bench colour config_file convert interrupts models piped rpc_worker terminal window wrap < doctor screen settings
         terminal_plot last_conversation < plot < collect eval options train < arguments config fit status < opening session <
-        compare < commands < completion < line_reader < conversation < run serve
+        compare settable < commands < completion < line_reader < conversation < run serve
     """,
 }
 GRAPH = structure.import_graph(ROOT)
