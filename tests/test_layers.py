@@ -77,7 +77,7 @@ INSIDE = {
         replies < answers < stream < app < listen
     """,
     "cli": """
-        bar bench colour config_file convert interrupts models piped rpc_worker terminal window wrap < doctor screen settings
+        bar bench colour config_file convert interrupts models piped refusals rpc_worker terminal window wrap < doctor screen settings
         terminal_plot last_conversation < plot < collect eval options train < arguments config fit status < opening session <
         compare settable < commands < completion < line_reader < conversation < run serve
     """,

@@ -105,7 +105,7 @@ def test_set_takes_every_name(chat):
         terminal.command(f"/set {name} {value}", f"[{name}: {answer}]")
     terminal.command("/set regex -", "[regex: none]")
     assert terminal.say("hello")[2] == 7
-    terminal.command("/set temp warm", "got 'warm'")
+    terminal.command("/set temp warm", "/set temp: expected a number; got 'warm'")
     terminal.command("/set temp -1", "temperature: allowed 0 to 100")
     terminal.command("/set temp-range 2:1", "must not exceed")
     terminal.command("/set nothing 1", "/set nothing: no such option; temp, top-p")
