@@ -50,7 +50,7 @@ INSIDE = {
         describe export < merge
     """,
     "engine": """
-        cpu draft_cost expressions handle json_references library memory waiting < devices drafts ecma gbnf native tokenizer <
+        cpu draft_cost expressions guidance_words handle json_references library memory schema_words waiting < devices drafts ecma gbnf native tokenizer <
         json_schema lexemes < grammar model < sampler < context mask pairing plain < forced row_times < filters < generation < draft_model prompt_lookup slots strategies < draft_kinds drawing shared_prompt < drafting < scheduler < engine
     """,
     "tasks": """
