@@ -69,7 +69,7 @@ INSIDE = {
         progress record < diagnostics early_stopping state < reinforce trainer
     """,
     "bench": "_native heads stats < machine < busy decode step < loss",
-    "eval": "diversity methods results schedule statistics < likelihood samples < entropy report steering < evaluation figures",
+    "eval": "diversity methods results schedule statistics < likelihood samples < entropy progress report steering < evaluation figures",
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
     "fit": "heads_file settings state < pool < measure < fitting report",
     "server": """
