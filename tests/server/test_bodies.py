@@ -16,6 +16,7 @@ from autodeco_edge import Engine
 from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.server.bodies import SMALL, body_of
 from autodeco_edge.server.errors import ApiError
+from autodeco_edge.server.limits import MAX_CHUNKS
 from autodeco_edge.server.wire import ChatRequest
 from tests.server.test_service import leave
 from tests.support.serving import WAIT, ask, serving_inside
@@ -101,6 +102,43 @@ def test_more_than_may_wait_are_turned_away(inside):
     for sender in senders:
         sender.join(WAIT)
     assert sorted(answers) == [400] * (ROOM + 1) + [429, 429]
+
+
+def in_pieces(inside, data: bytes, size: int, target: str = CHAT) -> bytes:
+    """What comes back; nothing where the connection is reset under what is still being sent."""
+    url = urlsplit(inside.url)
+    head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = (data[i : i + size] for i in range(0, len(data), size))
+    body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+    found = b""
+    with (
+        socket.create_connection((url.hostname, url.port), timeout=WAIT) as connection,
+        contextlib.suppress(ConnectionError),
+    ):
+        connection.sendall(head.encode() + body + b"0\r\n\r\n")
+        while part := connection.recv(65536):
+            found += part
+            if b"}" in part:
+                break
+    return found
+
+
+def test_a_body_in_crumbs_does_not_hold_the_loop_up(inside):
+    """A megabyte, a byte a chunk, is three megabytes to send and was six seconds of the loop's; also where the answer is
+    there before the body is."""
+    crumbs = b" " * 2**20
+    for target in (CHAT, "/nowhere"):
+        before = inside.loop_seconds
+        assert in_pieces(inside, crumbs, 1, target)[9:12] in (b"", b"400", b"404")
+        assert inside.loop_seconds - before < 2.0
+
+
+def test_a_body_in_as_many_pieces_as_may_be(inside):
+    data = json.dumps(ask(max_tokens=1)).encode()
+    data = data + b" " * (MAX_CHUNKS - 100 - len(data))  # some are cut in two on their way
+    assert in_pieces(inside, data, 1).startswith(b"HTTP/1.1 200 ")
+    assert in_pieces(inside, data + b" " * 101, 1).startswith(b"HTTP/1.1 400 ")
+    assert in_pieces(inside, data + b" " * 2**19, 512).startswith(b"HTTP/1.1 200 ")
 
 
 WRONG = [
