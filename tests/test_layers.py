@@ -74,7 +74,7 @@ INSIDE = {
     "fit": "heads_file settings state < pool < measure < fitting report",
     "server": """
         encoding errors fair_queue limits page_files schema wire < connection guard service settings threads tools < metrics prompts <
-        replies < answers < stream < app < listen
+        replies < answers < stream < bodies < app < listen
     """,
     "cli": """
         bar bench colour config_file convert interrupts models piped refusals rpc_worker terminal window wrap < doctor screen settings

@@ -76,6 +76,12 @@ def refused(error: AutodecoError, param: str | None = None) -> ApiError:
     return ApiError(500, one_line(error))
 
 
+def invalid(errors: Any, body: Any) -> ApiError:
+    """For pydantic's complaints about a body."""
+    message, param = words_of(errors, body)
+    return ApiError(400, message, param, "unknown_parameter" if "not supported" in message else None)
+
+
 def error_of(error: BaseException) -> dict[str, Any]:
     """The body for an error in the middle of a stream."""
     if isinstance(error, ApiError):
@@ -107,8 +113,7 @@ async def _on_http(request: Request, error: HTTPException) -> JSONResponse:
 
 
 async def _on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-    message, param = words_of(error.errors(), error.body)
-    return respond(ApiError(400, message, param, "unknown_parameter" if "not supported" in message else None))
+    return respond(invalid(error.errors(), error.body))
 
 
 async def _on_own(request: Request, error: AutodecoError) -> JSONResponse:
