@@ -15,6 +15,7 @@ from .comparison import test
 from .lab import Lab
 from .likelihood import likelihood
 from .more import more
+from .offline import offline
 from .packing import RG, collect_files, pack
 from .report import export, report
 from .reward import reward
@@ -42,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__package__ and sys.modules[__package__].__doc__.split("\n")[0])
-    parser.add_argument("command", choices=("pack", "smoke", "run", "more", "gather", "report", "export"))
+    parser.add_argument("command", choices=("pack", "smoke", "run", "offline", "more", "gather", "report", "export"))
     parser.add_argument("folder", help="what `pack` made")
     parser.add_argument("--model", help="GGUF (pack)")
     parser.add_argument("--rg", nargs="*", default=list(RG), help="reasoning-gym tasks to pack")
@@ -76,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dry", action="store_true", help="verdicts by chance, and replies need not end")
     parser.add_argument("--scale-percent", type=int, default=100, help="of all numbers of problems: for a dry run")
     options = parser.parse_args(arguments)
-    commands = {"pack": pack, "smoke": smoke, "run": run, "more": more}
+    commands = {"pack": pack, "smoke": smoke, "run": run, "offline": offline, "more": more}
     commands |= {"gather": collect_files, "report": report, "export": export}
     commands[options.command](options)
 
