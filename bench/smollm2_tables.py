@@ -13,14 +13,13 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # behind the installed packages
 from bench.plot import table  # noqa: E402
 
-HEADS = "reward-all-0"
+HEADS = "replay-0"
 NAMES = {
     HEADS: "**heads of the package**",
     "autodeco": "the same heads, in the runtime",
-    "autodeco-t": "their T alone",
-    "autodeco-p": "their P alone",
     "likelihood-0": "heads, official loss",
-    "reward-all-from-likelihood-0": "heads, reward after the official loss",
+    "reward-all-0": "heads, reward on a card",
+    "reward-all-from-likelihood-0": "heads, reward on a card after the official loss",
     "1/1": "1/1, the paper's default",
     "0.2/0.9": "0.2/0.9, the model's card",
     "0.8/0.95": "0.8/0.95, as in llama.cpp",
@@ -36,13 +35,12 @@ NAMES = {
     "min-p": "min-p 0.05 at T = 1",
     "dynatemp": "dynatemp 0.5 to 1.5",
 }
-OWN_MEAN = ("0.984/0.916", "0.771/0.9", "0.878/0.912")
 SPREAD = {"write": "1 - self-BLEU of 4", "many": "distinct right of 16", "exact": "distinct right of 16"}
 
 
-def name_of(method: str) -> str:
+def name_of(method: str, own_mean: str = "") -> str:
     name = method.removesuffix(" here")
-    known = f"{name}, their own mean (MeanShift)" if name in OWN_MEAN else NAMES.get(name, name)
+    known = f"{name}, their own mean (MeanShift)" if name == own_mean else NAMES.get(name, name)
     return known if name == method else f"{known}, in the runtime"
 
 
@@ -66,7 +64,7 @@ def group_table(group: str, results: Mapping[str, Any]) -> str:
         at = row["pass_at"].get("16")
         rows.append(
             [
-                f"{name_of(name)}{', the best constant here' if name == found['oracle'] else ''}",
+                f"{name_of(name, found.get('mean_shift', ''))}{', the best constant here' if name == found['oracle'] else ''}",
                 f"{row['replies']}{some}",
                 interval(row["accuracy"], 100, 1),
                 interval(lead.get("accuracy"), 100, 1, sign=True),
@@ -101,11 +99,11 @@ def everywhere_table(results: Mapping[str, Any]) -> str:
 
 
 def quality_table(results: Mapping[str, Any]) -> str:
-    found = results["smollm2-quality"]
+    found, own_mean = results["smollm2-quality"], results["smollm2-table"]["write"].get("mean_shift", "")
     header = ["method", "ln p of a token", "heads - it", "1 - self-BLEU of 4", "distinct-2"]
     rows = [
         [
-            name_of(name),
+            name_of(name, own_mean),
             interval(row["log_p"]),
             "" if name == HEADS else interval(row["heads_minus_it"], sign=True),
             f"{row['spread']['mean']:.3f}",
@@ -203,12 +201,12 @@ def first_token(results: Mapping[str, Any]) -> str:
 
 def exact_table(results: Mapping[str, Any]) -> str:
     """What is known of syllogisms without a draw."""
-    found = results["smollm2-exact"]
+    found, own_mean = results["smollm2-exact"], results["smollm2-table"]["exact"].get("mean_shift", "")
     names = {"heads": "**heads of the package**"}
     header = ["probability, %, mean of the problems", "runtime", "lab", "runtime - lab", "largest of a problem"]
     rows = [
         [
-            f"{names.get(name, name_of(name))}: {'first token is Yes' if key == 'yes' else 'right, in one of the four forms'}",
+            f"{names.get(name, name_of(name, own_mean))}: {'first token is Yes' if key == 'yes' else 'right, in one of the four forms'}",
             *(
                 interval(of[key][k], 100, 1, sign=k == "runtime_minus_lab")
                 for k in ("runtime", "lab", "runtime_minus_lab")

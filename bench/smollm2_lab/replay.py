@@ -1,8 +1,8 @@
 """Heads by reward on replies drawn once: each reply is weighed by how likely the heads make it.
 
 Owns the drawn replies and the objective. Replies come from constants that leave no token out, and from earlier heads; their mixture
-is what a reply's probability under the heads is divided by (multiple importance sampling, Veach and Guibas 1995), normalised
-within a problem. A step costs no forward pass of the model, so there can be hundreds on two cores.
+is what a reply's probability under the heads is divided by (multiple importance sampling, Veach and Guibas 1995). The weights
+are not normalised: then what was never drawn counts as wrong, and heads gain nothing by making all that was drawn unlikely. A step costs no forward pass of the model, so there can be hundreds on two cores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .verdicts import limit_of, seed_of
 
 ROWS = 256  # positions whose logits exist at once
 AMONG = 16  # distinct right answers are counted among so many, as in the tables
-MOST_WEIGHT = 20.0  # of a reply, times the mean
+MOST_WEIGHT = 10.0  # of a reply, where it counts as 1 if it is as likely as when it was drawn
 
 
 @dataclass
@@ -88,6 +88,16 @@ def by_problem(replies: Replies) -> Replies:
         for k, v in replies.state().items()
     }
     return Replies(**(found | {"reply": reply[rows]}))
+
+
+def joined(parts: Sequence[Replies]) -> Replies:
+    """Of one group, other problems each."""
+    states = [part.state() for part in parts]
+    starts = np.cumsum([0, *(len(s["problem"]) for s in states)])
+    whole = {k: torch.cat([s[k] for s in states]) for k in states[0]}
+    return by_problem(
+        Replies(**(whole | {"reply": torch.cat([s["reply"] + int(n) for s, n in zip(states, starts, strict=False)])}))
+    )
 
 
 _keys: dict[int, list[str | None]] = {}
@@ -162,12 +172,15 @@ def objective(log_w: Tensor, key: Tensor, diversity: float) -> tuple[Tensor, Ten
 
     J = share right + diversity * distinct, what the utility of calibrate.py is of a constant.
     """
-    w = torch.softmax(log_w, 0)
-    w = w.clamp(max=MOST_WEIGHT / len(w))
-    w = w / w.sum()
+    w = log_w.clamp(max=math.log(MOST_WEIGHT)).exp() / len(log_w)
     mass = torch.zeros(int(key.max()) + 1).index_add(0, key, w)[1:]
     distinct = (1 - (1 - mass.clamp(max=1 - 1e-6)) ** AMONG).sum() / AMONG
-    return mass.sum() + diversity * distinct, mass.sum(), distinct, float(1 / w.detach().square().sum())
+    return (
+        mass.sum() + diversity * distinct,
+        mass.sum(),
+        distinct,
+        float(w.detach().sum() ** 2 / w.detach().square().sum()),
+    )
 
 
 class Weighed:
