@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from .sampler import Policy, constant
 BEHAVIOURS = [
     (constant(t), 0.0) for t in (0.4, 0.7, 1.0)
 ]  # what draws the short replies; none cuts, so none is impossible
+CHOSEN = Path(__file__).parents[1] / "results" / "smollm2-lab.json"
 START = (0.98, 0.915)  # where reward on a card has taken T and P in open writing (calibration problems)
 
 
@@ -63,6 +66,8 @@ class Climb:
 
 def offline(options: argparse.Namespace) -> None:
     lab = Lab(options)
+    if not lab.has("chosen.json"):  # what the rule has chosen, and the constants, are those of `run`
+        lab.write("chosen.json", json.loads(CHOSEN.read_text())["chosen"])
     short, texts = draws(lab)
     for seed in range(options.reward_seeds):
         if lab.has(f"replay-{seed}.heads"):
