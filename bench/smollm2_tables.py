@@ -154,7 +154,7 @@ def fits_table(results: Mapping[str, Any]) -> str:
     names = {
         "demo-fit": "demo model",
         "smollm2-fit": "SmolLM2-135M, three kinds",
-        "smollm2-recipe": "SmolLM2-135M, `make heads-smollm2`",
+        "smollm2-recipe": "SmolLM2-135M, the built-in pool",
         "gemma3-fit": "Gemma-3-270M, base",
     }
     header = [
@@ -224,18 +224,18 @@ def seeds_table(results: Mapping[str, Any]) -> str:
     """Trainings beside each other, and how far seeds lie apart."""
     found = results["smollm2-seeds"]
     names = {
-        "package": "**heads of the package**",
-        "recipe-reward": "`make heads-smollm2`, its reward heads",
-        "recipe-likelihood": "`make heads-smollm2`, its likelihood heads",
+        "reward-all-0": "heads, reward on a card",
+        "recipe-reward": "`fit` of an hour, its reward heads",
+        "recipe-likelihood": "`fit` of an hour, its likelihood heads",
     }
     groups = list(found["replies"])
-    header = ["heads", *(f"{g}, %" for g in groups), "mean, %", "package - it, mean, points", "mean T / P"]
+    header = ["heads", *(f"{g}, %" for g in groups), "mean, %", "reward on a card - it, mean, points", "mean T / P"]
     rows = [
         [
             names.get(name, f"official loss, {name.replace('-', ' ')}"),
             *(interval(row[g], 100, 1) for g in groups),
             f"{100 * row['all']['mean']:.1f}",
-            interval(row["package_minus_it"]["all"], 100, 1, sign=True) if "package_minus_it" in row else "",
+            interval(row["card_minus_it"]["all"], 100, 1, sign=True) if "card_minus_it" in row else "",
             "; ".join(f"{row['means'][g]['t']:.2f} / {row['means'][g]['p']:.2f}" for g in groups),
         ]
         for name, row in found["heads"].items()
