@@ -58,7 +58,7 @@ class ChatObjects:
         n_top = self._plan.n_top
         if n_top is None:
             return None
-        return {"content": [self._entry(t, n_top) for t in tokens if not t.is_end], "refusal": None}
+        return {"content": [self._entry(t, n_top) for t in tokens if not t.is_unseen], "refusal": None}
 
     def _entry(self, token: DrawnToken, n_top: int) -> dict[str, Any]:
         step = token.step
@@ -95,7 +95,7 @@ class TextObjects:
         n_top = self._plan.n_top
         if n_top is None:
             return None
-        shown = [t for t in tokens if not t.is_end]
+        shown = [t for t in tokens if not t.is_unseen]
         texts = [t.data.decode("utf-8", "replace") for t in shown]
         return {
             "tokens": texts,

@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
@@ -21,12 +20,12 @@ from .. import __version__
 from ..engine.engine import Engine
 from ..errors import AutodecoError, UsageError
 from ..io.digest import fingerprint
-from ..io.reading import parse_json
 from . import schema
 from .answers import ChatObjects, ReplyWriter, TextObjects, heads_card, model_card
+from .bodies import Bodies, StrictRoute
 from .encoding import encoded, json_response
 from .errors import ApiError, add_handlers, refused
-from .guard import OWNER, Guard, Hosts, Keys
+from .guard import OWNER, Guard, Hosts, Keys, caller_of
 from .limits import MAX_PIECES, MAX_TEXT, ServerLimits
 from .metrics import ServerMetrics
 from .page_files import page_files, page_routes
@@ -75,6 +74,7 @@ class House:
         room = limits.parallel + limits.queue
         self._threads = Threads(N_THREADS, room)
         self._compiling = Threads(1, room)  # grammars wait for each other
+        self.bodies = Bodies(room, self.metrics.disconnects.inc)
         self.created = int(time.time())
         self._planner: ReplyPlanner | None = None
         self.fingerprint = ""
@@ -136,12 +136,12 @@ class House:
 
         def begin() -> ReplyPlan:
             planned = plan(body, request.scope[OWNER], heads, go_on)
-            exchange.submit(_caller(request), [choice.request for choice in planned.choices])
+            exchange.submit(caller_of(request.scope), [choice.request for choice in planned.choices])
             return planned
 
         threads = self._compiling if body.has_grammar else self._threads
         try:
-            planned = await until_gone(request, threads.run(_caller(request), begin), exchange.cancel)
+            planned = await until_gone(request, threads.run(caller_of(request.scope), begin), exchange.cancel)
             readers = [ReplyReader(planner, planned, choice) for choice in planned.choices]
             said = self.heads_named(planner.engine, heads)
             answer = ReplyWriter(form(planner, planned), planned, model, said, self.fingerprint)
@@ -151,26 +151,19 @@ class House:
             streamed = True
             usage = body.stream_options is not None and body.stream_options.include_usage
             return Events(exchange, events(exchange, readers, answer, usage), self.metrics.disconnects.inc)
-        except ClientGone:
-            self.metrics.disconnects.inc()
-            return Response(status_code=499)
         finally:
             if not streamed:
                 exchange.close()
 
     async def answer(self, request: Request, write: Callable[[], str]) -> Response:
         """JSON text that is made in a thread."""
-        try:
-            turn = (_caller(request), "texts")  # beside those of the same caller's replies
-            return json_response(await until_gone(request, self._threads.run(turn, write)))
-        except ClientGone:
-            self.metrics.disconnects.inc()
-            return Response(status_code=499)
+        turn = (caller_of(request.scope), "texts")  # beside those of the same caller's replies
+        return json_response(await until_gone(request, self._threads.run(turn, write)))
 
     @property
     def has_ended(self) -> bool:
         """Whether no thread is at work."""
-        return self.service.has_ended and self._threads.are_idle and self._compiling.are_idle
+        return self.service.has_ended and all(each.are_idle for each in (self._threads, self._compiling, self.bodies))
 
 
 def heads_of_names(names: Sequence[str], heads: Sequence[str]) -> dict[str, str | None]:
@@ -186,33 +179,6 @@ def heads_of_names(names: Sequence[str], heads: Sequence[str]) -> dict[str, str 
             raise UsageError(f"--alias: two models would be named '{name}'; choose another name")
         found[name] = each
     return found
-
-
-def _caller(request: Request) -> str:
-    """Whose turn it is: the key's owner, else the address that it comes from."""
-    return request.scope[OWNER] or (request.client.host if request.client else "")
-
-
-class StrictRequest(Request):
-    """Its JSON comes through the same door as every other (io/reading.py)."""
-
-    async def json(self) -> Any:
-        if not hasattr(self, "_value"):
-            try:
-                self._value = parse_json(await self.body(), "body", unique=True)
-            except AutodecoError as error:
-                raise ApiError(400, str(error), code="invalid_json") from None
-        return self._value
-
-
-class StrictRoute(APIRoute):
-    def get_route_handler(self) -> Callable[..., Any]:
-        handler = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            return await handler(StrictRequest(request.scope, request.receive))
-
-        return strict
 
 
 def routes(house: House) -> APIRouter:
@@ -359,6 +325,7 @@ def make_app(house: House, keys: Keys, hosts: Hosts, origins: Sequence[str] = ()
         title="autodeco-edge", version=__version__, docs_url=None, redoc_url=None, openapi_url=None,
         redirect_slashes=False,
     )  # fmt: skip
+    app.state.bodies = house.bodies
     page = page_files()
     app.include_router(routes(house))
     app.router.routes.extend(page_routes(page))

@@ -1,7 +1,7 @@
 """One connection: how long the head of a request and the reading of an answer may take, and how many connections there are.
 
 Owns what uvicorn leaves open: a client that sends a byte now and then would hold its connection for ever, and a body may
-have two lengths. Its answers to what is no HTTP have the shape of all others.
+have two lengths or a million pieces. Its answers to what is no HTTP have the shape of all others.
 """
 
 from __future__ import annotations
@@ -14,15 +14,23 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .errors import body_of
-from .limits import HEADER_BYTES, HEADER_SECONDS, MAX_CONNECTIONS, SEND_SECONDS
+from .limits import HEADER_BYTES, HEADER_SECONDS, MAX_CHUNKS, MAX_CONNECTIONS, SEND_SECONDS
 
 
-class _OneLength(h11.Connection):
-    """A request whose body has two lengths is none: a proxy may take the other, and the rest for a request of somebody's."""
+class _Strict(h11.Connection):
+    """A request whose body has two lengths is none: a proxy may take the other, and the rest for a request of somebody's.
+    Neither is one in crumbs: each costs the event loop as much as a large piece."""
+
+    _n_pieces = 0  # of a body
 
     def next_event(self) -> Any:
         event = super().next_event()
+        if isinstance(event, h11.Data):
+            self._n_pieces += 1
+            if self._n_pieces > MAX_CHUNKS:
+                raise h11.RemoteProtocolError("a body in too many pieces")
         if isinstance(event, h11.Request):
+            self._n_pieces = 0
             named = {name for name, _ in event.headers}
             if b"transfer-encoding" in named and (b"content-length" in named or event.http_version < b"1.1"):
                 raise h11.RemoteProtocolError("Transfer-Encoding beside Content-Length, or in HTTP/1.0")
@@ -38,7 +46,7 @@ class Connection(H11Protocol):
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.conn = _OneLength(h11.SERVER, HEADER_BYTES)
+        self.conn = _Strict(h11.SERVER, HEADER_BYTES)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

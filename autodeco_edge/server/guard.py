@@ -21,6 +21,12 @@ OPEN = ("/health",)  # routes without a key
 OWNER = "autodeco.owner"  # of a scope: by which key the request came in, '' without keys
 
 
+def caller_of(scope: Scope) -> str:
+    """Whose turn it is: the key's owner, else the address that the request comes from."""
+    client = scope.get("client")
+    return scope[OWNER] or (client[0] if client else "")
+
+
 class Keys:
     """Keys are kept and compared as hashes, every one of them each time, so that the time tells nothing."""
 

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,14 +33,54 @@ _LAST_SECONDS = 1.0  # for answers to be written after their replies were ended
 _LAST_WORD_SECONDS = 0.2  # for one that had to be interrupted even so
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _LARGE = 2**17  # bytes
+_LEAST_FILES, _SPARE_FILES = 48, 16  # an idle server has a dozen; what a reply opens (modules, at first) is closed soon
+_SILENT_SECONDS = 60.0
 _LOAD_SECONDS = 1.0  # that the end waits for a model that is still being loaded
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Raises UsageError for an address that is none, BusyError for one that is taken."""
+class Seldom:
+    """Chatter that may come a thousand times a second: a line is said, and not again within a minute."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, float] = {}
+
+    def __call__(self, line: str) -> None:
+        now = time.monotonic()
+        if now >= self._next.get(line, 0.0):
+            self._next[line] = now + _SILENT_SECONDS
+            say(line)
+
+
+say_now_and_then = Seldom()
+
+
+class DoorSocket(socket.socket):
+    """Takes no more connections than leave the process some files to open: who comes then is turned away at once. Without
+    any left, asyncio would try its 2,048 times a second, with a line for each.
+
+    n_files  that the process may have open
+    """
+
+    n_files = float("inf")
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        connection, address = super().accept()
+        if connection.fileno() >= self.n_files - _SPARE_FILES:  # numbers are given from below
+            connection.close()
+            say_now_and_then(f"warning: no more connections: ulimit -n {self.n_files} leaves no room for them")
+            raise ConnectionAbortedError  # as if it had left again before it was taken
+        return connection, address
+
+
+def bind(host: str, port: int) -> DoorSocket:
+    """Raises UsageError for an address that is none and for too few files, BusyError for an address that is taken."""
+    n_files = _files_allowed()
+    if n_files < _LEAST_FILES:
+        raise UsageError(f"ulimit -n {n_files}: serve opens up to {_LEAST_FILES} files and connections; raise it")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(family, kind, protocol)
+        sock = DoorSocket(family, kind, protocol)
+        sock.n_files = n_files
         if sys.platform != "win32":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
@@ -50,6 +91,15 @@ def bind(host: str, port: int) -> socket.socket:
         words = getattr(error, "strerror", None) or error
         raise BusyError(f"cannot listen on {host} port {port} ({words}); choose another --port") from None
     return sock
+
+
+def _files_allowed() -> float:
+    if sys.platform == "win32":
+        return float("inf")
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return float("inf") if soft == resource.RLIM_INFINITY else soft
 
 
 def url_of(sock: socket.socket) -> str:
@@ -213,7 +263,7 @@ class _OneLine(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else "no exception"
-        say(f"{record.levelname.lower()}: {record.name} ({kind}, {record.module}:{record.lineno})")
+        say_now_and_then(f"{record.levelname.lower()}: {record.name} ({kind}, {record.module}:{record.lineno})")
 
 
 def quiet_logs() -> None:

@@ -289,7 +289,7 @@ class ReplyPlanner:
 
 def _message(message: Message) -> dict[str, Any]:
     """As chat templates want it: one text, and arguments of calls as data."""
-    given = message.model_dump(exclude_none=True, exclude={"annotations"})
+    given = message.model_dump(exclude_none=True)
     given["role"] = "system" if message.role == "developer" else message.role
     given["content"] = _text(message.content)
     if message.tool_calls:

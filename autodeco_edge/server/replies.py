@@ -19,14 +19,14 @@ from .prompts import PlannedChoice, ReplyPlan, ReplyPlanner
 @dataclass(eq=False)
 class DrawnToken:
     """One drawn token: its bytes as they are written, the text that became readable with it, where that went, and after
-    how many characters of the reply."""
+    how many characters of the reply. Unseen is one that counts and is not shown: the end, and what makes a stop string."""
 
     step: Step
     data: bytes
     text: str = ""
     at: int = 0
     is_thought: bool = False
-    is_end: bool = False
+    is_unseen: bool = False
 
 
 class Signals:
@@ -111,12 +111,20 @@ class ReplyReader:
         if self._tools:
             delta.content += self._tools.finish()
             self._new_calls(delta)
-        if not self.stopped:
+        if self.stopped:
+            self._cut(delta)
+        else:
             self._release(last, delta)
-        elif self._shown in self._tokens:
-            self._shown.data = self._shown.text.encode()  # what follows it belongs to the stop string
-            self._release(self._shown, delta)
         return delta
+
+    def _cut(self, delta: Delta) -> None:
+        """The token that a stop string begins in keeps what is shown of it; those behind it nothing, but they were drawn."""
+        if self._shown in self._tokens:
+            self._shown.data = self._shown.text.encode()
+            self._release(self._shown, delta)
+        while self._tokens:
+            self._tokens[0].data, self._tokens[0].is_unseen = b"", True
+            self._give(delta)
 
     def _begin(self) -> Delta:
         delta, step, self._given = Delta(), self._given, None
@@ -136,7 +144,7 @@ class ReplyReader:
         model = self._planner.model
         if self.n_drawn <= 0:
             return DrawnToken(step, model.token_bytes(step.id, special=True))
-        return DrawnToken(step, self._planner.token_bytes(step.id), is_end=model.is_end(step.id))
+        return DrawnToken(step, self._planner.token_bytes(step.id), is_unseen=model.is_end(step.id))
 
     # ---- pieces ------------------------------------------------------------------------
 

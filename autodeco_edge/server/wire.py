@@ -32,6 +32,7 @@ Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**64 - 1)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Repeated = Annotated[Any, Field(exclude=True)]  # openai-python's reading of the field beside it; not looked at
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
@@ -54,12 +55,14 @@ class TextPart(Wire):
 class FunctionCall(Wire):
     name: Annotated[str, Field(min_length=1, max_length=256)]
     arguments: Text
+    parsed_arguments: Repeated = None
 
 
 class ToolCall(Wire):
     id: Annotated[str, Field(max_length=256)] = ""
     type: Literal["function"] = "function"
     function: FunctionCall
+    index: Repeated = None
 
 
 class Message(Wire):
@@ -71,18 +74,19 @@ class Message(Wire):
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_TOOLS), First] | None = None
     tool_call_id: Annotated[str, Field(max_length=256)] | None = None
     name: Annotated[str, Field(max_length=256)] | None = None
-    # As openai-python hands a reply back, when it is dumped: of none of these is there anything.
+    # As openai-python hands a reply back: of none of these is there anything, and parsed says content once more.
     refusal: None = None
     audio: None = None
     function_call: None = None
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = Field(default=None, exclude=True)
+    parsed: Repeated = None
 
     @model_validator(mode="after")
     def _has_content(self) -> Message:
         if self.content is None and not (self.role == "assistant" and (self.tool_calls or self.reasoning_content)):
             raise ValueError(f"content: is missing from a message of the {self.role}")
-        if self.role != "assistant" and (self.tool_calls or self.reasoning_content):
-            raise ValueError("tool_calls and reasoning_content belong to messages of the assistant")
+        if self.role != "assistant" and (self.tool_calls or self.reasoning_content or self.parsed is not None):
+            raise ValueError("tool_calls, reasoning_content and parsed belong to messages of the assistant")
         if self.role != "tool" and self.tool_call_id is not None:
             raise ValueError("tool_call_id belongs to messages of a tool")
         return self

@@ -1,4 +1,5 @@
-"""Ctrl-C before the program can hear it and after it has ended: 130 or the program's own code, no traceback."""
+"""Ctrl-C before the program can hear it and after it has ended: 130 or the program's own code, no traceback; SIGTERM of a
+server that has not begun."""
 
 from __future__ import annotations
 
@@ -47,6 +48,29 @@ def test_after_it_has_ended(tmp_path):
 def test_while_the_command_works(tmp_path):
     done = run(tmp_path, "plotext", KILL, "plot", str(trace(tmp_path)))
     assert done.returncode == 130 and "Traceback" not in done.stderr
+
+
+def test_while_text_is_executed(tmp_path):
+    """Inside exec, as a dataclass is made: Python then ended by the signal, though the interrupt was caught."""
+    done = run(tmp_path, "plotext", f"exec({KILL!r})\n", "plot", str(trace(tmp_path)))
+    assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize("module", ["typer", "uvicorn"])
+def test_a_server_that_is_told_to_end_before_it_has_begun(tmp_path, module):
+    """At the first import and at one of the last."""
+    pytest.importorskip("fastapi")
+    terminate = KILL.replace("SIGINT", "SIGTERM")
+    done = run(tmp_path, module, terminate, "serve", "--port", "0")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    if module == "typer":
+        assert run(tmp_path, module, terminate, "plot").returncode == -signal.SIGTERM, "as any program"
+
+
+def test_ctrl_c_while_a_server_is_imported(tmp_path):
+    pytest.importorskip("fastapi")
+    done = run(tmp_path, "uvicorn", f"exec({KILL!r})\n", "serve", "--port", "0")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_ignored_by_whoever_started_it(tmp_path):

@@ -148,6 +148,29 @@ def test_nothing_of_a_stop_string_is_shown(client, stop):
     assert text == "".join(e.token for e in entries) == expected
 
 
+@pytest.mark.parametrize("stop", ["3", " make", "I ", "boxed{", "I am a small demo model", "none of it"])
+def test_usage_and_trace_count_the_same_tokens(client, stop):
+    """The trace is what was drawn, as `run --jsonl` has it: with those that make the stop string, of which nothing is seen."""
+    body = {"autodeco": {"trace": True}}
+    asked = {"stop": stop, "logprobs": True, "extra_body": body, "text": "Hello"}
+    answer = chat(client, **asked)
+    choice, drawn = answer.choices[0], answer.usage.completion_tokens
+    trace = choice.autodeco["trace"]
+    assert [record["index"] for record in trace] == list(range(drawn))
+    whole = chat(client, "Hello", extra_body=body).choices[0].autodeco["trace"]
+    assert [record["id"] for record in trace] == [record["id"] for record in whole[:drawn]]
+    assert "".join(record["text"] for record in trace) == choice.message.content
+    assert b"".join(bytes(record["bytes"]) for record in trace) == choice.message.content.encode()
+    temperatures = [record["temperature"] for record in trace]
+    assert choice.autodeco["temperature"]["mean"] == pytest.approx(sum(temperatures) / drawn)
+    assert len(choice.logprobs.content) <= drawn and all(entry.bytes for entry in choice.logprobs.content)
+    streamed, usage = [], None
+    for chunk in chat(client, **asked, stream=True, stream_options={"include_usage": True}):
+        streamed += chunk.choices[0].autodeco.get("trace", []) if chunk.choices and chunk.choices[0].model_extra else []
+        usage = chunk.usage or usage
+    assert streamed == trace and usage.completion_tokens == drawn
+
+
 @pytest.mark.parametrize("heads", ["both", "temperature", "top_p", "none"])
 def test_heads_of_a_request(client, heads):
     body = {"autodeco": {"heads": heads, "trace": True}}

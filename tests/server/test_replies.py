@@ -7,6 +7,7 @@ import random
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from autodeco_edge.server.replies import Trimmer
 from autodeco_edge.server.tools import FORMATS, ToolStream, format_of
@@ -149,6 +150,55 @@ def test_a_streamed_call_is_the_whole_one(tooled):
                 names, arguments = names + (call.function.name or ""), arguments + (call.function.arguments or "")
             reason = choice.finish_reason or reason
     assert (names, arguments, reason) == (whole[0].function.name, whole[0].function.arguments, "tool_calls")
+
+
+class Pair(BaseModel):
+    first: int
+    second: int
+
+
+def parsed(client, **asked):
+    return client.chat.completions.parse(**asked)
+
+
+def streamed(client, **asked):
+    with client.chat.completions.stream(**asked) as stream:
+        return stream.get_final_completion()
+
+
+KINDS = {
+    "plain": {},
+    "schema": {"response_format": Pair},
+    "tools": {"tools": [openai.pydantic_function_tool(Pair, name="add")], "tool_choice": "required"},
+}
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")  # openai's own, of what it has parsed
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("draw", [parsed, streamed])
+def test_a_reply_that_was_parsed_is_handed_back_as_it_is(tooled, kind, draw):
+    """In every form that the official client has of it; the prompt is that of its words and calls alone."""
+    client, messages = tooled.client(), ask("Add one and x.")["messages"]
+    reply = draw(client, model=NAME, messages=messages, seed=1, max_tokens=400, **KINDS[kind]).choices[0].message
+    calls = [
+        {"id": c.id, "type": "function", "function": {"name": c.function.name, "arguments": c.function.arguments}}
+        for c in reply.tool_calls or []
+    ]
+    assert bool(calls) == (kind == "tools") and (reply.parsed is not None) == (kind == "schema")
+    answers = [{"role": "tool", "tool_call_id": call["id"], "content": "1"} for call in calls]
+    bare = {"role": "assistant", "content": reply.content, **({"tool_calls": calls} if calls else {})}
+    wanted = tooled.post("/apply-template", {"messages": [*messages, bare, *answers]}).json()["prompt"]
+    for form in (reply.model_dump(), reply.model_dump(mode="json", exclude_none=True), reply.to_dict()):
+        found = tooled.post("/apply-template", {"messages": [*messages, form, *answers]}).json()
+        assert found["prompt"] == wanted
+    for form in (reply, reply.model_dump()):
+        assert client.chat.completions.create(model=NAME, messages=[*messages, form, *answers], max_tokens=1).choices
+
+
+def test_nobody_else_has_parsed_anything(tooled):
+    message = {"role": "user", "content": "hi", "parsed": {"a": 1}}
+    answer = tooled.post("/v1/chat/completions", {"messages": [message]})
+    assert answer.status_code == 400 and "parsed" in answer.json()["error"]["message"]
 
 
 def test_tools_may_be_left_alone(tooled):

@@ -59,9 +59,12 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(*arguments: str, ready: bool = True) -> Iterator[Served]:
+def serving(*arguments: str, ready: bool = True, files: int = 0) -> Iterator[Served]:
+    """files: that it may have open, where not as many as we"""
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "autodeco_edge", "serve", "--port", "0", "-t", "1", *map(str, arguments)]
+    if files:
+        command = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", *command]
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
     )
