@@ -15,7 +15,6 @@ from .comparison import test
 from .lab import Lab
 from .likelihood import likelihood
 from .more import more
-from .offline import offline
 from .packing import RG, collect_files, pack
 from .report import export, report
 from .reward import reward
@@ -39,6 +38,13 @@ def run(options: argparse.Namespace) -> None:
         except Exception:  # the machine is lent for minutes: what the other stages can still do is worth having
             lab.say(traceback.format_exc())
     lab.say("done")
+
+
+def offline(options: argparse.Namespace) -> None:
+    """Imported now: the project's modules are not to be had before a Lab is made where it was carried to."""
+    from .offline import offline as climb
+
+    climb(options)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autodeco_edge.train.pressed import Pressed
+
 from .lab import Lab
-from .pressed import Pressed
 from .replay import ROWS, log_probability
 from .sampler import EOS, Job, Policy, Traces
 from .verdicts import limit_of, seed_of
