@@ -105,8 +105,7 @@ def main() -> None:
         "replies": {g: int(found[CARD][0][f"{GROUPS[g][0]}|keys"].shape[1]) for g in groups},
         "problems": {g: len(scores[CARD][g]["accuracy"]) for g in groups},
         "heads": {
-            name: row(name, scores[name], scores[CARD]) | {"means": means_of(found[name][1], groups)}
-            for name in names
+            name: row(name, scores[name], scores[CARD]) | {"means": means_of(found[name][1], groups)} for name in names
         },
     }
     if set(SEEDS) <= set(names):
