@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,26 +19,36 @@ import torch
 
 from .lab import Lab
 from .paths import Paths, Texts, collect_paths
-from .replay import Replies, Weighed, collect
+from .replay import Replies, Weighed, collect, joined
 from .sampler import Policy, constant
 
 BEHAVIOURS = [
     (constant(t), 0.0) for t in (0.4, 0.7, 1.0)
 ]  # what draws the short replies; none cuts, so none is impossible
+CHOSEN = Path(__file__).parents[1] / "results" / "smollm2-lab.json"
 START = (0.98, 0.915)  # where reward on a card has taken T and P in open writing (calibration problems)
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What is drawn of a group: problems a kind, samples of each (a behaviour), side by side, weight of distinct answers."""
+    """What is drawn at once: of every kind of the group the training problems from ``first`` on, samples of each (and behaviour),
+    side by side."""
 
-    problems: int
+    group: str
+    first: int
+    last: int
     samples: int
     batch: int
-    diversity: float = 0.0
 
 
-DRAWS = {"many": Draw(60, 24, 512, 0.7), "exact": Draw(50, 16, 256), "write": Draw(100, 3, 128)}
+DRAWS = (
+    Draw("many", 0, 60, 24, 512),
+    Draw("many", 60, 130, 16, 512),
+    Draw("exact", 0, 50, 16, 256),
+    Draw("exact", 50, 110, 12, 256),
+    Draw("write", 0, 100, 3, 128),
+)
+DIVERSITY = {"many": 0.5, "exact": 0.0}  # weight of distinct right answers
 
 
 @dataclass(frozen=True)
@@ -44,7 +56,7 @@ class Climb:
     """Steps of AdamW. sigma: of the noise that the nucleus is averaged over, first and last: as it falls the nucleus becomes the hard
     one. hold: what leaving the start costs in open writing. problems, texts: of a group in a step."""
 
-    steps: int = 120
+    steps: int = 100
     rate: float = 1e-3
     hold: float = 0.03
     sigma: tuple[float, float] = (0.5, 0.2)
@@ -54,6 +66,8 @@ class Climb:
 
 def offline(options: argparse.Namespace) -> None:
     lab = Lab(options)
+    if not lab.has("chosen.json"):  # what the rule has chosen, and the constants, are those of `run`
+        lab.write("chosen.json", json.loads(CHOSEN.read_text())["chosen"])
     short, texts = draws(lab)
     for seed in range(options.reward_seeds):
         if lab.has(f"replay-{seed}.heads"):
@@ -63,34 +77,30 @@ def offline(options: argparse.Namespace) -> None:
         lab.save_heads(
             f"replay-{seed}",
             heads,
-            {"climb": vars(Climb()), "draws": {k: vars(d) for k, d in DRAWS.items()}, "steps": record},
+            {"climb": vars(Climb()), "draws": [vars(d) for d in DRAWS], "steps": record},
         )
 
 
 def draws(lab: Lab) -> tuple[list[Weighed], Texts]:
     """What there is, or is drawn now."""
     n_vocab = lab.model.shape.vocab
-    of = {
-        group: [i for kind in lab.groups()[group] for i in lab.of(kind, "train", d.problems)]
-        for group, d in DRAWS.items()
-    }
-    short = []
-    for group in ("many", "exact"):
-        d = DRAWS[group]
-        lab.sampler.batch = d.batch
-        found = kept(
-            lab,
-            f"replies-{group}.pt",
-            Replies,
-            lambda g=group, d=d: collect(lab, f"{g}-0", BEHAVIOURS, of[g], d.samples),
-        )
-        short.append(Weighed(found, BEHAVIOURS, n_vocab, d.diversity))
-    lab.sampler.batch = DRAWS["write"].batch
-    start = Policy("start", heads=lab.new_heads(100, START))
-    paths = kept(
-        lab, "paths-write.pt", Paths, lambda: collect_paths(lab, "write-0", start, of["write"], DRAWS["write"].samples)
-    )
+    found: dict[str, list[Any]] = {}
+    for draw in DRAWS:
+        found.setdefault(draw.group, []).append(drawn(lab, draw))
+    (paths,) = found.pop("write")
+    short = [Weighed(joined(parts), BEHAVIOURS, n_vocab, DIVERSITY[group]) for group, parts in found.items()]
     return short, Texts(paths, n_vocab)
+
+
+def drawn(lab: Lab, draw: Draw) -> Any:
+    """Replies or Paths, from the state's file or drawn."""
+    rows = [i for kind in lab.groups()[draw.group] for i in lab.of(kind, "train", draw.last)[draw.first :]]
+    name = f"{draw.group}-{draw.first}"
+    lab.sampler.batch = draw.batch
+    if draw.group == "write":
+        start = Policy("start", heads=lab.new_heads(100, START))
+        return kept(lab, f"paths-{name}.pt", Paths, lambda: collect_paths(lab, name, start, rows, draw.samples))
+    return kept(lab, f"replies-{name}.pt", Replies, lambda: collect(lab, name, BEHAVIOURS, rows, draw.samples))
 
 
 def kept(lab: Lab, name: str, kind: Any, make: Callable[[], Any]) -> Any:
