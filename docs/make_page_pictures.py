@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.support.browsing import Tab, browser  # noqa: E402
+from tests.support.page_use import choose  # noqa: E402
 from tests.support.serving import serving  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
@@ -41,7 +42,7 @@ def chat(page) -> None:
 
 
 def compare(page) -> None:
-    page.get_by_label("Theme").select_option("dark")
+    choose(page, "Theme", "dark")
     page.get_by_role("button", name="Compare", exact=True).click()
     page.get_by_label("Setups").select_option("factors")
     page.get_by_label("Prompt", exact=True).fill("Tell me a story about a fox.")

@@ -50,7 +50,7 @@ INSIDE = {
         describe export < merge
     """,
     "engine": """
-        cpu draft_cost expressions handle json_references library memory waiting < devices drafts ecma gbnf native tokenizer <
+        cpu draft_cost expressions guidance_words handle json_references library memory schema_words waiting < devices drafts ecma gbnf native tokenizer <
         json_schema lexemes < grammar model < sampler < context mask pairing plain < forced row_times < filters < generation < draft_model prompt_lookup slots strategies < draft_kinds drawing shared_prompt < drafting < scheduler < engine
     """,
     "tasks": """
@@ -69,7 +69,7 @@ INSIDE = {
         progress record < diagnostics early_stopping state < reinforce trainer
     """,
     "bench": "_native heads stats < machine < busy decode step < loss",
-    "eval": "diversity methods results schedule statistics < likelihood samples < entropy report steering < evaluation figures",
+    "eval": "diversity methods results schedule statistics < likelihood samples < entropy progress report steering < evaluation figures",
     "collect": "chat_form client source < endpoint local rejection < ledger progress < collection",
     "fit": "heads_file settings state < pool < measure < fitting report",
     "server": """
@@ -77,9 +77,9 @@ INSIDE = {
         replies < answers < stream < bodies < app < listen
     """,
     "cli": """
-        bar bench colour config_file convert interrupts models piped rpc_worker terminal window wrap < doctor screen settings
+        bar bench colour config_file convert interrupts models piped refusals rpc_worker terminal window wrap < doctor screen settings
         terminal_plot last_conversation < plot < collect eval options train < arguments config fit status < opening session <
-        compare < commands < completion < line_reader < conversation < run serve
+        compare settable < commands < completion < line_reader < conversation < run serve
     """,
 }
 GRAPH = structure.import_graph(ROOT)

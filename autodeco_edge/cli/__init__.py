@@ -15,6 +15,7 @@ import typer
 from ..errors import AutodecoError
 from ..io.printing import close_stdout, one_line, open_streams, say
 from . import bench, collect, config, convert, doctor, eval, fit, models, plot, rpc_worker, run, serve, train
+from .refusals import is_parsers, refusal
 from .settings import Command, Group
 
 app = typer.Typer(
@@ -94,8 +95,8 @@ def _unexpected(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # a name without a command is a question
         print(error.ctx.get_help())
         return 0
-    if hasattr(error, "format_message"):  # click's own: a wrong option or argument
-        return _complain(error.format_message(), 2)
+    if is_parsers(error):
+        return _complain(str(refusal(error)), 2)
     if type(error).__name__ == "Abort":
         return 130
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):

@@ -91,7 +91,7 @@ def check_model(model: str | None, words: list[str] | None) -> None:
     except MissingInputError as error:
         alone = words == [model] and not _is_path(model)
         raise MissingInputError(
-            f"{error}; to say it to the demo model: -m demo {model}" if alone else str(error)
+            f"{error} (to say it to the demo model: -m demo {model})" if alone else str(error)
         ) from None
 
 

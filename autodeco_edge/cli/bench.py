@@ -64,7 +64,8 @@ def decode(
     seconds: Annotated[float, typer.Option("--seconds", help="With --busy: of one turn.")] = 2.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Prompt and tokens on a model: a context a sampler, one token each in turn; and the Python engine against C.
+    """Prompt and tokens on a model: every sampler in a context of its own, a token each in turn; and the Python engine
+    against C.
 
     With --busy: tokens a second as llama.cpp's threads wait by themselves (spin), and as they wait here (short),
     alone on the machine and beside a busy loop on every other core.
@@ -133,6 +134,14 @@ DECODE_ROWS = (
     ("runtime", "Python engine, AutoDeco", None),
     ("runtime_c_loop", "C loop in turn with it", "runtime_ratio"),
 )
+PAIRED_ROWS = (  # medians of the ratios of neighbours in time
+    ("ratio_vs_greedy", "greedy"),
+    ("ratio_vs_default", "default chain"),
+    ("ratio_vs_temp_top_p", "temp + top-p + dist"),
+    ("prompt_ratio", "greedy, the prompt"),
+    ("runtime_ratio", "Python engine to C"),
+    ("prompt_runtime_ratio", "Python to C, the prompt"),
+)
 
 
 def _head(report: dict, what: str) -> list[str]:
@@ -176,10 +185,18 @@ def _decode_table(report: dict) -> str:
     prompt_ratios = {"greedy": "prompt_ratio", "runtime_c_loop": "prompt_runtime_ratio"}
     for key, label, _ in DECODE_ROWS:
         lines.append(_times(label, report["prompt_us"][key], report.get(prompt_ratios.get(key))))
-    lines += ["", "median of the paired ratios, [95 % interval]"]
-    for name, paired in report["paired"].items():
-        lines.append(f"{name:<26}{paired['median']:>10.4f}  [{paired['low']:.4f}, {paired['high']:.4f}]")
-    return "\n".join([*lines, "", _memory_line(report["memory_bytes"])])
+    lines += ["", f"{'AutoDeco to it, in turn':<26}{'ratio':>10}  [95 % interval]"]
+    for name, label in PAIRED_ROWS:
+        paired = report["paired"][name]
+        lines.append(f"{label:<26}{paired['median']:>10.4f}  [{paired['low']:.4f}, {paired['high']:.4f}]")
+    if setup["n_rounds"] == 1:
+        lines.append("of one round: a look, no measurement (--rounds)")
+    return "\n".join([*lines, "", _memory_line(report["memory_bytes"]), _in_words(report["paired"])])
+
+
+def _in_words(paired: dict) -> str:
+    greedy, stock = (paired[f"ratio_vs_{name}"]["median"] for name in ("greedy", "temp_top_p"))
+    return f"A token with AutoDeco takes {greedy:.2f} times as long as a greedy one, {stock:.2f} times as long as one drawn with temp + top-p."
 
 
 def _busy_table(report: dict) -> str:

@@ -9,29 +9,22 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..io.atomic import refuse_foreign
 from ..io.printing import say
 from ..io.reading import user_path
-from .options import CONTEXT_FULL, FORMS, RunOptions, run_command
 from .session import Session
-from .status import device_line, heads_line, model_line
+from .settable import REOPEN, SETTABLE, changed_option, is_changed, nearest, option_name, shown
+from .status import device_line, heads_line, model_line, threads_words
 
 if TYPE_CHECKING:
     from .conversation import Chat
 
 HEADS = {"on": "both", "off": "none", "temp": "temp", "top-p": "top-p"}
-SETTABLE = (
-    "temp", "top-p", "temp-range", "top-p-range", "min-p", "top-k", "repeat-penalty", "frequency-penalty",
-    "presence-penalty", "repeat-last-n", "heads-mode", "seed", "max-tokens", "stop", "grammar", "json-schema", "regex",
-    "color-by", "hide-thinking", "context-full", "ctx-size",
-)  # fmt: skip
 QUOTES = '"""'  # around a message of several lines, or one that begins with a slash
-GRAMMARS = ("grammar", "json-schema", "regex")
 _KEYS = (
     'Keys: """ begins and ends several lines, Alt-Enter breaks a line, Tab completes, Up recalls, Ctrl-C stops a reply.'
 )
@@ -53,15 +46,7 @@ ENDS = ("/exit", "/quit", "/bye", "/q")
 ALIASES = {
     **dict.fromkeys(ENDS, "/exit"), "/?": "/help", "/h": "/help", "/new": "/clear", "/reset": "/clear", "/retry": "/regen"
 }  # fmt: skip
-NAMES = {"temperature": "temp", "num-ctx": "ctx-size", "num-predict": "max-tokens", "n": "max-tokens"}
-VALUES = {
-    "context-full": CONTEXT_FULL,
-    "color-by": FORMS,
-    "heads-mode": tuple(HEADS.values()),
-    "hide-thinking": ("true", "false"),
-}
 FILES = ("/save", "/load", "/model")
-REOPEN = ("ctx-size",)  # what another context is needed for
 
 COMMANDS = (
     SlashCommand("/help", "this list"),
@@ -73,7 +58,7 @@ COMMANDS = (
     SlashCommand("/model [NAME]", "show the model, or go on with another: a name, user/repo or a file"),
     SlashCommand("/system [TEXT]", "show or change the system message; - removes it"),
     SlashCommand("/set [NAME VALUE]", "show the options, or change one; - puts back its default"),
-    SlashCommand("/show", "the options in force, model, heads, context and device"),
+    SlashCommand("/show", "model, heads, context, device, and the options that were changed"),
     SlashCommand("/save [-f] FILE", "write the conversation; -f in place of another one"),
     SlashCommand("/load FILE", "go on with a saved conversation"),
     SlashCommand("/stats", "speed, context and means of the last reply"),
@@ -98,7 +83,7 @@ class SlashCommands:
         name = ALIASES.get(word.lower(), word.lower())
         usages = {c.name: c.usage for c in COMMANDS}
         if name not in usages:
-            hint = _nearest(name, list(usages)) or "/help lists them"
+            hint = nearest(name, list(usages)) or "/help lists them"
             raise UsageError(f"{word}: no such command; {hint}; a message that begins so goes between {QUOTES}")
         if rest and usages[name] == name:
             raise UsageError(f"{word}: takes nothing behind it; got '{rest}'")
@@ -124,32 +109,31 @@ class SlashCommands:
         say(f"[system: {self._chat.conversation.system or 'none'}]")
 
     def _set(self, text: str) -> None:
-        options = self._session.options
+        session = self._session
         if not text:
-            self._options()
+            self._options(SETTABLE)
             return
         word, value = (*text.removeprefix("parameter ").split(None, 1), "")[:2]  # as ollama has it
-        name = option_name(word)
+        name = option_name(word, [c.name for c in COMMANDS])
         if not value:
-            raise UsageError(f"/set {name} VALUE: a value is missing; it is {shown(name, options)} now")
-        changed = changed_option(options, name, value)
-        if name in GRAMMARS:  # the last one counts
-            others = {key.replace("-", "_"): None for key in GRAMMARS if key != name}
-            changed = replace(changed, **others)
+            raise UsageError(f"/set {name} VALUE: a value is missing; it is {shown(name, session)} now")
+        changed = changed_option(session.options, name, value)
         if name in REOPEN:
-            self._session.reopen(changed)
+            session.reopen(changed)
             self._chat.refit()
         else:
-            self._session.set_options(changed)
-        say(f"[{name}: {shown(name, changed)}]")
+            session.set_options(changed)
+        say(f"[{name}: {shown(name, session)}]")
 
     def _show(self, _: str) -> None:
-        self._options()
+        """What /set lists is long: here what does not stand at its default."""
         self._facts()
+        self._options([name for name in SETTABLE if is_changed(name, self._session.options)])
+        say("[the other options are at their defaults; /set lists them all]")
 
-    def _options(self) -> None:
-        for name in SETTABLE:
-            _row(name, shown(name, self._session.options))
+    def _options(self, names: Sequence[str]) -> None:
+        for name in names:
+            _row(name, shown(name, self._session))
         _row("next seed", str(self._session.params.seed))
 
     def _facts(self) -> None:
@@ -157,10 +141,11 @@ class SlashCommands:
         what = heads_line(engine).removeprefix("heads that ")
         heads = f"{what}: {engine.heads.description}" if engine.heads else "none"
         for name, value in (
-            ("model", f"{model_line(engine, session.options.model)}, {engine.model.path}"),
+            ("model", model_line(engine, session.options.model)),
+            ("file", str(engine.model.path)),
             ("heads", heads),
             ("context", f"{session.n_used} of {engine.n_ctx} tokens; trained with {engine.model.n_ctx_train}"),
-            ("device", f"{device_line(session.options)}, {engine.n_threads} threads"),
+            ("device", f"{device_line(session.options)}, {threads_words(engine.n_threads)}"),
         ):
             _row(name, value)
 
@@ -190,7 +175,7 @@ class SlashCommands:
             timings = self._session.last_summary["timings"]
             say(
                 f"[prompt from the cache {timings['prompt_cached']} tokens · loaded in {timings['load_s']:.2f} s"
-                f" · {self._session.engine.n_threads} threads · ended: {self._session.last_summary['finish_reason']}]"
+                f" · {threads_words(self._session.engine.n_threads)} · ended: {self._session.last_summary['finish_reason']}]"
             )
 
     def _trace(self, _: str) -> None:
@@ -253,49 +238,6 @@ def _is_conversation(path: Path) -> bool:
     return True
 
 
-def _nearest(name: str, names: Sequence[str]) -> str:
-    """ "did you mean temp?", or nothing."""
-    near = get_close_matches(name, names, 1)
-    return f"did you mean {near[0]}?" if near else ""
-
-
 def _need(argument: str, usage: str) -> None:
     if not argument:
         raise UsageError(f"{usage}: a file name is missing")
-
-
-# ---- options by name --------------------------------------------------------------------------
-
-
-def changed_option(options: RunOptions, name: str, value: str) -> RunOptions:
-    """The options with one more, converted as the parser would; "-" is its default. Raises UsageError."""
-    parameter, ctx = _parameter(name)
-    if value == "-":
-        return replace(options, **{parameter.name: getattr(RunOptions(), parameter.name)})
-    from .settings import convert
-
-    return replace(options, **{parameter.name: convert(ctx, parameter, value, f"/set {name}")})
-
-
-def shown(name: str, options: RunOptions) -> str:
-    value = getattr(options, _parameter(name)[0].name)
-    return "-" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def option_name(word: str) -> str:
-    """Of SETTABLE, also where somebody spells it in capitals, with _, or as another program. Raises UsageError."""
-    name = word.lower().replace("_", "-")
-    name = NAMES.get(name, name)
-    if name in SETTABLE:
-        return name
-    command = next((c.name for c in COMMANDS if c.name == f"/{name}"), None)
-    hint = f"did you mean {command}?" if command else _nearest(name, SETTABLE) or ", ".join(SETTABLE)
-    raise UsageError(f"/set {word}: no such option; {hint}")
-
-
-def _parameter(name: str) -> tuple[Any, Any]:
-    """The parser's own idea of an option of `run`, and a context to convert values in."""
-    from .settings import parameters
-
-    command = run_command()
-    return parameters(command)[name], command.context_class(command, info_name="run")

@@ -8,7 +8,8 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion, Path
 from prompt_toolkit.document import Document
 
 from ..io.printing import safe_line
-from .commands import CHOICES, COMMANDS, FILES, VALUES
+from .commands import CHOICES, COMMANDS, FILES
+from .settable import VALUES
 
 
 class SlashCompleter(Completer):

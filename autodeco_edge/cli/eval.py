@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..io.printing import put
+from ..io.printing import put, say
 from ..io.reading import user_path
 from .settings import shared, takes
 
@@ -148,6 +148,7 @@ def evaluate(ctx: Any, **values: Any) -> None:
 
         save_figures(report, config.output / "figures")
     put(json.dumps(report, indent=1) if options.as_json else _tables(report))
+    say(f"wrote {config.output}: report.json (the figures) and samples/ (every reply, judged)")
 
 
 @app.command()
@@ -220,6 +221,7 @@ def steering(
     )
     report = evaluate(config)
     put(json.dumps(report, indent=1) if as_json else table(report))
+    say(f"wrote {config.output}: report.json (the figures) and samples/ (every reply, judged)")
 
 
 def _files(model: str | None, heads: Path | None) -> tuple[Path, Path | str]:
@@ -257,11 +259,24 @@ def _named_heads(text: str) -> tuple[str, Path]:
     return name, user_path(path)
 
 
+FEW = 30  # problems below which an interval says little
+
+
+def _title(name: str, report: dict, group: dict) -> str:
+    from ..eval.report import ALL
+
+    n = next(iter(group["methods"].values()))["n_problems"]
+    what = f"all {n} problems of {report['config']['task']}" if name == ALL else f"{name}, {n} of the problems"
+    return what + (": few, so the intervals say little" if n < FEW else "")
+
+
 def _tables(report: dict) -> str:
     from ..eval.report import frontier_line, table
 
     parts = []
     for name, group in report["groups"].items():
-        parts += [f"{name}\n\n{table(group, ours)}\n" for ours in group["differences"] or ["autodeco"]]
+        parts += [
+            f"{_title(name, report, group)}\n\n{table(group, ours)}\n" for ours in group["differences"] or ["autodeco"]
+        ]
         parts += [frontier_line(method, group["frontier"]) for method in group.get("frontier", {}).get("interval", ())]
     return "\n".join(parts)

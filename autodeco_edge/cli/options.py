@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # The options of NEUTRAL, left to themselves, are None: a model without heads is sampled by its own values instead.
 CONTEXT_FULL = ("shift", "stop")
 FORMS = ("t", "p", "entropy", "logprob", "off")
+OFF = "off"  # of a range
 
 # Options of every command that opens a model with heads, here and in serve.py.
 HfOption = Annotated[
@@ -138,11 +139,11 @@ class RunOptions:
         option(
             "--temp-range", metavar="LO:HI", help="Keeps the temperature within. [default: off]", show_default=False
         ),
-    ] = "0:0"
+    ] = OFF
     top_p_range: Annotated[
         str,
         option("--top-p-range", metavar="LO:HI", help="Keeps the top-p within. [default: off]", show_default=False),
-    ] = "0:0"
+    ] = OFF
     min_p: Annotated[
         float | None,
         option("--min-p", help="Drops tokens below this share of the likeliest; 0 = off.", show_default=False),
@@ -300,14 +301,16 @@ def _is_folder(path: Path) -> bool:
 
 
 def _limits(name: str, text: str) -> tuple[float, float]:
-    """(low, high) of "LO:HI"; either may be left out."""
+    """(low, high) of "LO:HI"; either may be left out. (0, 0) for OFF."""
+    if text.lower() == OFF:
+        return 0.0, 0.0
     low, colon, high = text.partition(":")
     try:
         if colon:
             return float(low or 0), float(high or 0)
     except ValueError:
         pass
-    raise UsageError(f"{name}: expected LO:HI, such as 0.3:1.2; got '{text}'")
+    raise UsageError(f"{name}: expected LO:HI, such as 0.3:1.2, or off; got '{text}'")
 
 
 def _bias(text: str) -> tuple[int, float]:

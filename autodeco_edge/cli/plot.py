@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..io.printing import put
+from ..io.printing import put, say
 from .terminal_plot import draw
 
 
@@ -36,3 +36,5 @@ def plot(
         put(trace.caption())
         if output is None:
             draw(trace.tokens, sys.stdout)
+    if output is not None:
+        say(f"wrote {output}")

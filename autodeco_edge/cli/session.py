@@ -334,13 +334,15 @@ class Session:
         """What was sampled with where a head is missing or switched off."""
         if self.plain:
             return [f"plain: {plain_words(self.in_force, self.options, self.plain)}"]
+        values = {"temp": f"T {self.params.temperature:.4g}", "top-p": f"P {self.params.top_p:.4g}"}
+        return [f"{values[name]} (no head applied)" for name in self.fixed]
+
+    @property
+    def fixed(self) -> list[str]:
+        """Of "temp" and "top-p", what no head sets."""
         heads, mode = self.engine.heads, self.options.heads_mode
-        fixed = []
-        if not (heads.has_temp and mode in ("both", "temp")):
-            fixed.append(f"T {self.params.temperature:.4g} (no head applied)")
-        if not (heads.has_top_p and mode in ("both", "top-p")):
-            fixed.append(f"P {self.params.top_p:.4g} (no head applied)")
-        return fixed
+        has = {"temp": heads and heads.has_temp, "top-p": heads and heads.has_top_p}
+        return [name for name, there in has.items() if not (there and mode in ("both", name))]
 
 
 def _line(record: dict[str, Any]) -> str:

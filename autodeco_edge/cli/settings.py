@@ -23,6 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from ..errors import UsageError
 from ..io.reading import check_text, user_path
 from .config_file import Config, read_config
+from .refusals import expected, is_parsers, refusal
 
 T = TypeVar("T")
 _SOURCES = {"COMMANDLINE": "flag", "ENVIRONMENT": "environment", "DEFAULT_MAP": "file", "DEFAULT": "default"}
@@ -59,12 +60,25 @@ class _Checked:
         return " ".join((self.short_help or self.help or "").split("\n\n")[0].split())
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
-        rest = super().parse_args(ctx, args)
+        try:
+            rest = super().parse_args(ctx, list(args))
+        except Exception as error:
+            if not is_parsers(error):
+                raise
+            raise refusal(error, *self._given(ctx, args, getattr(error, "param", None))) from None
         if not ctx.resilient_parsing:
             _check_environment()
             flags = {p.name: max(p.opts, key=len) if p.opts[0].startswith("-") else p.name for p in self.params}
             ctx.params = {name: checked(name, value, flags.get(name, name)) for name, value in ctx.params.items()}
         return rest
+
+    def _given(self, ctx: typer.Context, args: list[str], parameter: Any) -> tuple[Any, str]:
+        """(value, variable that it came from) of a parameter whose value was not taken; (None, "") of none."""
+        if parameter is None:
+            return None, ""
+        options, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        value, source = parameter.consume_value(ctx, options)
+        return value, parameter.envvar if source.name == "ENVIRONMENT" else ""
 
 
 def _check_environment() -> None:
@@ -195,9 +209,9 @@ def convert(ctx: typer.Context, parameter: Any, value: Any, where: str) -> Any:
     try:
         found = parameter.process_value(ctx, _as_typed(parameter, value, where))
     except Exception as error:
-        if not hasattr(error, "format_message"):  # the parser's own, whose class lies in a private module
+        if not is_parsers(error):
             raise
-        raise UsageError(f"{where}: {error.message}; got {value!r}") from None
+        raise UsageError(f"{where}: expected {expected(ctx.command, parameter.name)}; got {value!r}") from None
     return checked(parameter.name, found, where)
 
 

@@ -58,6 +58,14 @@ def plain_words(in_force: RunOptions, asked: RunOptions, plain: PlainSampling) -
     for name, value in plain.values.items():
         value = getattr(in_force, name)
         if name == "temp" or (value != NEUTRAL[name] and in_force.temp > 0 and name != "repeat_last_n"):
-            who = "yours" if asked.given(name) else "the model's own" if name in plain.own else "llama.cpp's defaults"
-            by[who].append(f"{name.replace('_', '-')} {value:.4g}")
+            by[whose(name, asked, plain)].append(f"{name.replace('_', '-')} {value:.4g}")
     return ", ".join(f"{', '.join(words)} ({who})" for who, words in by.items() if words)
+
+
+def whose(name: str, asked: RunOptions, plain: PlainSampling) -> str:
+    """Who said one of the values that a model without heads is sampled with."""
+    return "yours" if asked.given(name) else "the model's own" if name in plain.own else "llama.cpp's defaults"
+
+
+def threads_words(n_threads: int) -> str:
+    return f"{n_threads} thread{'s' * (n_threads != 1)}"

@@ -77,9 +77,7 @@ def read_gbnf(source: str, root: str = "root") -> Rules:
     rules = reader.rules()
     if root not in rules:
         raise FormatError(f"the grammar has no rule named {root}; it needs GBNF with one (name ::= ...)")
-    missing = [name for name in reader.names if name not in rules]
-    if missing:
-        raise FormatError(f"the grammar names a rule that it does not have: {missing[0]}")
+    reader.check_names(rules)
     return Rules(root, rules, reader.names)
 
 
@@ -119,6 +117,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text, self._at, self._depth, self._symbols = text, 0, 0, 0
         self.names: dict[str, str] = {}
+        self._first: dict[str, int] = {}  # where each was named first
 
     def rules(self) -> dict[str, Expression]:
         found: dict[str, Expression] = {}
@@ -134,6 +133,12 @@ class _Reader:
                 raise self._error("the end of the rule")
             self._skip(_SPACES)
         return found
+
+    def check_names(self, rules: Mapping[str, Expression]) -> None:
+        """Raises FormatError for a name that no rule has."""
+        missing = next((name for name in self.names if name not in rules), None)
+        if missing is not None:
+            raise self._refused(f"no rule is named {missing}", self._first[missing])
 
     def _alternatives(self) -> Expression:
         parts = [self._sequence()]
@@ -165,25 +170,27 @@ class _Reader:
     # ---- items -------------------------------------------------------------------------------
 
     def _literal(self) -> Expression:
+        start = self._at
         self._at += 1
         found = []
         while self._peek() != '"':
-            found.append(self._char())
+            found.append(self._char(start, "the quotation mark"))
         self._at += 1
         self._count(len(found))
         return text("".join(found))
 
     def _class(self) -> Expression:
+        start = self._at
         self._at += 1
         negated = self._take("^")
         members = []
         while self._peek() != "]":
-            low = high = self._char()
+            low = high = self._char(start, "the bracket")
             if self._peek() == "-" and self._text[self._at + 1 : self._at + 2] != "]":
                 self._at += 1
-                high = self._char()
+                high = self._char(start, "the bracket")
             if low > high:
-                raise self._error(f"a range upwards; it goes from U+{ord(low):04X} to U+{ord(high):04X}")
+                raise self._refused(f"a range must go upwards; got {low}-{high}", self._at - 3)
             members.append((ord(low), ord(high)))
         self._at += 1
         self._count(len(members))
@@ -193,11 +200,14 @@ class _Reader:
         return found
 
     def _group(self) -> Expression:
+        start = self._at
         self._at += 1
         self._depth += 1
         self._check_depth(self._depth)
         self._skip(_SPACES)
         inside = self._alternatives()
+        if not self._peek():
+            raise self._refused("the parenthesis is not closed", start)
         self._expect(")")
         self._depth -= 1
         return inside
@@ -226,11 +236,12 @@ class _Reader:
             raise self._error(f"a number of repetitions up to {MAX_REPEAT}, the smaller one first, before this")
         return low, high
 
-    def _char(self) -> str:
+    def _char(self, start: int, opened: str) -> str:
+        """One of a text or a class that began at ``start``."""
         c = self._peek()
         if c != "\\":
             if not c:
-                raise self._error("a character")
+                raise self._refused(f"{opened} is not closed", start)
             self._at += 1
             return c
         kind = self._text[self._at + 1 : self._at + 2]
@@ -252,6 +263,7 @@ class _Reader:
         if name not in self.names:
             if len(self.names) >= MAX_RULES:
                 raise FormatError(f"the grammar has more than {MAX_RULES} rules")
+            self._first[name] = self._at - len(name)
             self.names[name] = f"r{len(self.names)}_{name.lower().replace('-', '_')}"
         return self.names[name]
 
@@ -290,10 +302,13 @@ class _Reader:
         self._skip(_SPACES if self._depth > 1 else _SPACE)
 
     def _error(self, wanted: str) -> FormatError:
-        line = self._text.count("\n", 0, self._at) + 1
         found = self._text[self._at : self._at + 20].split("\n")[0]
         got = json.dumps(found, ensure_ascii=False) if found else "the end"
-        return FormatError(f"the grammar was refused: line {line}: expected {wanted}; got {got}")
+        return self._refused(f"expected {wanted}; got {got}", self._at)
+
+    def _refused(self, why: str, at: int) -> FormatError:
+        line, column = self._text.count("\n", 0, at) + 1, at - self._text.rfind("\n", 0, at)
+        return FormatError(f"the grammar was refused: line {line}, column {column}: {why}")
 
 
 def _is_character(code: int) -> bool:

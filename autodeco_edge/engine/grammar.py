@@ -1,6 +1,6 @@
 """What a reply may be: a JSON schema, a regular expression, GBNF or Lark, as one kind of object.
 
-Owns the reading of each kind, their bounds, and llguidance's refusals in one line. Knows no model: ``matcher`` takes
+Owns the reading of each kind and their bounds. Knows no model: ``matcher`` takes
 a tokenizer (mask.py), and the mask over the tokens is made there.
 """
 
@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
+from . import guidance_words
 from .gbnf import MAX_DEPTH, MAX_TEXT, characters, read_gbnf
 from .json_references import deepest
 from .json_schema import KEYWORDS, Schema, refuse
@@ -47,12 +48,14 @@ _LIMITS: dict[str, Any] = {
 @dataclass(frozen=True)
 class Grammar:
     """lark: for llguidance; kind: as in "the <kind> was refused"; schema: of a JSON schema, for the check of a reply.
-    slow: the same sentences in Lark that llguidance needs less memory for, to follow where ``lark`` gets too complex."""
+    slow: the same sentences in Lark that llguidance needs less memory for, to follow where ``lark`` gets too complex.
+    is_lark: whether the lines of ``lark`` are those of the text that was given, behind our options."""
 
     lark: str
     kind: str = "grammar"
     schema: Schema | None = None
     slow: str | None = None
+    is_lark: bool = False
     _compiled: list[tuple[LLTokenizer, LLMatcher]] = field(default_factory=list, compare=False, repr=False)
 
     @classmethod
@@ -71,7 +74,7 @@ class Grammar:
         if len(text) > MAX_TEXT:
             raise FormatError(f"the grammar has {len(text)} characters; allowed {MAX_TEXT}")
         _check_text(text, "the grammar")
-        return cls(_bounded(_directives(text)))
+        return cls(_bounded(_directives(text)), is_lark=True)
 
     @classmethod
     def from_regex(cls, pattern: str) -> Grammar:
@@ -92,7 +95,7 @@ class Grammar:
         return cls(f"{_OPTIONS}start: {_json_of(schema)}\n", "JSON schema", schema)
 
     def matcher(self, tokenizer: LLTokenizer) -> LLMatcher:
-        """Follows one reply; compiled once for all that follow this grammar. Raises FormatError with llguidance's own words."""
+        """Follows one reply; compiled once for all that follow this grammar. Raises FormatError."""
         made = next((matcher for other, matcher in self._compiled if other is tokenizer), None)
         if made is None:
             made = self._compile(tokenizer)
@@ -113,14 +116,15 @@ class Grammar:
         return replace(self, lark=self.slow, slow=None, _compiled=[]) if self.slow else None
 
     def refusal(self, words: str) -> FormatError:
-        """llguidance's words in one line, with the keyword named where it names none."""
-        words = re.split(r"<state>|<backtrace>|<non-verbose/>|\n +1 \| %llguidance|\n  while processing", words)[0]
-        reason = " ".join(words.split())[:300] or "no reason given"
-        if reason.startswith("NoExtension"):
-            reason = "no text can follow here"
-        if self.schema is None:
-            return FormatError(f"the {self.kind} was refused ({reason})")
-        return refuse(_name_keyword(reason.split("failed to compile JSON schema: ")[-1], self.schema.document))
+        """llguidance's words as ours, in one line; of a schema with the keyword, which llguidance may not name."""
+        if self.schema is not None:
+            return refuse(_name_keyword(guidance_words.of_schema(words), self.schema.document))
+        if guidance_words.is_of_schema(words):
+            return refuse(f"{guidance_words.of_schema(words)} (a %json of the grammar)")
+        if self.kind == "regular expression":
+            return FormatError(f"the regular expression was refused: {guidance_words.of_regex(words)}")
+        first_line = _OPTIONS.count("\n") + 1 if self.is_lark else None
+        return FormatError(f"the grammar was refused: {guidance_words.of_grammar(words, first_line)}")
 
 
 def _is_compact(document: Any) -> bool:
@@ -162,8 +166,9 @@ def _directives(text: str) -> str:
             value, end = json.JSONDecoder().raw_decode(text, found.end())
         except (ValueError, RecursionError):
             raise FormatError(f"the grammar was refused: no JSON after %{found[1]}") from None
-        replacement = "" if found[1] == "llguidance" else _json_of(Schema(value))
-        parts += [text[at : found.start()], replacement]
+        breaks = "\n" * text.count("\n", found.start(), end)  # the lines keep their numbers
+        schema = "" if found[1] == "llguidance" else _json_of(Schema(value))
+        parts += [text[at : found.start()], schema.replace("{", "{" + breaks, 1) or breaks]
         at = end
     return "".join([*parts, text[at:]])
 
@@ -199,18 +204,11 @@ def _limits() -> Any:
     return LLParserLimits(verbose_errors=False, **_LIMITS)
 
 
-# Refusals of llguidance that name a value and not its keyword.
-_PHRASES = {
-    "Resource": "$ref", "Pointer": "$ref", "$ref": "$ref", "range": "minimum, maximum", "regex": "pattern", "Unsatisfiable": "",
-}  # fmt: skip
-
-
 def _name_keyword(reason: str, document: Any) -> str:
     keywords = sorted(_keywords(document))
     if set(re.findall(r"[$\w]+", reason)) & set(keywords):
         return reason
-    named = next((words for phrase, words in _PHRASES.items() if phrase in reason and words), ", ".join(keywords))
-    return f"{reason} [{named}]"
+    return f"{reason} [{', '.join(keywords)}]"
 
 
 def _keywords(value: Any) -> set[str]:

@@ -22,6 +22,7 @@ from ..io.reading import without_doubles
 from .ecma import PatternError, read_pattern
 from .expressions import TooLarge, matches, regex
 from .json_references import LISTS, MAPS, SINGLE, check_references, gathered, walk, with_anchors
+from .schema_words import of_metaschema, words_of
 
 MAX_TEXT = 2**20  # characters
 MAX_DEPTH = 64
@@ -125,7 +126,7 @@ class Schema:
             raise Unchecked("a pattern takes too many steps") from None
         except Exception as problem:  # a nesting too deep
             raise Unchecked(_line(str(problem)) or type(problem).__name__) from None
-        return None if error is None else _line(f"{error.message} (at {_pointer(error.absolute_path)})")
+        return None if error is None else _line(f"{words_of(error)} (at {_pointer(error.absolute_path)})")
 
 
 def _line(text: str, limit: int = 200) -> str:
@@ -206,7 +207,7 @@ def _check_dialect(document: Any) -> None:
     if error is not None:
         path = list(error.absolute_path)
         keyword = next((part for part in reversed(path) if isinstance(part, str)), "the schema")
-        raise FormatError(f"the JSON schema is not one: {keyword}: {_line(error.message)} (at {_pointer(path)})")
+        raise FormatError(f"the JSON schema is not one: {keyword}: {_line(of_metaschema(error))} (at {_pointer(path)})")
 
 
 def _check_optional(document: Any) -> None:

@@ -11,7 +11,7 @@ and a run that was killed goes on where it stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,13 +30,13 @@ from ..tasks import Problem, Task, Verifier, has_many_answers, is_generated, loa
 from . import methods as methods_of
 from .entropy import GRID, entropies, turning_point
 from .methods import Method
+from .progress import Progress
 from .report import summarise
 from .results import results_folder, write_report
 from .samples import Drawer, Limits, Sample, header
 
 CALIBRATION_SAMPLES = 4  # replies a problem
 ENTROPY_PROBLEMS = 32  # of the calibration's, a reply each at every temperature
-QUIET_S = 20.0  # at most, between two lines
 
 
 @dataclass(frozen=True)
@@ -103,16 +103,6 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
     return report
 
 
-def _counted(samples: Iterable[Sample], name: str, n_total: int) -> Iterator[Sample]:
-    """The same, with a line now and then that says how far it is."""
-    said = time.monotonic()
-    for n, sample in enumerate(samples, 1):
-        if time.monotonic() - said > QUIET_S:
-            said = time.monotonic()
-            _say(f"{name}: {n} of {n_total} samples")
-        yield sample
-
-
 class Evaluation:
     """The state of one run."""
 
@@ -131,8 +121,31 @@ class Evaluation:
         if config.grid_samples and not self.many:
             raise UsageError(f"frontier: no problem of {task.name} has many right answers; leave --frontier out")
         self.identity = identity(config.model)
+        self.progress = Progress(self.n_planned())
+
+    def n_planned(self) -> int:
+        """Replies, those that are there already among them."""
+        config, n_problems = self.config, len(self.task.problems)
+        n = config.samples * config.seeds
+        shift = sum(name.startswith("mean-shift") for name in config.methods)
+        drawn = {name: n_problems * n for name in config.methods} | {"greedy": n_problems}
+        drawn["expert"] = n_problems * (n + 2 * len(methods_of.EXPERT_GRID) * config.expert_samples)
+        calibration = shift * CALIBRATION_SAMPLES * len(self._calibration_problems() or ())
+        return sum(drawn[name] for name in config.methods) + calibration + self._n_grid()
+
+    def _n_grid(self) -> int:
+        return len(self.many) * self.config.grid_samples * len(methods_of.frontier_grid())
+
+    def _say_plan(self) -> None:
+        config = self.config
+        if config.draws:
+            _say(
+                f"{len(self.task.problems)} problems, {config.samples} samples x {config.seeds} seeds each, "
+                f"{len(config.methods)} methods: {self.progress.n_planned} replies in all; Ctrl-C stops, --resume goes on"
+            )
 
     def run(self) -> dict[str, Any]:
+        self._say_plan()
         n = self.config.samples * self.config.seeds
         samples, grid, tuned, turned = {}, {}, None, None
         about = [name.partition("@")[2] for name in self.config.methods if name.startswith("mean-shift")]
@@ -195,12 +208,13 @@ class Evaluation:
         with RecordFile(path, head, resume=True) as file:  # evaluate() has refused what another run left
             n_before = len(file.rows)
             samples = self.drawer.draw(method, problems, n, file, only_there=not self.config.draws)
-            found = list(_counted(samples, method.name, len(problems) * (1 if method.once else n)))
+            n_total = len(problems) * (1 if method.once else n)
+            found = list(self.progress.read(samples, method.name, min(n_before, n_total), n_total))
             n_new, seconds = len(file.rows) - n_before, time.monotonic() - start
         tokens = sum(s.n_tokens for s in found[len(found) - n_new :])
         right = 100 * np.mean([s.right for s in found])
         _say(
-            f"{method.name}: {len(found)} samples, {n_new} new, {right:.1f} % right, {tokens / max(seconds, 1e-9):.0f} tok/s"
+            f"{method.name}: {len(found)} replies, {n_new} new, {right:.1f} % right, {tokens / max(seconds, 1e-9):.0f} tok/s"
         )
         return found
 

@@ -112,6 +112,15 @@ def _translated(what: str, error: Exception) -> AutodecoError | None:
     return None
 
 
+_WHY = {
+    "its name is not known": ("Name or service not known", "getaddrinfo", "nodename nor servname", "name resolution"),
+    "it refuses the connection": ("Connection refused", "actively refused"),
+    "no answer in time": ("Timeout", "timed out"),
+    "its certificate is not trusted": ("CERTIFICATE", "certificate"),
+    "no network": ("Network is unreachable", "No route to host"),
+}
+
+
 def is_cut(error: Exception) -> bool:
     """Whether a connection that stood ended before the file did (shorter than announced: an OSError without a number)."""
     if getattr(error, "response", None) is not None or "Connect" in type(error).__name__:
@@ -147,5 +156,12 @@ def _refusal(what: str, response) -> AutodecoError:
 
 def _unreachable(what: str, error: Exception) -> MissingInputError:
     return MissingInputError(
-        f"{what}: the hub cannot be reached ({first_line(error)}); check the network and HF_ENDPOINT, or use a model on this disk"
+        f"{what}: the hub cannot be reached ({_why(error)}); check the network and HF_ENDPOINT, or use a model on this disk"
+        " (`autodeco-edge list`)"
     )
+
+
+def _why(error: Exception) -> str:
+    """In our words where it is one of the common reasons: what libraries say of them differs by system and version."""
+    said = f"{type(error).__name__} {error}"
+    return next((words for words, signs in _WHY.items() if any(s in said for s in signs)), first_line(error))

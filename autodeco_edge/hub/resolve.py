@@ -107,7 +107,9 @@ def find_entry(model: str) -> tuple[RegistryEntry, str | None]:
         return RegistryEntry(name, (name,)), quant or None
     close = difflib.get_close_matches(name.lower(), registry, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(close)}?" if close else "`autodeco-edge list` shows the names"
-    raise MissingInputError(f"{model}: no such file, name or repository (user/repo); {hint}")
+    raise MissingInputError(
+        f"{model}: no such file, name or repository (user/repo; ollama's names are not known here); {hint}"
+    )
 
 
 def _is_repo(text: str) -> bool:

@@ -5,6 +5,7 @@ Owns the mapping from an exception to a status and a body. Knows no routes.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,22 @@ _TYPES = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_
 _CODES = {
     401: "invalid_api_key", 404: "not_found", 405: "method_not_allowed", 408: "request_timeout", 413: "request_too_large",
     415: "unsupported_media_type", 421: "host_not_allowed", 429: "rate_limit_exceeded", 500: "internal_error", 503: "unavailable",
+}  # fmt: skip
+# pydantic's complaints in our words, by their type and with what it says of them; "got" is said of numbers alone.
+_EXPECTED = {
+    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "expected true or false"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "expected an object"),
+    "string_type": "expected a text", "list_type": "expected an array", "finite_number": "expected a finite number",
+    "greater_than_equal": "allowed {ge} or more", "greater_than": "allowed more than {gt}",
+    "less_than_equal": "allowed {le} or less", "less_than": "allowed less than {lt}",
+    "literal_error": "allowed {expected}", "union_tag_invalid": "type: allowed {expected_tags}",
+    "union_tag_not_found": "type: is missing", "too_short": "expected at least {min_length}; got {actual_length}",
+    "too_long": "expected at most {max_length}; got {actual_length}",
+    "string_too_short": "expected a text of at least {min_length} characters",
+    "string_too_long": "expected a text of at most {max_length} characters",
+    "string_pattern_mismatch": "expected a text that {pattern} matches",
 }  # fmt: skip
 
 
@@ -116,10 +133,19 @@ def words_of(errors: Any, body: Any) -> tuple[str, str | None]:
         return f"{field}: not supported by this server; leave it out", field
     if first["type"] == "missing":
         return f"{field or 'body'}: is missing", field
+    if words := _EXPECTED.get(first["type"]):
+        got = f"; got {json.dumps(first['input'])}" if isinstance(first["input"], int | float) else ""
+        return f"{field or 'body'}: {words.format(**_limits(first))}{got}"[:500], field
     words = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error" and ":" in words:  # a check over several fields, which names its own
         return words[:500], words.partition(":")[0]
     return f"{field or 'body'}: {words[:1].lower()}{words[1:]}"[:500], field
+
+
+def _limits(complaint: Any) -> dict[str, Any]:
+    """What pydantic says of it; 1 is not 1.0 to a reader."""
+    context = complaint.get("ctx", {})
+    return {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in context.items()}
 
 
 def _field(location: Sequence[Any], body: Any) -> str:

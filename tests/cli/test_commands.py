@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from autodeco_edge.cli.commands import COMMANDS, NAMES, SETTABLE, option_name
+from autodeco_edge.cli.commands import COMMANDS
+from autodeco_edge.cli.settable import NAMES, SETTABLE, option_name
 from autodeco_edge.errors import UsageError
 
 
@@ -16,13 +17,36 @@ def said(terminal, path) -> list[str]:
     return [m["content"] for m in json.loads(path.read_text())["messages"] if m["role"] == "user"]
 
 
+def listed(terminal) -> dict[str, str]:
+    """What /set alone says: a name's words."""
+    terminal.type("/set")
+    return {name: terminal.wait_for_match(rf"\n{name} +([^\r]+)\r")[0] for name in (*SETTABLE, "next seed")}
+
+
+def test_set_without_heads_says_whose_the_values_are(chat):
+    terminal = chat("-n", "1", "--top-k", "7", "--heads-mode", "none")
+    values = listed(terminal)
+    terminal.wait_for_prompt()
+    assert values["temp"] == "0.8 (llama.cpp's defaults)" and values["top-k"] == "7"
+    assert values["repeat-penalty"] == "1 (off, llama.cpp's defaults)" and values["top-p-range"] == "off"
+    terminal.command("/set temp 0", "[temp: 0 (greedy)]")
+    terminal.command("/set temp -", "[temp: 0.8 (llama.cpp's defaults)]")
+    terminal.command("/heads top-p", "[heads: top-p]")
+    terminal.command("/set temp -", "[temp: 1 (no head applied)]")
+    terminal.command("/set temp-range off", "[temp-range: off]")
+    terminal.command("/set temp-range 1", "expected LO:HI, such as 0.3:1.2, or off; got '1'")
+    assert terminal.leave() == 0
+
+
 def test_set_alone_lists_the_options_and_their_values(chat):
     terminal = chat("-n", "1", "--temp", "0.5")
-    terminal.type("/set")
-    terminal.wait_for_match(r"temp +0\.5\r\n")
-    for name in SETTABLE[1:]:
-        terminal.wait_for(f"{name} ")
-    terminal.wait_for_prompt()
+    assert listed(terminal) == {
+        "temp": "0.5 (times the heads' T)", "top-p": "1 (times the heads' P)", "temp-range": "off", "top-p-range": "off",
+        "min-p": "0 (off)", "top-k": "0 (off)", "repeat-penalty": "1 (off)", "frequency-penalty": "0 (off)",
+        "presence-penalty": "0 (off)", "repeat-last-n": "64", "heads-mode": "both", "seed": "1", "max-tokens": "1",
+        "stop": "none", "grammar": "none", "json-schema": "none", "regex": "none", "color-by": "off",
+        "hide-thinking": "false", "context-full": "shift", "ctx-size": "0 (the model's own, at most 4096)", "next seed": "1",
+    }  # fmt: skip
     terminal.command("/model", "letters.gguf) · heads that set")
     terminal.command("/heads", "[heads: both; heads that set")
     assert terminal.leave() == 0
@@ -72,7 +96,7 @@ def test_capitals_and_the_words_of_other_programs(chat):
     terminal.command("/set Context_Full STOP", "[context-full: stop]")
     terminal.command("/set heads-mode Temp", "[heads-mode: temp]")
     terminal.command("/heads ON", "[heads: both]")
-    terminal.command("/set parameter temperature 0.5", "[temp: 0.5]")
+    terminal.command("/set parameter temperature 0.5", "[temp: 0.5 (times the heads' T)]")
     terminal.command("/set num_predict 2", "[max-tokens: 2]")
     terminal.command("/set system Be kind.", "/set system: no such option; did you mean /system?")
     terminal.command("/Help", "Alt-Enter")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 
@@ -14,8 +15,9 @@ import pytest
 from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
-from autodeco_edge.cli.commands import COMMANDS, SETTABLE
+from autodeco_edge.cli.commands import COMMANDS
 from autodeco_edge.cli.completion import SlashCompleter
+from autodeco_edge.cli.settable import SETTABLE
 from autodeco_edge.engine.model import Model
 from autodeco_edge.text.chat import render
 
@@ -41,7 +43,7 @@ def test_turns_and_the_commands_about_the_conversation(chat, n_prompt, tmp_path)
     second, _, next_seed = terminal.say("hello")
     assert second > first[0] + len("hello"), "the second turn carries the first"
     assert next_seed == 2, "each turn draws with random numbers of its own"
-    terminal.command("/set temp 0.5", "[temp: 0.5]")
+    terminal.command("/set temp 0.5", "[temp: 0.5 (times the heads' T)]")
     assert terminal.say("/regen") == (second, 512, 3), "the same prompt, other random numbers"
     terminal.command("/clear", "[cleared]")
     assert terminal.say("hello")[0] == first[0], "only the system message is left"
@@ -73,21 +75,24 @@ def test_commands_about_the_session(chat):
     terminal.command("/heads off", "[heads: none]")
     terminal.command("/heads on", "[heads: both]")
     terminal.command("/heads maybe", "allowed on, off, temp, top-p or a heads file; got 'maybe'")
+    terminal.command("/set color-by p", "[color-by: p]")
     terminal.type("/show")
-    for name in SETTABLE:
-        terminal.wait_for(f"{name} ")
+    names = ("model", "file", "heads", "context", "device", "seed", "max-tokens", "color-by", "next seed", "[the other")
+    for name in names:  # what was changed, and nothing else
+        terminal.wait_for_match(rf"\n{re.escape(name)} ")
     terminal.wait_for_prompt()
+    assert "temp-range" not in terminal.shown.rpartition("/show")[2]
     terminal.command("/nonsense", "no such command")
     terminal.type("/exit")
     assert terminal.ended() == 0
 
 
 SET = {
-    "temp": ("0.5", "0.5"), "top-p": ("0.9", "0.9"), "temp-range": ("0.2:0.9", "0.2:0.9"),
+    "temp": ("0.5", "0.5 (times the heads' T)"), "top-p": ("0.9", "0.9 (times the heads' P)"), "temp-range": ("0.2:0.9", "0.2:0.9"),
     "top-p-range": ("0.1:0.9", "0.1:0.9"), "min-p": ("0.1", "0.1"), "top-k": ("40", "40"),
     "repeat-penalty": ("1.1", "1.1"), "frequency-penalty": ("0.1", "0.1"), "presence-penalty": ("0.1", "0.1"),
-    "repeat-last-n": ("-1", "-1"), "heads-mode": ("temp", "temp"), "seed": ("7", "7"), "max-tokens": ("2", "2"),
-    "stop": ("zz", "['zz']"), "grammar": ('root ::= "yes" | "no"', 'root ::= "yes" | "no"'),
+    "repeat-last-n": ("-1", "-1 (the whole reply)"), "heads-mode": ("temp", "temp"), "seed": ("7", "7"), "max-tokens": ("2", "2"),
+    "stop": ("zz", "'zz'"), "grammar": ('root ::= "yes" | "no"', 'root ::= "yes" | "no"'),
     "json-schema": ('{"enum": ["yes"]}', '{"enum": ["yes"]}'), "regex": ("[ab]{3}", "[ab]{3}"), "color-by": ("t", "t"), "hide-thinking": ("true", "true"),
     "context-full": ("stop", "stop"), "ctx-size": ("600", "600"),
 }  # fmt: skip
@@ -98,14 +103,14 @@ def test_set_takes_every_name(chat):
     terminal = chat("-n", "1")
     for name, (value, answer) in SET.items():
         terminal.command(f"/set {name} {value}", f"[{name}: {answer}]")
-    terminal.command("/set regex -", "[regex: -]")
+    terminal.command("/set regex -", "[regex: none]")
     assert terminal.say("hello")[2] == 7
-    terminal.command("/set temp warm", "got 'warm'")
+    terminal.command("/set temp warm", "/set temp: expected a number; got 'warm'")
     terminal.command("/set temp -1", "temperature: allowed 0 to 100")
     terminal.command("/set temp-range 2:1", "must not exceed")
     terminal.command("/set nothing 1", "/set nothing: no such option; temp, top-p")
     terminal.command("/set tmp 1", "/set tmp: no such option; did you mean temp?")
-    terminal.command("/set temp", "a value is missing; it is 0.5 now")
+    terminal.command("/set temp", "a value is missing; it is 0.5 (times the heads' T) now")
     terminal.command("/set grammar rot ::= x", "the grammar has no rule named root")
     assert terminal.say("hello")[1] == 600, "what was refused changed nothing"
     assert terminal.leave() == 0

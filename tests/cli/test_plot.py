@@ -55,7 +55,8 @@ def test_every_format_through_the_command(traces, tmp_path, form):
     target = tmp_path / f"figure.{form}"
     done = warm.run("plot", *traces, "-o", target, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[0].startswith("hot: 6 tokens")
+    assert done.stdout.splitlines()[0].startswith("hot: 6 tokens") and len(done.stdout.splitlines()) == 2
+    assert done.stderr == f"wrote {target}\n"
     data = target.read_bytes()
     if form == "png":
         assert data.startswith(b"\x89PNG")

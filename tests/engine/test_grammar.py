@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import time
 
 import numpy as np
 import pytest
 
+from autodeco_edge.engine import guidance_words
 from autodeco_edge.engine.gbnf import characters, read_gbnf
 from autodeco_edge.engine.grammar import MAX_CHAIN, Grammar
 from autodeco_edge.engine.json_references import MAX_CHAIN as MAX_REFERENCES
@@ -224,9 +226,9 @@ REFUSED = {
     '{"const": Infinity}': "Infinity is no JSON number", '{"enum": [NaN]}': "NaN is no JSON number", '{"const": 1e999}': "too large",
     '{"minimum": -Infinity}': "-Infinity is no JSON number", '{"type": "null", "type": "string"}': "'type' stands twice",
     '{"title": "\\ud83d"}': "surrogate", '{"enum": ["a\\udc00"]}': "surrogate", '{"properties": {"\\ud800": {}}}': "surrogate", "": "not JSON",
-    "nonsense": "not JSON", "{} {}": "not JSON", "3": "not of type 'object', 'boolean'", "[]": "not of type 'object', 'boolean'", "false": "allows no value",
+    "nonsense": "not JSON", "{} {}": "not JSON", "3": "expected an object or true or false; got 3", "[]": "expected an object or true or false; got []", "false": "allows no value",
     '{"$ref": "#/nowhere"}': "nowhere", '{"$ref": "http://x/y"}': "http://x/y", '{"$ref": "#"}': "$ref leads back to itself",
-    '{"anyOf": [{"$ref": "#"}, {"type": "null"}]}': "$ref leads back", '{"$defs": {"a": {"$id": "#a"}, "b": {"$id": "#a"}}, "$ref": "#a"}': "two schemas have that name", '{"$ref": "#a", "here": {"$anchor": "a"}}': "Anchor 'a' does not exist",
+    '{"anyOf": [{"$ref": "#"}, {"type": "null"}]}': "$ref leads back", '{"$defs": {"a": {"$id": "#a"}, "b": {"$id": "#a"}}, "$ref": "#a"}': "two schemas have that name", '{"$ref": "#a", "here": {"$anchor": "a"}}': "$ref #a: no $anchor has that name",
     '{"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}': "$ref leads back",
     '{"not": {}}': "not", '{"uniqueItems": true, "type": "array"}': "uniqueItems", '{"if": {}, "then": {"type": "null"}}': "then",
     '{"dependentRequired": {"a": ["b"]}}': "dependentRequired", '{"contains": {"const": 1}}': "contains", '{"propertyNames": {"maxLength": 1}}': "propertyNames",
@@ -283,7 +285,8 @@ def test_complaints():
         {"type": "object", "properties": {"a": {"type": "number", "multipleOf": 0.1}}, "required": ["a"]}
     ).schema
     assert schema.complaint('{"a": 0.3}') is None, "in decimals"
-    assert "not a multiple" in schema.complaint('{"a": 0.35}') and "'a' is a required" in schema.complaint("{}")
+    assert schema.complaint('{"a": 0.35}') == "expected a multiple of 0.1; got 0.35 (at #/a)"
+    assert schema.complaint("{}") == '"a" is missing (at #)'
     for text in ('{"a": 0.3', "", "[" * 5000, "9" * 5000 + "x"):
         assert "not JSON" in schema.complaint(text)
 
@@ -335,16 +338,22 @@ def test_gbnf(tokenizer, grammar, right, wrong):
 
 
 BAD_GBNF = {
-    "": "no rule named root", "root": "expected ::=", 'rot ::= "a"': "no rule named root", "root ::= (": "expected )", "root ::= nowhere": "nowhere",
-    'root ::= "a': "expected a character", "root ::= [a": "expected a character", "root ::= [z-a]": "range upwards", "root ::= []": "characters between",
+    "": "no rule named root", "root": "expected ::=", 'rot ::= "a"': "no rule named root", "root ::= (": "column 10: the parenthesis is not closed", "root ::= nowhere": "line 1, column 10: no rule is named nowhere",
+    'root ::= "a"\n\nb ::= c d': "line 3, column 7: no rule is named c", "root ::= ([a]\n | (": "line 2, column 4: the parenthesis",
+    'root ::= "a': "column 10: the quotation mark is not closed", 'root ::= "yes | "no"': "line 1, column 20: the quotation mark is not", "root ::= [a": "the bracket is not closed",
+    'a ::= "b"\nroot ::= [a-': "line 2, column 10: the bracket", "root ::= [z-a]": "line 1, column 11: a range must go upwards; got z-a", "root ::= []": "characters between",
     'root ::= "\\q"': "an escape", 'root ::= "\\u12"': "hexadecimal", 'root ::= "\\ud83d"': "hexadecimal", 'root ::= "\ud83d"': "surrogate", "root ::= a{5": "{m}",
     'root ::= "a"{9999}': "repetitions", 'root ::= "a"{3,2}': "repetitions", "root ::= <nothing>": "nothing", 'root ::= "a") "b"': "the end of the rule",
     'root ::= "a" 5 ::= x': "expected", "root ::= !<[3]>": "the end of the rule", "root ::= <[99999999]>": "99999999", "root ::= _x": "the end of the rule",
     "root ::= " + "(" * 20000 + '"a"' + ")" * 20000: "nests parentheses deeper", "root ::= " + " | ".join('"a"' for _ in range(100000)): "characters; allowed",
     "root ::= " + " | ".join("[a]" for _ in range(25000)): "characters, classes", "root ::= r0\n" + "".join(f"r{i} ::= r{i + 1}\n" for i in range(100000)): "characters; allowed",
     "root ::= r0\n" + "".join(f"r{i} ::= r{i + 1}\n" for i in range(4000)) + 'r4000 ::= "a"': "rules that lead more than", "start: r0\n" + "".join(f"r{i}: r{i + 1}\n" for i in range(4000)) + 'r4000: "a"': "rules that lead",
-    "start: " + "(" * 20000 + '"a"' + ")" * 20000: "nests", "start: " + " | ".join('"a"' for _ in range(15000)): "names, literals", "start: (": "refused", "start: nowhere": "nowhere",
-    'start: %json {"not": {}}': "not", 'start: %json {"type": 5}': "type", "start: %json {": "no JSON", 'start: A\nA: /(a/': "regex", "start: @other": "other",
+    "start: " + "(" * 20000 + '"a"' + ")" * 20000: "nests", "start: " + " | ".join('"a"' for _ in range(15000)): "names, literals", "start: (": "line 1, column 9: ", "start: nowhere": "line 1, column 8: no rule is named nowhere",
+    'start: "a': "line 1, column 10: no sign of Lark; perhaps a quotation mark", 'start: ("a"': "line 1, column 12: expected ')'; got the end of the line", 'start: A\nA: /x(/': "line 2, column 4: the expression, column 2: ( is not closed",
+    'start: "x" %json {\n"type": "string"\n} | b\nb: foo': "line 4, column 4: no rule is named foo", '%llguidance {"a":\n1}\nstart: b': "line 3, column 8", 'START: "a"': "line 1, column 6: expected ::=", '%llguidance {}\nA: "a"': "no rule is named start",
+    'start: "a"\nstart: "b"': "line 2, column 8: two rules are named start", 'start: A\nA: "x" A': "line 2, column 4: the token A leads back", 'start: "a"~3..2': "the smaller number of repetitions",
+    "start: <[99999999]>": "the model has no token 99999999", "%import common.FOO\nstart: FOO": "line 1, column 1: there is no common.FOO", 'start: "a" )': "line 1, column 12: expected a rule, a token or the end of the line; got )",
+    'start: %json {"not": {}}': "not", 'start: %json {"type": 5}': "type", "start: %json {": "no JSON", 'start: A\nA: /(a/': "the expression, column 1: ( is not closed", "start: @other": "other",
     'start: A\nA: /a/ & /b/\n': "no text", "root ::= root": "no text", 'root ::= "a" root': None,
 }  # fmt: skip
 
@@ -481,14 +490,47 @@ def test_regex(tokenizer, pattern, right, wrong):
     assert not any(allows(matcher, text) for text in wrong)
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    ["(a", "[a", "(?=a)", r"\b", r"(a)\1", "(" * 20000 + ")" * 20000, "[" * 5000, "*", "\ud83d", "a" * 20000, "\\"],
-)
-def test_regex_that_is_refused(tokenizer, pattern):
+BAD_REGEX = {
+    "(a": "column 1: ( is not closed", "ab[c": "column 3: [ is not closed", "x(?=a)": "column 2: what looks ahead", r"\b": "refused", r"(a)\1": "column 4: a reference",
+    "(" * 20000 + ")" * 20000: "characters; allowed", "[" * 5000: "nests", "*": "column 1: nothing stands before it", "\ud83d": "surrogate", "a" * 20000: "characters; allowed",
+    "\\": "it ends in a backslash", "[z-a]": "column 2: a range must go upwards; got z-a", "a{2,1}": "the smaller number", r"\p{Foo}": "Unicode has no such property", r"a\q": "column 2: there is no such escape",
+    "a/(b": "column 4: ( is", "a)": ") was not opened", "(?z)": "no such flag", r"\u12": "escape is not finished",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern, says", BAD_REGEX.items(), ids=lambda s: s[:24])
+def test_regex_that_is_refused(tokenizer, pattern, says):
     with pytest.raises(FormatError, match="^the regular expression") as error:
         Grammar.from_regex(pattern).matcher(tokenizer)
-    assert "\n" not in str(error.value) and len(str(error.value)) < 600
+    assert says in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 600
+
+
+LIBRARY_WORDS = re.compile(
+    r"Unimplemented|Unsatisfiable|retriev|Pointer|Expected token|expecting|is not of type|is not valid under|non-unique"
+    r"|regex parse error|lexer error|at \d+\(\d+\)"
+)
+
+
+@pytest.mark.parametrize("text", [*REFUSED, *[g for g in BAD_GBNF if BAD_GBNF[g]], *BAD_REGEX], ids=lambda s: s[:24])
+def test_no_refusal_is_in_the_words_of_a_library(tokenizer, text):
+    read = {**dict.fromkeys(BAD_GBNF, Grammar.from_text), **dict.fromkeys(BAD_REGEX, Grammar.from_regex)}
+    with pytest.raises(FormatError) as error:
+        grammar = read.get(text, Grammar.from_schema)(text)
+        matcher = grammar.matcher(tokenizer)
+        matcher.compute_bitmask()
+        raise grammar.refusal(matcher.get_error())
+    assert not LIBRARY_WORDS.search(str(error.value)), str(error.value)
+
+
+def test_a_message_of_llguidance_that_is_not_known_is_passed_on_as_one(tokenizer):
+    said = "at 2(8): something new\n   1 | %llguidance\n   2 | start\n"
+    assert guidance_words.of_grammar(said, 2) == "line 1, column 8: llguidance says: something new"
+    assert (
+        guidance_words.of_grammar(said, None)
+        == guidance_words.of_schema("something new")
+        == "llguidance says: something new"
+    )
+    assert guidance_words.of_grammar("", None) == "no reason given"
 
 
 def test_lark(tokenizer):

@@ -44,7 +44,17 @@ def whole(tmp_path_factory):
     out = tmp_path_factory.mktemp("eval") / "whole"
     done = run(*SMALL, "--methods", ",".join(METHODS), "-o", out, "--json", "--figures")
     assert done.returncode == 0, done.stderr
+    (out.parent / "stderr").write_text(done.stderr)
     return out, json.loads(done.stdout)
+
+
+def test_the_plan_is_what_is_drawn_and_the_end_says_where_it_is(whole):
+    out, _ = whole
+    said = (out.parent / "stderr").read_text()
+    plan = "6 problems, 2 samples x 2 seeds each, 4 methods: 102 replies in all; Ctrl-C stops, --resume goes on"
+    assert said.splitlines()[0] == plan
+    assert sum(len(rows(path)) for path in [*(out / "samples").iterdir(), out / "calibration.jsonl"]) == 102
+    assert f"wrote {out}: report.json (the figures) and samples/ (every reply, judged)" in said
 
 
 def test_every_problem_has_its_samples_once(whole):
@@ -260,6 +270,7 @@ def test_a_model_without_heads_takes_part_with_constants_only(tmp_path):
     assert done.returncode != 0 and "no heads inside" in done.stderr
     done = run("-m", model, *SMALL[:-2], "-n", "4", "--methods", "greedy,default", "-o", tmp_path / "out")
     assert done.returncode == 0 and "| default |" in done.stdout
+    assert done.stdout.startswith("all 6 problems of demo:make: few, so the intervals say little\n")
     assert os.listdir(tmp_path / "out" / "samples")
 
 

@@ -208,5 +208,7 @@ def test_no_network(hub, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        with pytest.raises(MissingInputError, match="cannot be reached .*check the network"):
+        with pytest.raises(
+            MissingInputError, match=r"cannot be reached \(it refuses the connection\); check the network"
+        ):
             quiet(BASE)

@@ -10,6 +10,13 @@ from tests.support.serving import QUESTION
 OTHER = "Find two numbers that make 41."
 
 
+def choose(page, label, value):
+    """In the settings."""
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("combobox", name=label).select_option(value)
+    page.get_by_role("button", name="Close").click()
+
+
 def send(page, text=QUESTION):
     page.get_by_label("Message", exact=True).fill(text)
     page.get_by_role("button", name="Send", exact=True).click()
@@ -104,4 +111,5 @@ def say(page, expect, text, **more):
     """A reply of this text, shown as text."""
     answer_with(page, "".join(chunks(re.findall(r"\s?\S{1,6}|\s", text), **more)))
     ask(page, expect)
-    page.get_by_role("button", name="Tokens").last.click()
+    if (button := page.get_by_role("button", name="As text")).count():
+        button.last.click()

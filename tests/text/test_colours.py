@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,17 @@ def test_scales_are_fixed_and_clamped():
 
 def test_glyphs_where_a_tint_would_hide_what_is_there():
     assert [glyphs(t) for t in (" the", "\n", " ", "  \n", "a\n", "\t")] == [" the", "⏎\n", "·", "··⏎\n", "a⏎\n", "→"]
+
+
+PAGE = Path(__file__).resolve().parents[2] / "autodeco_edge" / "server" / "page"
+
+
+def test_the_page_has_the_same_map_and_the_same_scales():
+    """Steps of the map, each with its ink; the scales as the page's own module has them."""
+    tints = re.findall(r"\.bin-(\d+) \{ background: (#\w+); color: (#\w+); \}", (PAGE / "css/tints.css").read_text())
+    steps = [rgb((i + 0.5) / len(tints)) for i in range(len(tints))]
+    assert len(tints) == 16 and tints == [(str(i), css(c), css(ink(c))) for i, c in enumerate(steps)]
+    signals = (PAGE / "js/signals.js").read_text()
+    for name, field in (("t", "temperature"), ("p", "top_p"), ("entropy", "entropy"), ("logprob", "logprob")):
+        low, high = re.search(rf"^  {field}: .* low: (\S+), high: (\S+),", signals, re.MULTILINE).groups()
+        assert (float(low), float(high)) == SCALES[name][1:]

@@ -18,7 +18,7 @@ def test_send_and_stream(page, expect, server):
     mean = wanted["choices"][0]["autodeco"]["temperature"]["mean"]
     expect(page.locator(".summary")).to_contain_text(f"{mean:.2f}")
     expect(page.locator(".summary")).to_contain_text("7")
-    page.get_by_role("button", name="Tokens").click()
+    page.get_by_role("button", name="As text").click()
     expect(page.locator(".reply .text")).to_contain_text("boxed")
     expect(page.locator("#chat [role=listbox]")).to_be_hidden()
 
@@ -84,6 +84,25 @@ def test_the_system_prompt_and_the_settings_reach_the_server(page, expect):
     expect(tokens(page)).to_have_count(6)
     tokens(page).first.click()
     expect(page.locator(".card")).to_contain_text("0.400 (constant)")
+
+
+def test_further_settings_are_folded_and_reach_the_server(page, expect):
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_label("Top-k (0: off)")).to_be_hidden()
+    page.get_by_text("More: top-k").click()
+    for name, value in (("Top-k", "7"), ("Min-p", "0.1"), ("Repeat penalty", "1.1"), ("Frequency penalty", "0.2"), ("Presence penalty", "-0.3")):  # fmt: skip
+        page.get_by_label(name).fill(value)
+    page.get_by_label("Stop before").fill("END\n\n two words")
+    page.get_by_role("button", name="Close").click()
+    with page.expect_request("**/v1/chat/completions") as sent:
+        send(page)
+    wanted = {"top_k": 7, "min_p": 0.1, "repeat_penalty": 1.1, "frequency_penalty": 0.2, "presence_penalty": -0.3}
+    body = sent.value.post_data_json
+    assert {name: body[name] for name in wanted} == wanted and body["stop"] == ["END", " two words"]
+    ended(page, expect)
+    expect(page.locator(".reply .state")).to_have_text("")
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_label("Top-k (0: off)")).to_have_value("7")  # open, for some of it is set
 
 
 def test_a_refusal_is_shown_and_can_be_mended(page, tab, expect):

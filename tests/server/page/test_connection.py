@@ -54,7 +54,7 @@ def test_the_key_is_asked_for(chromium, expect):
         tab = Tab(chromium, served.url)
         page = tab.page
         dialog = page.get_by_role("dialog", name="Key")
-        expect(dialog).to_be_visible()
+        expect(dialog).to_contain_text("This server asks for a key. Who runs it has one.")
         page.get_by_role("textbox", name="Key").fill("wrong")
         page.get_by_role("button", name="Use it").click()
         expect(dialog).to_contain_text("not one of this server's")
@@ -85,7 +85,7 @@ def test_another_model_behind_the_address(chromium, expect, tmp_path):
         tokens(page).nth(3).click()
         expect(page.locator(".card td button").first).to_be_visible()
         expect(page.locator(".summary tr").filter(has_text="model")).to_contain_text("another")
-        page.get_by_role("button", name="Tokens").first.click()
+        page.get_by_role("button", name="As tokens").first.click()
         tokens(page).nth(3).click()
         expect(page.locator(".card h3")).to_contain_text("Token 3")
         expect(page.locator(".card td button")).to_have_count(0)

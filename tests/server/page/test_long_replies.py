@@ -24,7 +24,7 @@ def long_stream(n):
 def test_4000_tokens_stay_smooth(page, expect, view):
     if view == "text":
         ask(page, expect)
-        page.get_by_role("button", name="Tokens").click()
+        page.get_by_role("button", name="As text").click()
     body = "".join(long_stream(4000))
     answer_with(page, body)
     page.evaluate(FRAMES)

@@ -68,5 +68,5 @@ def test_lines_from_right_to_left(page, expect):
 def test_joined_signs_stay_joined(page, expect):
     family = "👩\u200d👧"
     say(page, expect, f"{family} a\u200cb \u200d")
-    page.get_by_role("button", name="Tokens").click()
+    page.get_by_role("button", name="As tokens").click()
     assert f"{family} a\u200cb ‹200D›" in text_of(page)

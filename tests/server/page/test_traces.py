@@ -73,7 +73,7 @@ def test_a_hostile_trace_stays_text(page, expect, tmp_path):
     open_trace(page, path)
     tokens(page).first.click()
     expect(page.locator(".card")).to_contain_text("onerror")
-    page.get_by_role("button", name="Tokens").click()
+    page.get_by_role("button", name="As text").click()
     expect(page.locator(".reply .text")).to_contain_text("x")
     assert page.locator(".reply .text :is(img, script)").count() == 0
     assert page.locator(".reply .text [href]").count() == 0

@@ -28,7 +28,7 @@ def test_what_if(page, expect, server):
     wanted = server.post("/v1/chat/completions", body).json()["choices"][0]
     begun = server.post("/detokenize", {"tokens": body["autodeco"]["reply_start"]}).json()["content"]
     assert text_of(page) == begun + wanted["message"]["content"]
-    page.get_by_role("button", name="Tokens").click()
+    page.get_by_role("button", name="As text").click()
     shown = page.locator(".reply .text").inner_text()
     assert re.sub(r"\W", "", shown) == re.sub(r"\W", "", begun + wanted["message"]["content"])
 
@@ -47,9 +47,9 @@ def test_thought_is_told_apart(chromium, expect, tmp_path):
         ask(tab.page, expect)
         expect(tab.page.locator(".token.thought").first).to_be_visible()
         thought = tab.page.locator(".token.thought").count()
-        tab.page.get_by_role("button", name="Tokens").click()
+        tab.page.get_by_role("button", name="As text").click()
         expect(tab.page.locator("details.thought")).to_be_visible()
-        tab.page.get_by_role("button", name="Tokens").click()
+        tab.page.get_by_role("button", name="As tokens").click()
         tokens(tab.page).nth(2).click()
         tab.page.locator(".card button").first.click()
         ended(tab.page, expect)

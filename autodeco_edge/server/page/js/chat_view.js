@@ -10,7 +10,8 @@ import { versionSteps } from "./versions.js";
 
 const HINT =
   "Ask something below. Every token of a reply stands on the tint of its temperature: point at one to see what else could have stood there, " +
-  "click it to go on from another candidate. Compare draws one question under several settings, side by side.";
+  "click it to go on from another candidate. Compare draws one question under several settings, side by side. Try:";
+const EXAMPLES = ["Find two numbers that make 83.", "Tell me a story about a fox."];
 const NEAR = 80; // pixels from the end that still count as the end
 
 export class ChatView {
@@ -39,7 +40,7 @@ export class ChatView {
     const name = held();
     this.views = turns.map((turn, i) => (turn.replies.length ? this.#replyView(turn, i) : null));
     const parts = turns.flatMap((turn, i) => [this.#question(turn, i), this.views[i]?.element]).filter(Boolean);
-    this.turns.replaceChildren(...(parts.length ? parts : [el("p", { class: "hint" }, HINT)]));
+    this.turns.replaceChildren(...(parts.length ? parts : this.#welcome()));
     this.#lookAt(this.chat.drawing?.turn ?? (turns[this.looked] ? this.looked : turns.length - 1));
     this.composer.show();
     this.turns.scrollTop = scrollTop;
@@ -91,6 +92,11 @@ export class ChatView {
 
   // ---- parts
 
+  #welcome() {
+    const examples = EXAMPLES.map((text) => button(text, () => this.chat.send(text)));
+    return [el("p", { class: "hint" }, HINT), el("div", { class: "actions" }, ...examples)];
+  }
+
   #question(turn, i) {
     if (this.chat.conversation.isTrace) return el("h2", {}, turn.text);
     const edit = button("Edit", () => this.#edit(turn, i, article), { "aria-label": `Edit message ${i + 1}` });
@@ -136,7 +142,7 @@ export class ChatView {
       [button("Continue", () => this.chat.goOn(i), { class: "go-on" }), () => reply.isCut && this.chat.canGoOn(reply)],
     ];
     return [
-      [button("Tokens", () => this.#toggle(i), { "aria-pressed": "false" }), some],
+      [button("As tokens", () => this.#toggle(i)), some],
       ...(isTrace ? [] : own),
       [copyButton("Copy", () => reply.content), () => reply.content !== ""],
       [button("JSONL", () => downloadText(toLines([reply]), `${name}.jsonl`), { "aria-label": "Save as JSONL" }), some],

@@ -13,7 +13,7 @@ export class ConversationList {
     this.menu = byId("menu");
     this.menu.addEventListener("click", () => this.#toggle(!this.isOpen));
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.isOpen && this.#toggle(false));
-    document.addEventListener("pointerdown", ({ target }) => this.panel.contains(target) || this.menu.contains(target) || this.#hide());
+    document.addEventListener("pointerdown", ({ target }) => this.panel.contains(target) || this.menu.contains(target) || this.hide());
     byId("new-conversation").addEventListener("click", () => this.#choose(""));
   }
 
@@ -38,7 +38,7 @@ export class ConversationList {
   }
 
   async #choose(id) {
-    this.#hide();
+    this.hide();
     await this.onOpen(id);
     byId("message").focus();
   }
@@ -49,14 +49,14 @@ export class ConversationList {
     announce("Deleted.");
   }
 
-  #hide() {
+  hide() {
     this.panel.classList.remove("open");
     this.menu.setAttribute("aria-expanded", "false");
   }
 
   /** The focus goes with it. */
   #toggle(open) {
-    this.#hide();
+    this.hide();
     this.panel.classList.toggle("open", open);
     this.menu.setAttribute("aria-expanded", String(open));
     (open ? byId("new-conversation") : this.menu).focus();

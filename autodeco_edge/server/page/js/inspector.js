@@ -20,8 +20,16 @@ export class Inspector {
     this.legend = el("div", { class: "legend" });
     this.figures = el("div", { class: "figures" });
     this.card = el("div", { class: "card-place" });
-    element.append(this.#choice(), this.legend, this.plot.element, this.figures, this.card);
+    element.append(this.#choice(), this.legend, this.#fold(this.plot.element, this.figures), this.card);
     this.#drawLegend();
+  }
+
+  /** Until somebody opens or closes it, it is open where there is room. */
+  #fold(...parts) {
+    const isOpen = this.settings.plot ? this.settings.plot === "open" : !matchMedia("(max-width: 600px)").matches;
+    const fold = el("details", { class: "fold", open: isOpen }, el("summary", {}, "Plot and figures"), ...parts);
+    fold.firstChild.addEventListener("click", () => this.settings.set({ plot: fold.open ? "closed" : "open" }));
+    return fold;
   }
 
   get signal() {

@@ -16,7 +16,7 @@ export class KeyDialog {
 
   #open(wasWrong) {
     const input = el("input", { type: "password", autocomplete: "off", required: true, pattern: "\\s*[!-~]+\\s*", title: "Letters, digits and signs of ASCII, without blanks" });
-    const words = wasWrong ? "That key is not one of this server's." : "This server asks for a key (--api-key-file).";
+    const words = wasWrong ? "That key is not one of this server's." : "This server asks for a key. Who runs it has one.";
     const form = el("form", { method: "dialog" }, el("h2", { id: "key-title" }, "Key"), el("p", {}, words, " It is kept for this tab alone."),
       field("Key", input), el("div", { class: "actions" }, el("button", { type: "submit", value: "ok" }, "Use it"), button("Cancel", () => this.dialog.close(""))));
     this.dialog.replaceChildren(form);

@@ -17,7 +17,7 @@ import { Server, Unreachable } from "./server.js";
 import { Settings } from "./settings.js";
 import { SettingsDialog } from "./settings_dialog.js";
 import { Shelf } from "./shelf.js";
-import { followTheme } from "./theme.js";
+import { Theme } from "./theme.js";
 import { pickTrace, traceOf } from "./trace_opener.js";
 
 const NOT_KEPT = "This browser has no room to keep the conversation; export what matters.";
@@ -106,6 +106,7 @@ async function begin() {
 
 async function openTrace(found) {
   if (!found) return;
+  list.hide();
   show("chat");
   const name = (i) => (found.replies.length > 1 ? `${found.name}, reply ${i + 1}` : found.name);
   const turns = found.replies.map((reply, i) => ({ text: name(i), replies: [reply], shown: 0, versions: null }));
@@ -157,8 +158,7 @@ byId("open-trace").addEventListener("click", async () => openTrace(await pickTra
 addEventListener("pagehide", () => chat.drawing && shelf.keepNow(chat.conversation));
 onDrop(take);
 onStep(async (id) => (await openKept(id, rename)) || openKept("", rename));
-new SettingsDialog(settings, facts);
-followTheme(settings, () => inspector.restyle());
+new SettingsDialog(settings, facts, new Theme(settings, () => inspector.restyle()), () => byId("chat").hidden || view.look());
 view.open();
 new Connection(server, greet).ask();
 begin();

@@ -38,8 +38,10 @@ export class ReplyView {
     this.#draw();
   }
 
+  /** What the first button does next. */
   press(yes) {
-    this.actions[0]?.[0].setAttribute("aria-pressed", String(yes));
+    const [node] = this.actions[0] ?? [];
+    if (node) node.textContent = yes ? "As text" : "As tokens";
   }
 
   /** Something is new; around(draw): draws it when it is time. */

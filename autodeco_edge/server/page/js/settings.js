@@ -5,8 +5,10 @@ const N_TOP = 10; // likeliest tokens to ask for: five are shown, a rank is know
 
 const DEFAULTS = {
   system: "", heads: "both", temperature: "", top_p: "", temperature_low: "", temperature_high: "", top_p_low: "",
-  top_p_high: "", max_tokens: "", seed: "", model: "", view: "tokens", theme: "auto", signal: "temperature",
+  top_p_high: "", max_tokens: "", seed: "", model: "", view: "tokens", theme: "auto", signal: "temperature", plot: "",
+  top_k: "", min_p: "", repeat_penalty: "", frequency_penalty: "", presence_penalty: "", stop: "",
 };
+const FILTERS = ["max_tokens", "top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty"]; // named as in the API
 
 export class Settings {
   constructor() {
@@ -44,7 +46,9 @@ export function seedOf(settings, more = 0) {
 /** The body of a request with everything that the page shows. */
 export function requestOf(settings, messages, seed) {
   const body = { messages, seed, stream: true, stream_options: { include_usage: true }, logprobs: true, top_logprobs: N_TOP };
-  if (settings.max_tokens !== "") body.max_tokens = Number(settings.max_tokens);
+  for (const name of FILTERS) if (settings[name] !== "") body[name] = Number(settings[name]);
+  const stop = settings.stop.split("\n").filter(Boolean);
+  if (stop.length) body.stop = stop;
   return { ...body, autodeco: headsOf(settings) };
 }
 

@@ -2,12 +2,12 @@
 
 export const N_BINS = 16;
 
-/** low, high: the ends of the tint, where values lie; axis: of the plot. T and P as they were applied, as in the terminal. */
+/** low, high: the ends of the tint, where values lie (text/colours.py); axis: of the plot. T and P as they were applied, as in the terminal. */
 export const SIGNALS = {
   temperature: { name: "Temperature T", short: "T", low: 0, high: 1.2, axis: [0, 2], value: (r) => r.temperature_eff ?? r.temperature },
   top_p: { name: "Top-p P", short: "P", low: 0.5, high: 1, axis: [0, 1], value: (r) => r.top_p_eff ?? r.top_p },
   entropy: { name: "Entropy", short: "entropy", low: 0, high: 5, axis: [0, 5], value: (r) => r.entropy },
-  logprob: { name: "Log-probability", short: "log p", low: 0, high: -10, axis: [-10, 0], value: (r) => r.logprob },
+  logprob: { name: "Log-probability", short: "log p", low: -10, high: 0, axis: [-10, 0], value: (r) => r.logprob },
 };
 
 /** 0 to N_BINS - 1; null where the record has no such value. */

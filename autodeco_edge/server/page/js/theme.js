@@ -1,17 +1,21 @@
 /** Light or dark: the system's, or the user's own. */
 
-import { byId } from "./dom.js";
+export const THEMES = { auto: "system", light: "light", dark: "dark" };
 
-export function followTheme(settings, onChange) {
-  const choice = byId("theme");
-  choice.value = settings.theme;
-  choice.addEventListener("change", () => {
-    settings.set({ theme: choice.value });
-    apply(choice.value);
-    onChange();
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", onChange);
-  apply(settings.theme);
+export class Theme {
+  /** onChange(): colours are others now */
+  constructor(settings, onChange) {
+    this.settings = settings;
+    this.onChange = onChange;
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", onChange);
+    apply(settings.theme);
+  }
+
+  choose(theme) {
+    this.settings.set({ theme });
+    apply(theme);
+    this.onChange();
+  }
 }
 
 function apply(theme) {
