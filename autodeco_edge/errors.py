@@ -9,7 +9,9 @@ exits with ``error.exit_code``; a library user catches ``AutodecoError``.
     |-- FormatError               65   a file that is damaged or not of the expected kind
     |   |-- NoHeadsError          65   a sound GGUF that holds no AutoDeco heads
     |   |-- MismatchError         65   heads that do not belong to this base model
+    |   |-- DamagedModelError     65   of Llama(...), and a ValueError, as in llama_cpp
     |-- MissingInputError         66   an input file or folder that is not there
+    |   |-- MissingModelError     66   of Llama(...), and a ValueError, as in llama_cpp
     |-- ContextOverflowError      65   a prompt that does not fit the context window
     |-- OutOfMemoryError          71
     |-- OutputError               73   an output that cannot be created
@@ -58,6 +60,14 @@ class MissingInputError(AutodecoError):
     """An input file or folder is not there."""
 
     exit_code = 66
+
+
+class DamagedModelError(FormatError, ValueError):
+    """``Llama(...)`` of a file that is no model: programs written for llama_cpp catch ValueError."""
+
+
+class MissingModelError(MissingInputError, ValueError):
+    """``Llama(...)`` of a model that is not there: programs written for llama_cpp catch ValueError."""
 
 
 class OutOfMemoryError(AutodecoError):

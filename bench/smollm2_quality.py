@@ -26,9 +26,9 @@ from autodeco_edge.tasks import load_task
 from autodeco_edge.train.gguf_states import HiddenStates
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # behind the installed packages
-from bench.smollm2_table import AMONG, GROUPS, HEADS, PROBLEMS, drawn, of_lab  # noqa: E402
+from bench.smollm2_table import AMONG, GROUPS, HEADS, PROBLEMS, drawn, of_lab, own_means  # noqa: E402
 
-METHODS = (HEADS, "0.984/0.916", "0.8/0.95", "1/1", "0.6/0.95", "likelihood-0")
+METHODS = (HEADS, "0.8/0.95", "1/1", "0.6/0.95", "reward-all-0", "likelihood-0")  # and the heads' own mean
 
 
 class Judge:
@@ -62,12 +62,13 @@ def replies(evals: Path, state: Path, per_kind: int) -> tuple[list[str], dict[st
     vocab = [small.token_bytes(i) for i in range(small.n_vocab)]
     problems = [p for kind in GROUPS["write"] for p in load_task(kind, limit=PROBLEMS["write"]).problems]
     found = of_lab(state, "write", vocab) | drawn(evals, [p.id for p in problems])
-    texts = {m: [[text for _, text in of if text.strip()] for of in found[m]] for m in METHODS}
+    methods = (*METHODS, own_means(state)["write"])
+    texts = {m: [[text for _, text in of if text.strip()] for of in found[m]] for m in methods}
     chosen = []
     for kind in GROUPS["write"]:
-        own = [i for i, p in enumerate(problems) if p.kind == kind and all(texts[m][i] for m in METHODS)]
+        own = [i for i, p in enumerate(problems) if p.kind == kind and all(texts[m][i] for m in methods)]
         chosen += own[:per_kind]
-    return [problems[i].messages[-1]["content"] for i in chosen], {m: [texts[m][i] for i in chosen] for m in METHODS}
+    return [problems[i].messages[-1]["content"] for i in chosen], {m: [texts[m][i] for i in chosen] for m in methods}
 
 
 def main() -> None:
@@ -86,11 +87,11 @@ def main() -> None:
     result: dict = {"judge": options.judge.name, "n_problems": len(requests), "tokens": options.tokens, "methods": {}}
     scores: dict[str, np.ndarray] = {}
     with closing(Judge(options.judge, options.tokens, options.threads)) as judge:
-        for method in METHODS:
+        for method in texts:
             scores[method] = np.array(
                 _scores(judge, requests, texts[method], options.work / f"{method.replace('/', '-')}.json")
             )
-    for method in METHODS:
+    for method in texts:
         four = [of[: AMONG["write"]] for of in texts[method] if len(of) >= AMONG["write"]]
         result["methods"][method] = {
             "log_p": asdict(bootstrap(scores[method])),

@@ -1,6 +1,6 @@
 """Heads of several trainings beside each other: `python -P bench/smollm2_seeds.py STATE...`, behind bench/smollm2_seeds.sh.
 
-The three seeds of the official loss on the same replies, what `make heads-smollm2` made, and the heads of the package, drawn in
+The three seeds of the official loss on the same replies, the reward heads of a `fit` of an hour, and those of a card, drawn in
 one run with the same random numbers. Differences are paired by problem; the mean over groups weighs groups alike. Writes
 bench/results/smollm2-seeds.json.
 """
@@ -23,7 +23,7 @@ from bench.smollm2_lab.lab import about_of, coverage, keys_of  # noqa: E402
 from bench.smollm2_table import AMONG, GROUPS, within_groups  # noqa: E402
 
 SEEDS = ("seed-0", "seed-1", "seed-2")
-PACKAGE = "package"
+CARD = "reward-all-0"
 OTHERS = ("recipe-likelihood", "recipe-reward")
 
 
@@ -64,14 +64,14 @@ def means_of(of: dict[str, dict], groups: Iterable[str]) -> dict[str, dict[str, 
     }
 
 
-def row(name: str, of: dict, package: dict) -> dict:
-    """Accuracy of each group and of all, and the package's heads less it."""
+def row(name: str, of: dict, card: dict) -> dict:
+    """Accuracy of each group and of all, and the card's heads less it."""
     found = {group: asdict(bootstrap(s["accuracy"])) for group, s in of.items()}
-    lead = {g: package[g]["accuracy"] - of[g]["accuracy"] for g in of}
+    lead = {g: card[g]["accuracy"] - of[g]["accuracy"] for g in of}
     found["all"] = {"mean": float(np.mean([of[g]["accuracy"].mean() for g in of]))}
-    if name != PACKAGE:
-        found["package_minus_it"] = {g: asdict(paired_bootstrap(package[g]["accuracy"], of[g]["accuracy"])) for g in of}
-        found["package_minus_it"]["all"] = within_groups(list(lead.values()))
+    if name != CARD:
+        found["card_minus_it"] = {g: asdict(paired_bootstrap(card[g]["accuracy"], of[g]["accuracy"])) for g in of}
+        found["card_minus_it"]["all"] = within_groups(list(lead.values()))
     found["spread"] = {g: float(s["spread"].mean()) for g, s in of.items() if "spread" in s}
     return found
 
@@ -97,16 +97,15 @@ def main() -> None:
     parser.add_argument("states", type=Path, nargs="+", help="folders of `more`: groups may lie in several")
     parser.add_argument("-o", "--output", type=Path, default=Path("bench/results/smollm2-seeds.json"))
     options = parser.parse_args()
-    found = {name: arrays_of(options.states, name) for name in (PACKAGE, *OTHERS, *SEEDS)}
+    found = {name: arrays_of(options.states, name) for name in (CARD, *OTHERS, *SEEDS)}
     names = [name for name, (arrays, _) in found.items() if arrays]
     scores = {name: read(found[name][0]) for name in names}
-    groups = list(scores[PACKAGE])
+    groups = list(scores[CARD])
     result = {
-        "replies": {g: int(found[PACKAGE][0][f"{GROUPS[g][0]}|keys"].shape[1]) for g in groups},
-        "problems": {g: len(scores[PACKAGE][g]["accuracy"]) for g in groups},
+        "replies": {g: int(found[CARD][0][f"{GROUPS[g][0]}|keys"].shape[1]) for g in groups},
+        "problems": {g: len(scores[CARD][g]["accuracy"]) for g in groups},
         "heads": {
-            name: row(name, scores[name], scores[PACKAGE]) | {"means": means_of(found[name][1], groups)}
-            for name in names
+            name: row(name, scores[name], scores[CARD]) | {"means": means_of(found[name][1], groups)} for name in names
         },
     }
     if set(SEEDS) <= set(names):

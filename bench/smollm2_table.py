@@ -25,12 +25,7 @@ GROUPS = {
     "exact": ("rg:chain_sum,min_terms=2,max_terms=2,max_digits=1", "rg:syllogism"),
 }
 PROBLEMS = {"write": 40, "many": 53, "exact": 80}  # of a kind, at most: the lab's
-HEADS = "reward-all-0"  # of the lab: those of the package
-MEAN_SHIFT = {
-    "write": "0.984/0.916",
-    "many": "0.771/0.9",
-    "exact": "0.878/0.912",
-}  # the heads' means on calibration problems
+HEADS = "replay-0"  # of the lab: those of the package
 AMONG = {"write": 4, "many": 16, "exact": 16}  # replies whose difference is measured
 PASS_AT = (4, 16, 64)
 LAB_CONSTANTS = ("1/1", "0.8/0.95", "0.6/0.95", "0.4/1", "0.3/0.8", "0.2/0.9")
@@ -105,7 +100,13 @@ def _text(tokens: np.ndarray, vocab: list[bytes]) -> str:
 # ---- figures ---------------------------------------------------------------------------
 
 
-def summary(lab: dict[str, Scores], here: dict[str, Scores], group: str) -> dict:
+def own_means(state: Path) -> dict[str, str]:
+    """Of each group the constant with the heads' own mean T and P, over calibration problems (comparison.mean_shifts)."""
+    means = json.loads((state / f"means-{HEADS}.json").read_text())
+    return {group: f"{t:.3g}/{p:.3g}" for group, (t, p) in means.items()}
+
+
+def summary(lab: dict[str, Scores], here: dict[str, Scores], group: str, own_mean: str = "") -> dict:
     """methods: name -> figures; those drawn here are paired on the problems that they have."""
     ours = lab[HEADS]
     rows = {name: _row(s, ours, "lab") for name, s in lab.items()}
@@ -118,7 +119,6 @@ def summary(lab: dict[str, Scores], here: dict[str, Scores], group: str) -> dict
         "methods": rows,
         "outside": _outside(ours, list(constants.values())),
     }
-    own_mean = MEAN_SHIFT.get(group)
     if own_mean in lab or own_mean in here:
         reference = (lab if own_mean in lab else here)[own_mean]
         result["mean_shift"] = own_mean
@@ -199,13 +199,13 @@ def main() -> None:
     options = parser.parse_args()
     model = Model(resolve("smollm2-135m", "none", offline=True).model)
     vocab = [model.token_bytes(i) for i in range(model.n_vocab)]
-    result, of_groups = {}, {}
+    result, of_groups, own = {}, {}, own_means(options.lab)
     for group, kinds in GROUPS.items():
         lab = {name: scores(group, of) for name, of in of_lab(options.lab, group, vocab).items()}
         of_groups[group] = lab
         ids = [p.id for kind in kinds for p in load_task(kind, limit=PROBLEMS[group]).problems]
         here = {name: scores(group, of) for name, of in drawn(options.evals, ids).items()}
-        result[group] = summary(lab, here, group)
+        result[group] = summary(lab, here, group, own[group])
         print(group, {name: value for name, value in result[group].items() if name != "methods"})
         for name, row in result[group]["methods"].items():
             cells = {m: f"{row[m]['mean']:.3f}" for m in ("accuracy", "spread") if m in row}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The SmolLM2 heads beside constants with their own mean, min-p, dynatemp, turn, and each head alone, on two cores:
+# The SmolLM2 heads, constants with their own mean, min-p, dynatemp, turn, and each head alone, on two cores:
 #   bash bench/smollm2_table.sh build/table LAB STATE && python -P bench/smollm2_table.py build/table --lab STATE
 # First in the runtime (`autodeco-edge eval`), then in the lab, whose batches cost a third of the time: LAB is what
 # `bench.smollm2_lab pack` made, STATE what it brought back from a card. About two hours; goes on where it was stopped. The
@@ -9,7 +9,6 @@ out=$1 lab=${2-} state=${3-}
 model=$(python -c 'from autodeco_edge.hub import resolve; print(resolve("smollm2-135m", "none", offline=True).model)')
 heads=${HEADS:-$(python -c 'from autodeco_edge.hub import resolve; print(resolve("smollm2-135m", offline=True).heads)')}
 many=many:country+many:other+many:bound
-write=write:letter+write:story+write:list+write:advice
 exact=rg:chain_sum,min_terms=2,max_terms=2,max_digits=1+rg:syllogism
 
 draw() { # folder, task, tokens of a reply, problems, replies, methods
@@ -18,18 +17,18 @@ draw() { # folder, task, tokens of a reply, problems, replies, methods
 }
 each() { for kind in ${1//+/ }; do draw "${kind/:/-}" "$kind" "${@:2}"; done; } # kind by kind
 
-draw exact $exact 48 158 8 autodeco,0.878/0.912
-draw exact $exact 48 158 4 1/1
-each $many 40 53 16 0.771/0.9,autodeco,min-p,dynatemp
+each $many 40 53 16 min-p,dynatemp
 draw many $many 40 159 16 turn
-each $write 200 40 4 0.984/0.916
+draw many-heads $many 40 159 4 autodeco # the lab's heads, in the runtime
+draw exact-heads $exact 48 158 4 autodeco
 [ -n "$lab" ] || exit 0
 
 further() { # samples a problem by group, methods
-    python -P -m bench.smollm2_lab more "$lab" --out "$state" --device cpu --batch 96 --draws "$1" --policies "${@:2}"
+    python -P -m bench.smollm2_lab more "$lab" --out "$state" --device cpu --dtype bf16 --batch 256 --draws "$1" --policies "${@:2}"
 }
-further '{"write": 4}' 0.984/0.916
-further '{"exact": 16}' 0.878/0.912
-further '{"many": 16, "exact": 16, "write": 2}' "reward-all-0 T" "reward-all-0 P"
+further '{"many": 64, "exact": 64, "write": 16}' replay-0
+further '{"many": 64}' "mean replay-0 many"
+further '{"write": 16}' "mean replay-0 write"
+further '{"exact": 16}' "mean replay-0 exact"
+further '{"many": 16, "exact": 8, "write": 1}' "replay-0 T" "replay-0 P"
 further '{"exact": 16, "write": 2}' "min-p 0.05" "dynatemp 0.5-1.5"
-further '{"exact": 8, "many": 16, "write": 1}' reward-write-0 reward-many-0 reward-exact-0 # heads of one group on the others

@@ -13,14 +13,13 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent.parent))  # behind the installed packages
 from bench.plot import table  # noqa: E402
 
-HEADS = "reward-all-0"
+HEADS = "replay-0"
 NAMES = {
     HEADS: "**heads of the package**",
     "autodeco": "the same heads, in the runtime",
-    "autodeco-t": "their T alone",
-    "autodeco-p": "their P alone",
     "likelihood-0": "heads, official loss",
-    "reward-all-from-likelihood-0": "heads, reward after the official loss",
+    "reward-all-0": "heads, reward on a card",
+    "reward-all-from-likelihood-0": "heads, reward on a card after the official loss",
     "1/1": "1/1, the paper's default",
     "0.2/0.9": "0.2/0.9, the model's card",
     "0.8/0.95": "0.8/0.95, as in llama.cpp",
@@ -36,13 +35,12 @@ NAMES = {
     "min-p": "min-p 0.05 at T = 1",
     "dynatemp": "dynatemp 0.5 to 1.5",
 }
-OWN_MEAN = ("0.984/0.916", "0.771/0.9", "0.878/0.912")
 SPREAD = {"write": "1 - self-BLEU of 4", "many": "distinct right of 16", "exact": "distinct right of 16"}
 
 
-def name_of(method: str) -> str:
+def name_of(method: str, own_mean: str = "") -> str:
     name = method.removesuffix(" here")
-    known = f"{name}, their own mean (MeanShift)" if name in OWN_MEAN else NAMES.get(name, name)
+    known = f"{name}, their own mean (MeanShift)" if name == own_mean else NAMES.get(name, name)
     return known if name == method else f"{known}, in the runtime"
 
 
@@ -66,7 +64,7 @@ def group_table(group: str, results: Mapping[str, Any]) -> str:
         at = row["pass_at"].get("16")
         rows.append(
             [
-                f"{name_of(name)}{', the best constant here' if name == found['oracle'] else ''}",
+                f"{name_of(name, found.get('mean_shift', ''))}{', the best constant here' if name == found['oracle'] else ''}",
                 f"{row['replies']}{some}",
                 interval(row["accuracy"], 100, 1),
                 interval(lead.get("accuracy"), 100, 1, sign=True),
@@ -101,11 +99,11 @@ def everywhere_table(results: Mapping[str, Any]) -> str:
 
 
 def quality_table(results: Mapping[str, Any]) -> str:
-    found = results["smollm2-quality"]
+    found, own_mean = results["smollm2-quality"], results["smollm2-table"]["write"].get("mean_shift", "")
     header = ["method", "ln p of a token", "heads - it", "1 - self-BLEU of 4", "distinct-2"]
     rows = [
         [
-            name_of(name),
+            name_of(name, own_mean),
             interval(row["log_p"]),
             "" if name == HEADS else interval(row["heads_minus_it"], sign=True),
             f"{row['spread']['mean']:.3f}",
@@ -156,7 +154,7 @@ def fits_table(results: Mapping[str, Any]) -> str:
     names = {
         "demo-fit": "demo model",
         "smollm2-fit": "SmolLM2-135M, three kinds",
-        "smollm2-recipe": "SmolLM2-135M, `make heads-smollm2`",
+        "smollm2-recipe": "SmolLM2-135M, the built-in pool",
         "gemma3-fit": "Gemma-3-270M, base",
     }
     header = [
@@ -203,12 +201,12 @@ def first_token(results: Mapping[str, Any]) -> str:
 
 def exact_table(results: Mapping[str, Any]) -> str:
     """What is known of syllogisms without a draw."""
-    found = results["smollm2-exact"]
+    found, own_mean = results["smollm2-exact"], results["smollm2-table"]["exact"].get("mean_shift", "")
     names = {"heads": "**heads of the package**"}
     header = ["probability, %, mean of the problems", "runtime", "lab", "runtime - lab", "largest of a problem"]
     rows = [
         [
-            f"{names.get(name, name_of(name))}: {'first token is Yes' if key == 'yes' else 'right, in one of the four forms'}",
+            f"{names.get(name, name_of(name, own_mean))}: {'first token is Yes' if key == 'yes' else 'right, in one of the four forms'}",
             *(
                 interval(of[key][k], 100, 1, sign=k == "runtime_minus_lab")
                 for k in ("runtime", "lab", "runtime_minus_lab")
@@ -226,18 +224,18 @@ def seeds_table(results: Mapping[str, Any]) -> str:
     """Trainings beside each other, and how far seeds lie apart."""
     found = results["smollm2-seeds"]
     names = {
-        "package": "**heads of the package**",
-        "recipe-reward": "`make heads-smollm2`, its reward heads",
-        "recipe-likelihood": "`make heads-smollm2`, its likelihood heads",
+        "reward-all-0": "heads, reward on a card",
+        "recipe-reward": "`fit` of an hour, its reward heads",
+        "recipe-likelihood": "`fit` of an hour, its likelihood heads",
     }
     groups = list(found["replies"])
-    header = ["heads", *(f"{g}, %" for g in groups), "mean, %", "package - it, mean, points", "mean T / P"]
+    header = ["heads", *(f"{g}, %" for g in groups), "mean, %", "reward on a card - it, mean, points", "mean T / P"]
     rows = [
         [
             names.get(name, f"official loss, {name.replace('-', ' ')}"),
             *(interval(row[g], 100, 1) for g in groups),
             f"{100 * row['all']['mean']:.1f}",
-            interval(row["package_minus_it"]["all"], 100, 1, sign=True) if "package_minus_it" in row else "",
+            interval(row["card_minus_it"]["all"], 100, 1, sign=True) if "card_minus_it" in row else "",
             "; ".join(f"{row['means'][g]['t']:.2f} / {row['means'][g]['p']:.2f}" for g in groups),
         ]
         for name, row in found["heads"].items()

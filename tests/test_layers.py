@@ -64,9 +64,9 @@ INSIDE = {
     "dropin": "chain checked formats logprobs options signatures trial < chat < llama < trial_child",
     "train": """
         advantages data gguf_states gguf_tokenizer lm_head modules recipe sampling tap < base checkpoint
-        losses < batches constant_heads fast_losses model < backbone compare objective < gguf_backbone head_run
+        losses pressed < batches constant_heads fast_losses model replay < backbone compare objective < gguf_backbone head_run
         hidden_cache hyperparameters processes steer < metrics plan rollouts < constant_baseline gradient
-        progress record < diagnostics early_stopping state < reinforce trainer
+        progress record < diagnostics early_stopping state < offline reinforce trainer
     """,
     "bench": "_native heads stats < machine < busy decode step < loss",
     "eval": "diversity methods results schedule statistics < likelihood samples < entropy progress report steering < evaluation figures",

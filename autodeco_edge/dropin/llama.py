@@ -29,7 +29,7 @@ from ..engine.handle import Handle
 from ..engine.model import check_id, check_iterable
 from ..engine.pairing import check_heads, open_heads
 from ..engine.sampler import MAX_TOP, Heads, Step
-from ..errors import BusyError, FormatError, UsageError, check_range
+from ..errors import BusyError, DamagedModelError, FormatError, MissingModelError, UsageError, check_range
 from ..gguf.model_check import check_model
 from .chain import Chain, grammar_as_processor
 from .chat import chat_handlers
@@ -83,7 +83,8 @@ class Llama(Signatures, llama_cpp.Llama):
 
     Raises UsageError for what cannot be combined with heads (mirostat, typical_p, logits_all,
     draft_model, embedding), for text with half a surrogate pair, for ``kv_overrides`` that llama.cpp does not
-    survive, and what Heads and Engine raise.
+    survive, and what Heads and Engine raise. A model that is not there or cannot be read is a ValueError as well, as in
+    llama_cpp (MissingModelError, DamagedModelError).
 
     >>> from autodeco_edge import Llama
     >>> llm = Llama("model.gguf", heads="heads.gguf")
@@ -111,10 +112,8 @@ class Llama(Signatures, llama_cpp.Llama):
         self._vocab_only = bool(kwargs.get("vocab_only"))
         model_path = os.fspath(model_path)
         check_texts({"model_path": model_path, **kwargs})
-        no_text = check_model(model_path) if os.path.exists(model_path) else None
-        missing = heads == "auto" and not os.path.exists(model_path)  # llama_cpp.Llama has its own word for it
-        unused = missing or self._vocab_only
-        self.autodeco: Heads | None = None if unused else open_heads(heads, model_path)
+        no_text = _checked(model_path)
+        self.autodeco: Heads | None = None if self._vocab_only else open_heads(heads, model_path)
         self.heads_mode = heads_mode
         self._n_top = 0  # likeliest tokens to report with each step
         self.steps: list[Step] = []
@@ -308,6 +307,16 @@ class _Generation:
 
     def is_elsewhere(self) -> bool:
         return self.thread is not threading.current_thread() and self.thread.is_alive()
+
+
+def _checked(model_path: str) -> Any:
+    """What check_model says; before heads are looked for, so that the model is named where both are missing."""
+    if not os.path.exists(model_path):
+        raise MissingModelError(f"{model_path}: no such model file; check model_path")
+    try:
+        return check_model(model_path)
+    except FormatError as error:
+        raise DamagedModelError(str(error)) from None
 
 
 def _with_neutral_defaults(name: str) -> Callable[..., Any]:

@@ -23,8 +23,7 @@ from ..io.folder import output_folder
 from ..io.printing import say
 from ..tasks import Verifier, load_task
 from ..train.hyperparameters import TrainConfig
-from ..train.reinforce import RewardConfig, train_on_reward
-from ..train.state import FILE as TRAINING_STATE
+from ..train.offline import ReplayConfig, train_on_replies
 from ..train.trainer import train
 from . import measure
 from .heads_file import HeadsMaker
@@ -37,16 +36,15 @@ CHOSEN = 0.1, 0.8  # of the built-in pool: kinds that the model answers right so
 LEAST_REPLIES = 1000  # of all parts together, about
 N_SPEED, N_PROBE = 16, 8  # replies that tell the speed; problems of a kind that tell how often it is right
 DRAWS, ASKED = 4, 1000  # replies a problem to learn from; problems at most
-STEP = {"problems_per_step": 8, "samples": 16, "learning_rate": 1e-3, "steps": 1000}  # training on the reward
 SHARES = {
     "speed": 0.01,
     "probe": 0.06,
-    "constants": 0.2,
-    "right": 0.12,
-    "likelihood": 0.1,
-    "reward": 0.28,
-    "choose": 0.1,
-    "test": 0.13,
+    "constants": 0.15,
+    "right": 0.08,
+    "likelihood": 0.07,
+    "replay": 0.3,
+    "choose": 0.12,
+    "test": 0.21,
 }  # of the time
 LEAST_SECONDS = 1.0  # of a part that comes when the time is over
 
@@ -186,36 +184,29 @@ class Fitting:
             "top_p": result.after.mean_top_p,
         }
 
-    def _reward(self, seconds: float) -> dict[str, Any]:
-        """Begun at the best constant: every step is away from it for the better."""
-        config, folder = self.config, self.config.work / "reward"
-        start = self.maker.start(
-            config.work / "start", *measure.pair(self.state.done["constants"]["best"]), config.seed
-        )
-        if not (folder / "model.safetensors").exists() or (folder / TRAINING_STATE).exists():
-            train_on_reward(
-                RewardConfig(
-                    model=str(config.model),
-                    problems=self.pool.task("train"),
-                    output=str(folder),
-                    init=str(start),
-                    max_tokens=config.max_tokens,
-                    parallel=config.parallel,
-                    threads=config.threads,
-                    seed=config.seed,
-                    save_dtype="f32",
-                    save_every=1,
-                    log_every=1,
-                    resume=True,
-                    minutes=seconds / 60,
-                    **STEP,
-                )
+    def _replay(self, seconds: float) -> dict[str, Any]:
+        """Begun at the best constant: every step is away from it for the better. Distinct answers count as they are measured."""
+        config, folder, constants = self.config, self.config.work / "replay", self.state.done["constants"]
+        start = self.maker.start(config.work / "start", *measure.pair(constants["best"]), config.seed)
+        found = train_on_replies(
+            ReplayConfig(
+                model=str(config.model),
+                problems=self.pool.task("train"),
+                output=str(folder),
+                init=str(start),
+                among=constants["size"]["samples"],
+                max_tokens=config.max_tokens,
+                parallel=config.parallel,
+                threads=config.threads,
+                seed=config.seed,
+                minutes=seconds / 60,
             )
-        self.maker.convert(folder, self._heads()["reward"])
-        return {}
+        )
+        self.maker.convert(folder, self._heads()["replay"])
+        return found
 
     def _heads(self) -> dict[str, Any]:
-        return {name: self.config.work / f"{name}.gguf" for name in ("likelihood", "reward")}
+        return {name: self.config.work / f"{name}.gguf" for name in ("likelihood", "replay")}
 
     # ---- which, and how good --------------------------------------------------------------
 

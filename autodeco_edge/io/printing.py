@@ -25,6 +25,7 @@ _SURROGATES = {0xDC80 + b: f"\\x{0x80 + b:02x}" for b in range(128)}  # a byte o
 
 TEXT = _HIDDEN | {c: chr(0x2400 + c) for c in range(32) if chr(c) not in "\n\t"} | {0x7F: "\u2421"}
 _LONGEST = 1200  # characters of a message
+_DOT, _JOINED = " · ", "\0"  # between parts of a line; in place of a blank, where a line is not broken
 LINE = _HIDDEN | _SURROGATES | {c: f"\\x{c:02x}" for c in range(32)} | {9: r"\t", 10: r"\n", 13: r"\r"}
 JSON = {c: f"\\u{c:04x}" for c in [*_C1, *BIDI, *_LINES]}  # inside strings only; json itself escapes the rest
 
@@ -65,13 +66,18 @@ def say(*lines: str, indent: int = 0) -> None:
 
 
 def _broken(line: str, stream: TextIO, indent: int) -> list[str]:
-    """A word longer than the window, such as a path, stays whole: the terminal breaks it."""
+    """A word longer than the window, such as a path, stays whole: the terminal breaks it. Of a line in parts, each stays
+    whole where it can: "seed 3" is no use as "seed" and "3"."""
     if not (stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"):
         return [line]
     width = max(shutil.get_terminal_size().columns - 1, 1)
     margin = " " * (indent if indent <= width // 2 else 0)
     whole = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(line, width, subsequent_indent=margin, **whole) or [line]
+    parts = line.split(_DOT)
+    if len(parts) > 1 and max(map(len, parts)) + 2 + len(margin) <= width:
+        line = f"{_JOINED}· ".join(part.replace(" ", _JOINED) for part in parts)
+    lines = textwrap.wrap(line, width, subsequent_indent=margin, **whole) or [line]
+    return [each.replace(_JOINED, " ") for each in lines]
 
 
 def put(text: str) -> None:

@@ -28,7 +28,7 @@ def warnings(config: TrainConfig, before: Metrics, after: Metrics, constant: Con
     if constant and after.loss >= constant.loss:
         yield (
             f"warning: the heads are no better than T {constant.temperature:g}, P {constant.top_p:g} for every token; "
-            "train longer (--epochs), collect more data, or use the constant"
+            f"{_longer(config)}, collect more data, or use the constant"
         )
     if config.terms.top_p and config.heads != "temp" and after.mean_top_p > ALL:
         yield (
@@ -39,5 +39,10 @@ def warnings(config: TrainConfig, before: Metrics, after: Metrics, constant: Con
     if config.heads != "top-p" and not config.init and moved < HARDLY:
         yield (
             f"warning: T has hardly moved ({before.mean_temperature:.3f} to {after.mean_temperature:.3f}); "
-            "raise --lr or --epochs, unless the data are replies of T = 1 that nobody sorted"
+            f"{_longer(config)} or with a higher learning rate, unless the data are replies of T = 1 that nobody sorted"
         )
+
+
+def _longer(config: TrainConfig) -> str:
+    """By the option that its command has: a run of so many minutes is one of `fit`."""
+    return f"train longer ({'--minutes' if config.minutes else '--epochs'})"

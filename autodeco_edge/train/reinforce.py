@@ -34,7 +34,7 @@ from .head_run import HeadRun
 from .hyperparameters import check_common
 from .objective import OBJECTIVES, Objective
 from .plan import ORDER, generator
-from .rollouts import Roller, Rollout
+from .rollouts import Roller, Rollout, SoftNucleus
 from .state import State, StateFile
 
 N_PROBLEMS = 20_000  # generated for a demo task: more than a run sees
@@ -194,7 +194,11 @@ class RewardTrainer:
         if self.engine is None or self.engine.n_ctx < needed:
             self._close_engine()
             self.engine = Roller(
-                self.backbone, self.heads, n_slots=config.parallel, n_ctx=needed, n_threads=config.threads
+                self.backbone,
+                SoftNucleus(self.backbone, self.heads),
+                n_slots=config.parallel,
+                n_ctx=needed,
+                n_threads=config.threads,
             )
         return self.engine
 

@@ -1,18 +1,20 @@
-"""Replies drawn from the very distribution that is trained: the soft nucleus of heads in PyTorch.
+"""Replies drawn in PyTorch, with the hidden states that a gradient needs.
 
-Owns the draw, and the hidden states that the gradient needs. The base runs in llama.cpp, in the engine. A hard
-nucleus has no slope in P and never shows what lies beyond it; the soft one (equations 8, paper section 3.2)
-does both, and a reply drawn from it has an exact policy gradient.
+Owns the draw. The base runs in llama.cpp, in the engine. Two distributions: the soft nucleus of the heads that train,
+and a constant. A hard nucleus has no slope in P and never shows what lies beyond it; the soft one (equations 8, paper section
+3.2) does both, and a reply drawn from it has an exact policy gradient.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..engine.context import Context
 from ..engine.engine import Engine
@@ -33,15 +35,15 @@ class Rollout:
     hidden: np.ndarray
 
 
-class SoftNucleus(Strategy):
-    """Draws from r = soft nucleus of ``heads`` as they are now; of a request's settings only the seed counts.
+class FromStates(Strategy):
+    """Draws a token in proportion to ``weigh``; of a request's settings the seed counts.
 
     backbone  loaded: it gives the LM head, and whether a graph may end behind the hidden states
     hidden    of every token drawn, by the identity of its request
     """
 
-    def __init__(self, backbone: GgufBackbone, heads: AutoDecoHeads) -> None:
-        self._backbone, self._module = backbone, heads
+    def __init__(self, backbone: GgufBackbone) -> None:
+        self._backbone = backbone
         self.hidden: dict[int, list[np.ndarray]] = defaultdict(list)
 
     def needs(self, n_slots: int) -> Needs:
@@ -50,6 +52,10 @@ class SoftNucleus(Strategy):
     def begin(self, context: Context, sequence: int, request: Request) -> None:
         self.hidden.pop(id(request), None)
 
+    @abstractmethod
+    def weigh(self, state: Tensor, logits: Tensor, outputs: Sequence[Output]) -> tuple[Tensor, Tensor, Tensor]:
+        """state [n, H], logits [n, V] -> (weights of the tokens [n, V], T [n], P [n])."""
+
     @torch.no_grad()
     def draw(self, context: Context, outputs: Sequence[Output]) -> list[Step]:
         hidden = context.states([output.row for output in outputs])  # [n, H]
@@ -57,8 +63,8 @@ class SoftNucleus(Strategy):
             self.hidden[id(output.request)].append(row)
         state = torch.from_numpy(hidden)
         logits = self._backbone.lm_head(state)  # [n, V]
-        temperature, top_p = self._module(state, logits)  # [n], [n]
-        cumulative = soft_nucleus(logits, temperature, top_p).double().cumsum(-1)  # [n, V]
+        weights, temperature, top_p = self.weigh(state, logits, outputs)
+        cumulative = weights.double().cumsum(-1)  # [n, V]
         u = [uniform(output.request.params.seed, output.n_drawn) for output in outputs]
         target = torch.tensor(u, dtype=torch.float64)[:, None] * cumulative[:, -1:]
         tokens = torch.searchsorted(cumulative, target, right=True).squeeze(1).clamp(max=logits.shape[1] - 1)
@@ -68,19 +74,37 @@ class SoftNucleus(Strategy):
         ]
 
 
-class Roller:
-    """Draws rollouts with a backbone's model and the heads that train on it."""
+class SoftNucleus(FromStates):
+    """r = soft nucleus of ``heads`` as they are now."""
 
-    def __init__(
-        self, backbone: GgufBackbone, heads: AutoDecoHeads, *, n_slots: int, n_ctx: int, n_threads: int
-    ) -> None:
-        self._nucleus = SoftNucleus(backbone, heads)
+    def __init__(self, backbone: GgufBackbone, heads: AutoDecoHeads) -> None:
+        super().__init__(backbone)
+        self._module = heads
+
+    def weigh(self, state: Tensor, logits: Tensor, outputs: Sequence[Output]) -> tuple[Tensor, Tensor, Tensor]:
+        temperature, top_p = self._module(state, logits)  # [n], [n]
+        return soft_nucleus(logits, temperature, top_p), temperature, top_p
+
+
+class Uncut(FromStates):
+    """softmax(l / T) with the T > 0 of each request: no token is left out."""
+
+    def weigh(self, state: Tensor, logits: Tensor, outputs: Sequence[Output]) -> tuple[Tensor, Tensor, Tensor]:
+        temperature = torch.tensor([output.request.params.temperature for output in outputs])  # [n]
+        return torch.softmax(logits / temperature[:, None], -1), temperature, torch.ones_like(temperature)
+
+
+class Roller:
+    """Draws rollouts with a backbone's model by ``draws``, which is for this backbone."""
+
+    def __init__(self, backbone: GgufBackbone, draws: FromStates, *, n_slots: int, n_ctx: int, n_threads: int) -> None:
+        self._draws = draws
         self._engine = Engine(
             backbone.model,
             n_slots=n_slots,
             n_ctx=n_ctx,
             n_threads=n_threads,
-            strategy=self._nucleus,
+            strategy=draws,
             share_prompts=True,
         )
 
@@ -91,7 +115,7 @@ class Roller:
     def rollouts(self, requests: Iterable[Request]) -> Iterator[tuple[int, Rollout]]:
         """(number of the request, Rollout), as they end."""
         for number, reply in self._engine.run(requests):
-            yield number, Rollout(reply, np.stack(self._nucleus.hidden.pop(id(reply.request))))
+            yield number, Rollout(reply, np.stack(self._draws.hidden.pop(id(reply.request))))
 
     def close(self) -> None:
         self._engine.close()

@@ -179,7 +179,7 @@ class Trainer:
         """The first step to do, after the metrics before it or from the saved state."""
         if not self._goes_on:
             if self.config.resume:
-                self.progress.say(f"nothing to resume in {self.config.output} yet; starting from the beginning")
+                self.progress.say(f"starting from the beginning; {self.config.output} holds nothing of this run yet")
             self.record.before = self.evaluate("before", 0)
             self.best.offer(0, self.record.before, self.record)
             return 0

@@ -40,9 +40,16 @@ def run(options: argparse.Namespace) -> None:
     lab.say("done")
 
 
+def offline(options: argparse.Namespace) -> None:
+    """Imported now: the project's modules are not to be had before a Lab is made where it was carried to."""
+    from .offline import offline as climb
+
+    climb(options)
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__package__ and sys.modules[__package__].__doc__.split("\n")[0])
-    parser.add_argument("command", choices=("pack", "smoke", "run", "more", "gather", "report", "export"))
+    parser.add_argument("command", choices=("pack", "smoke", "run", "offline", "more", "gather", "report", "export"))
     parser.add_argument("folder", help="what `pack` made")
     parser.add_argument("--model", help="GGUF (pack)")
     parser.add_argument("--rg", nargs="*", default=list(RG), help="reasoning-gym tasks to pack")
@@ -76,7 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--dry", action="store_true", help="verdicts by chance, and replies need not end")
     parser.add_argument("--scale-percent", type=int, default=100, help="of all numbers of problems: for a dry run")
     options = parser.parse_args(arguments)
-    commands = {"pack": pack, "smoke": smoke, "run": run, "more": more}
+    commands = {"pack": pack, "smoke": smoke, "run": run, "offline": offline, "more": more}
     commands |= {"gather": collect_files, "report": report, "export": export}
     commands[options.command](options)
 

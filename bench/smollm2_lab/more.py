@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from .comparison import test_problems
+from .comparison import mean_shifts, test_problems
 from .lab import Lab, parse
 from .sampler import Policy, constant
 from .verdicts import group_of
@@ -31,6 +31,7 @@ def policy(lab: Lab, text: str) -> Policy:
     T/P                 a constant                min-p 0.05, dynatemp 0.5-1.5    as llama.cpp has them
     HEADS               of the state              NAME=FILE.gguf                  heads of a file
     HEADS T, HEADS P    one head, the other counts as 1
+    mean HEADS GROUP    the constant with their mean T and P over calibration problems of the group
     """
     rule, _, value = text.partition(" ")
     if rule == "min-p":
@@ -38,6 +39,8 @@ def policy(lab: Lab, text: str) -> Policy:
     if rule == "dynatemp":
         low, high = value.split("-")
         return Policy(text, dynatemp=(float(low), float(high)))
+    if rule == "mean":
+        return _mean_of(lab, *value.split(" "))
     if value in ("T", "P"):
         return replace(policy(lab, rule), name=text, use_t=value == "T", use_p=value == "P")
     if "=" in text:
@@ -49,3 +52,9 @@ def _of_file(lab: Lab, name: str, file: str) -> Policy:
     from autodeco_edge.train.checkpoint import load_heads
 
     return Policy(name, heads=load_heads(Path(file)).heads.to(lab.device))
+
+
+def _mean_of(lab: Lab, name: str, group: str) -> Policy:
+    mean_shifts(lab, [name])
+    t, p = lab.read(f"means-{name}.json")[group]
+    return constant(*parse(f"{t:.3g}/{p:.3g}"))

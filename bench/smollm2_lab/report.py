@@ -126,7 +126,7 @@ def is_constant(name: str) -> bool:
 
 
 def is_heads(name: str) -> bool:
-    return name.startswith(("likelihood", "reward"))
+    return name.startswith(("likelihood", "reward", "replay"))
 
 
 def print_table(group: str, kinds: list[str], found: dict[str, Any]) -> None:

@@ -113,6 +113,7 @@ class Sampler:
     def __init__(self, model: Llama, prompts: list[list[int]], batch: int) -> None:
         self.model, self.prompts, self.batch = model, prompts, batch
         self.cut_is_end = False  # for a dry run
+        self.endless = False  # replies never end, and their traces are the places (paths.py)
 
     @torch.no_grad()
     def draw(
@@ -167,7 +168,10 @@ class Sampler:
         cache, hidden = self._prompted([jobs[i].prompt for i in chosen], limit)
         for t in range(limit):
             logits = self.model.logits(hidden)
-            if traces is None:
+            if traces is None or self.endless:
+                if traces is not None:
+                    note(traces, alive, row=ids, hidden=hidden)
+                    logits = logits.index_fill(1, torch.tensor([EOS], device=dev), -math.inf)
                 temp, top_p, min_p = self._values(policies, policy, hidden, logits)
                 token = draw(logits, temp, top_p, min_p, seed, t)
             else:
@@ -240,7 +244,14 @@ class Sampler:
 
 @torch.no_grad()
 def traced(
-    of: Policy, hidden: Tensor, logits: Tensor, u: Tensor, ids: Tensor, alive: Tensor, traces: Traces, sigma: float
+    of: Policy,
+    hidden: Tensor,
+    logits: Tensor,
+    u: Tensor,
+    ids: Tensor,
+    alive: Tensor,
+    traces: Traces,
+    sigma: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A draw that keeps what its gradient needs: (token, T, P) [B]. z_P has noise; the nucleus is the hard one.
 
@@ -265,17 +276,15 @@ def traced(
     if of.heads is not None:
         mean = (kept * logits).sum(-1) / kept.sum(-1)
         slope = (mean - logits.gather(1, token[:, None]).squeeze(1)) / temp.square()
-    for name, value in (
-        ("row", ids),
-        ("token", token),
-        ("hidden", hidden),
-        ("features", features),
-        ("slope_t", slope),
-        ("noise_p", noise),
-    ):
+    note(traces, alive, row=ids, token=token, hidden=hidden, features=features, slope_t=slope, noise_p=noise)
+    return token, temp, top_p
+
+
+def note(traces: Traces, alive: Tensor, **columns: Tensor | None) -> None:
+    """Adds to traces the rows that are alive."""
+    for name, value in columns.items():
         if value is not None:
             getattr(traces, name).append(value[alive])
-    return token, temp, top_p
 
 
 def fresh(width: int, hidden: int, device: torch.device) -> Any:

@@ -31,17 +31,17 @@ def state(folder: Path, name: str, right: dict[str, int], n: int = 16) -> None:
 
 
 def test_seeds_are_compared_group_by_group(tmp_path, monkeypatch):
-    state(tmp_path, "package", {"write": 8, "many": 8, "exact": 8})
+    state(tmp_path, "reward-all-0", {"write": 8, "many": 8, "exact": 8})
     for seed, right in enumerate((4, 6, 8)):
         state(tmp_path, f"seed-{seed}", {"write": right, "many": 8, "exact": 4})
     monkeypatch.setattr(sys, "argv", ["seeds", str(tmp_path), "-o", str(tmp_path / "out.json")])
     smollm2_seeds.main()
     found = json.loads((tmp_path / "out.json").read_text())
-    assert list(found["heads"]) == ["package", "seed-0", "seed-1", "seed-2"]
+    assert list(found["heads"]) == ["reward-all-0", "seed-0", "seed-1", "seed-2"]
     assert found["replies"] == {"write": 16, "many": 16, "exact": 16}
     row = found["heads"]["seed-0"]
     assert row["all"]["mean"] == pytest.approx((4 + 8 + 4) / 48)
-    lead = row["package_minus_it"]
+    lead = row["card_minus_it"]
     assert lead["write"]["mean"] == 0.25 and lead["many"]["mean"] == 0 and lead["all"]["mean"] == pytest.approx(1 / 6)
     assert row["spread"] == {"many": 0.5, "exact": 0.25}  # of 16 replies so many are right and different
     assert row["means"]["write"] == {"t": 0.5, "p": 0.9}

@@ -318,7 +318,9 @@ def test_compare_is_beside_the_conversation(chat, tmp_path):
     terminal.command("/compare", "there is no message to compare yet")
     terminal.say("hello")
     terminal.type("/compare")
-    terminal.wait_for_match(r"with heads, \d+ tokens +constant T \d\.\d\d, P \d\.\d\d, \d+ tokens")
+    terminal.wait_for_match(r"with heads, \d+ tokens +constant, \d+ tokens")
+    means = r"\[mean T \d\.\d\d, mean P \d\.\d\d · seed 2\] +\[T \d\.\d\d, P \d\.\d\d · the same seed 2\]"
+    terminal.wait_for_match(means)
     terminal.wait_for_prompt()
     terminal.type("/compare another text")
     terminal.wait_for("with heads")

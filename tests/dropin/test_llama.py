@@ -431,6 +431,18 @@ def test_sampling_without_generate(letters):
         llm.sample()
 
 
+def test_a_model_that_is_none_is_a_value_error_as_in_llama_cpp(letters, tmp_path):
+    """The model is named first, whatever is said of heads; who catches our own errors catches it, too."""
+    (tmp_path / "text.gguf").write_text("no model")
+    for name, kind in (("missing.gguf", MissingInputError), ("text.gguf", FormatError)):
+        for heads in ("auto", "nowhere.gguf", None):
+            for expected in (ValueError, kind):
+                with pytest.raises(expected, match=name):
+                    autodeco_edge.Llama(str(tmp_path / name), heads=heads, verbose=False)
+    with pytest.raises(MissingInputError, match="missing.gguf"):
+        autodeco_edge.Engine(tmp_path / "missing.gguf", heads=tmp_path / "nowhere.gguf")
+
+
 def test_missing_and_mismatched_heads(letters, qwen2):
     with pytest.raises(MissingInputError):
         open_llama(letters, heads="missing.gguf")

@@ -81,7 +81,7 @@ def test_heads_are_written_where_they_are_shown_to_win_else_the_constant(whole, 
     state.done |= {"choose": choose, "test": {"group": group}}
     here = FitConfig(**{**vars(config), "output": tmp_path / "out.gguf"})
     here.work.mkdir()
-    for folder in ("likelihood", "reward"):
+    for folder in ("likelihood", "replay"):
         (here.work / folder).symlink_to(config.work / folder)
     written = Fitting(here, state, HeadsMaker(config.model)).run()
     assert written["heads_beat_the_constant"] == (low > 0)
@@ -107,7 +107,7 @@ def kill_in(part: str, output: Path) -> int:
 def test_killed_in_part_after_part(tmp_path):
     """Each start goes on with the part that the kill cut off; the last one ends with a verdict."""
     output = tmp_path / "heads.gguf"
-    done = [kill_in(part, output) for part in ("constants", "right", "likelihood", "reward")]
+    done = [kill_in(part, output) for part in ("constants", "right", "likelihood", "replay")]
     assert done == [2, 3, 4, 5]
     ended = subprocess.run([*COMMAND, "-o", str(output), "--resume"], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr

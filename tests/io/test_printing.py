@@ -51,6 +51,18 @@ def test_a_terminal_gets_lines_broken_between_words(monkeypatch):
     assert said(monkeypatch, text, 30) == [text, ""], "a line of a file is one line"
 
 
+def test_a_line_in_parts_is_broken_between_them(monkeypatch):
+    line = "[reply 7 at 20/s · context 9/512 · mean T 0.52 · seed 3]"
+    assert said(monkeypatch, line, 52) == ["[reply 7 at 20/s · context 9/512 · mean T 0.52 ·", "seed 3]", ""]
+    for columns in range(1, 70):
+        shown = said(monkeypatch, line, columns)
+        assert " ".join(shown).split() == line.split() and "\0" not in "".join(shown)
+        if columns > 21:
+            assert any("seed 3]" in each for each in shown), "a number stands with its word"
+    long = "plain: a part that is longer than the window is wide · seed 3"
+    assert max(map(len, said(monkeypatch, long, 30))) < 30
+
+
 def test_json_stays_json():
     text = "".join(map(chr, CONTROLS))
     line = json.dumps({"text": text}, ensure_ascii=False).translate(JSON)

@@ -93,6 +93,8 @@ def metrics(loss: float, t: float, p: float) -> Metrics:
         ({}, (1.0, 1.01, 0.5), (0.4, 0.7, 0.999), ["P has run to 0.999"]),
         ({"heads": "temp"}, (1.0, 1.01, 0.5), (0.4, 0.7, 0.999), []),
         ({}, (1.0, 0.778, 0.5), (0.6, 0.791, 0.6), ["no better", "T has hardly moved (0.778 to 0.791)"]),
+        ({}, (1.0, 0.778, 0.5), (0.6, 0.791, 0.6), ["train longer (--epochs), collect", "train longer (--epochs) or"]),
+        ({"minutes": 2}, (1.0, 1.0, 0.5), (0.6, 1.0, 0.6), ["longer (--minutes), collect", "longer (--minutes) or"]),
         ({"init": "x"}, (1.0, 0.778, 0.5), (0.4, 0.791, 0.6), []),
         ({"heads": "top-p"}, (1.0, 1.0, 0.5), (0.4, 1.0, 0.6), []),
     ),

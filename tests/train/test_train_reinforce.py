@@ -24,7 +24,7 @@ from autodeco_edge.train.gguf_states import HiddenStates
 from autodeco_edge.train.losses import soft_nucleus
 from autodeco_edge.train.modules import AutoDecoHeads
 from autodeco_edge.train.reinforce import RewardConfig, train_on_reward
-from autodeco_edge.train.rollouts import Roller
+from autodeco_edge.train.rollouts import Roller, SoftNucleus
 from tests.support import warm
 
 N_DRAWS = 2000
@@ -54,7 +54,7 @@ def start(tmp_path_factory, backbone):
 def test_tokens_are_drawn_from_the_soft_nucleus(backbone):
     heads = fresh(backbone.n_embd)
     prompt = tuple(backbone.model.tokenize(b"Once upon a time there was a"))
-    engine = Roller(backbone, heads, n_slots=50, n_ctx=64, n_threads=1)
+    engine = Roller(backbone, SoftNucleus(backbone, heads), n_slots=50, n_ctx=64, n_threads=1)
     found = [r for _, r in engine.rollouts(Request(prompt, SamplingParams(seed=s), 1) for s in range(N_DRAWS))]
     engine.close()
     hidden = torch.from_numpy(found[0].hidden)
@@ -75,7 +75,7 @@ def test_tokens_are_drawn_from_the_soft_nucleus(backbone):
 def test_hidden_states_belong_to_their_tokens(backbone):
     """Against llama.cpp over the whole text; a batch adds up F16 keys in another order: 1e-2 of states of size 1."""
     prompts = [tuple(backbone.model.tokenize(t)) for t in (b"Once upon a time", b"Work out 3 + 4.", b"My name is")]
-    engine = Roller(backbone, fresh(backbone.n_embd), n_slots=2, n_ctx=64, n_threads=1)
+    engine = Roller(backbone, SoftNucleus(backbone, fresh(backbone.n_embd)), n_slots=2, n_ctx=64, n_threads=1)
     found = dict(engine.rollouts(Request(p, SamplingParams(seed=i), 9) for i, p in enumerate(prompts)))
     engine.close()
     states = HiddenStates(backbone.model, 64, 1)
