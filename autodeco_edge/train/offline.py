@@ -257,7 +257,10 @@ class OfflineTrainer:
     # ---- steps -----------------------------------------------------------------------
 
     def _steps(self, weighed: Weighed) -> int:
-        """As many as there is time for, by the seconds that one takes a copy of the heads."""
+        """As many as there is time for, by the seconds that one takes a copy of the heads; none without a right reply."""
+        if not bool((weighed.replies.key > 0).any()):
+            say("warning: no reply is right, so there is nothing to learn from; the heads stay as they began")
+            return 0
         clock = time.monotonic()
         next(climb(copy.deepcopy(self.head_run.heads), weighed, Climb(1), self.config.seed))
         left = self.end - time.monotonic()

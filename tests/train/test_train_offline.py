@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import json
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -104,3 +105,14 @@ def test_the_rate_falls_with_the_size_of_the_hidden_states():
     hidden = torch.ones(50, 640).half()
     assert rate_for(hidden) == pytest.approx(1e-3, rel=0.01)
     assert rate_for(30 * hidden) == pytest.approx(1e-3 / 30, rel=0.01) and rate_for(hidden / 30) == 1e-3
+
+
+def test_without_a_right_reply_the_heads_stay(start, tmp_path, capsys):
+    wrong = tmp_path / "wrong.jsonl"
+    rows = [{"prompt": f"What is {n}?", "gt": "\\boxed{123456}"} for n in range(40)]
+    wrong.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = train_on_replies(replace(settings(start, tmp_path / "out"), problems=str(wrong)))
+    assert found["steps"] == 0 and found["after"]["right"] == 0
+    assert "no reply is right" in capsys.readouterr().err
+    before, after = (load_heads(folder).heads.state_dict() for folder in (start, tmp_path / "out"))
+    assert all(torch.equal(before[name], x) for name, x in after.items())
