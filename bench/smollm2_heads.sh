@@ -4,7 +4,7 @@
 set -eu
 out=$1 lab=$1/lab
 model=$(python -c 'from autodeco_edge.hub import resolve; print(resolve("smollm2-135m", "none", offline=True).model)')
-[ -e "$lab/b/model.part1" ] || python -P -m bench.smollm2_lab pack "$lab" --model "$model"
+[ -e "$lab/packed" ] || { python -P -m bench.smollm2_lab pack "$lab" --model "$model" && touch "$lab/packed"; }
 ln -f "$lab"/b/* "$lab"/a/
 python -P -m bench.smollm2_lab offline "$lab/a" --out "$out/state" --device cpu --dtype bf16 --reward-seeds 1
 python -P -m bench.smollm2_lab export "$lab/a" --out "$out/state" --to "$out/checkpoints"

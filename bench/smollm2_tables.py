@@ -194,7 +194,7 @@ def first_token(results: Mapping[str, Any]) -> str:
     time, spread = found["first_token_s"], found["t_spread"]
     return (
         f"`{found['command']}`: first token {time['median']:.2f} s after the command (median of {len(spread)}; longest "
-        f"{time['largest']:.2f} s), on {found['cores']} cores with nothing else running. T moves by {min(spread):.2f} to "
+        f"{time['largest']:.2f} s), on {found['cores']} cores at load {found['load']:.1f}. T moves by {min(spread):.2f} to "
         f"{max(spread):.2f} within a reply of {max(found['tokens'])} tokens."
     )
 

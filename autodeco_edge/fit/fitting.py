@@ -23,7 +23,7 @@ from ..io.folder import output_folder
 from ..io.printing import say
 from ..tasks import Verifier, load_task
 from ..train.hyperparameters import TrainConfig
-from ..train.offline import ReplayConfig, train_on_replies
+from ..train.offline import TEMPERATURES, ReplayConfig, forget_replies, train_on_replies
 from ..train.trainer import train
 from . import measure
 from .heads_file import HeadsMaker
@@ -185,9 +185,10 @@ class Fitting:
         }
 
     def _replay(self, seconds: float) -> dict[str, Any]:
-        """Begun at the best constant: every step is away from it for the better. Distinct answers count as they are measured."""
+        """Begun at the best constant, as far as what is drawn says anything there. Distinct answers count as they are measured."""
         config, folder, constants = self.config, self.config.work / "replay", self.state.done["constants"]
-        start = self.maker.start(config.work / "start", *measure.pair(constants["best"]), config.seed)
+        t, p = measure.pair(constants["best"])
+        start = self.maker.start(config.work / "start", max(t, min(TEMPERATURES)), p, config.seed)
         found = train_on_replies(
             ReplayConfig(
                 model=str(config.model),
@@ -212,6 +213,7 @@ class Fitting:
 
     def _choose(self, _: float) -> dict[str, Any]:
         """The best heads, and the best constant, the heads' own means among them; on calibration problems."""
+        forget_replies(self.config.work / "replay")
         size = Size(**self.state.done["constants"]["size"])
         names = [f"{measure.HEADS}@{name}" for name in self._heads()]
         groups = self.bench("calibration", "calibration", names, size, self._heads())

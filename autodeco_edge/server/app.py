@@ -134,15 +134,15 @@ class House:
             if exchange.is_cancelled:
                 raise ClientGone
 
-        def begin() -> ReplyPlan:
+        def begin() -> tuple[ReplyPlan, list[ReplyReader]]:
             planned = plan(body, request.scope[OWNER], heads, go_on)
             exchange.submit(caller_of(request.scope), [choice.request for choice in planned.choices])
-            return planned
+            return planned, [ReplyReader(planner, planned, choice) for choice in planned.choices]
 
         threads = self._compiling if body.has_grammar else self._threads
         try:
-            planned = await until_gone(request, threads.run(caller_of(request.scope), begin), exchange.cancel)
-            readers = [ReplyReader(planner, planned, choice) for choice in planned.choices]
+            beginning = threads.run(caller_of(request.scope), begin)
+            planned, readers = await until_gone(request, beginning, exchange.cancel)
             said = self.heads_named(planner.engine, heads)
             answer = ReplyWriter(form(planner, planned), planned, model, said, self.fingerprint)
             if not body.stream:

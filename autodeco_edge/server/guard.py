@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import ApiError, respond
-from .limits import BODY_SECONDS, MAX_BODY
+from .limits import BODY_SECONDS, MAX_BODY, MAX_COMING
 
 OPEN = ("/health",)  # routes without a key
 OWNER = "autodeco.owner"  # of a scope: by which key the request came in, '' without keys
@@ -81,7 +81,7 @@ class Guard:
         self, app: ASGIApp, keys: Keys, hosts: Hosts, max_body: int = MAX_BODY, free: Iterable[str] = ()
     ) -> None:
         self._app, self._keys, self._hosts, self._max_body = app, keys, hosts, max_body
-        self._free = frozenset([*OPEN, *free])
+        self._free, self._coming = frozenset([*OPEN, *free]), _Coming()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -93,7 +93,9 @@ class Guard:
             except ApiError as error:
                 await respond(error)(scope, receive, send)
                 return
-            receive = _Body(receive, self._max_body)
+            with _Body(receive, self._max_body, self._coming) as body:
+                await self._app(scope, body, send)
+            return
         await self._app(scope, receive, send)
 
     def _check(self, scope: Scope) -> None:
@@ -122,12 +124,18 @@ class Guard:
             raise _too_large(self._max_body)
 
 
-class _Body:
-    """A receive channel that ends with an error where a body is too large, or too long in coming."""
+class _Coming:
+    """What has come of bodies that are not whole: who sends slowly would fill the memory, a megabyte a connection."""
 
-    def __init__(self, receive: Receive, max_body: int) -> None:
+    n_bytes = 0
+
+
+class _Body:
+    """A receive channel that ends with an error where a body is too large, too long in coming, or one of too many."""
+
+    def __init__(self, receive: Receive, max_body: int, coming: _Coming) -> None:
         self._receive, self._left, self._max_body = receive, max_body, max_body
-        self._whole = False
+        self._whole, self._coming, self._n_come = False, coming, 0
         self._deadline = asyncio.get_running_loop().time() + BODY_SECONDS
 
     async def __call__(self) -> Message:
@@ -138,11 +146,25 @@ class _Body:
                 message = await self._receive()
         except TimeoutError:
             raise ApiError(408, f"the body did not come within {BODY_SECONDS:g} seconds", Connection="close") from None
-        self._left -= len(message.get("body", b""))
+        n_bytes = len(message.get("body", b""))
+        self._left -= n_bytes
         self._whole = not message.get("more_body", False)
         if self._left < 0:
             raise _too_large(self._max_body)
+        self._count(0 if self._whole else self._n_come + n_bytes)
+        if self._coming.n_bytes > MAX_COMING:
+            raise ApiError(429, "too much is being sent at once; try again later", Retry_After="1", Connection="close")
         return message
+
+    def _count(self, n_bytes: int) -> None:
+        self._coming.n_bytes += n_bytes - self._n_come
+        self._n_come = n_bytes
+
+    def __enter__(self) -> _Body:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._count(0)
 
 
 def _too_large(max_body: int) -> ApiError:

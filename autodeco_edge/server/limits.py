@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..errors import check_range
 
 MAX_BODY = 2**20  # bytes
+MAX_COMING = 2**26  # bytes of bodies that are on their way
 MAX_CHUNKS = 2**13  # pieces that a body comes in: a twentieth of a second's work
 MAX_TEXT = 2**22  # bytes of a text that tokens are turned into
 MAX_PIECES = 2**16  # tokens that are given out with their texts

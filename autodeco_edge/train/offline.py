@@ -48,6 +48,7 @@ DRAWING = 0.6  # of the time; steps have the rest
 LEAST_STEPS, MOST_STEPS = 10, 150
 MOST_BYTES = 1 << 30  # of replies in memory
 SIGMA_HARD = 0.1  # of the nucleus that figures are about
+REACH = 0.64  # rate * mean |h|_1, as in recipe.py: 1e-3 for SmolLM2, whose hidden states sum to 643
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,18 @@ def train_on_replies(config: ReplayConfig) -> dict[str, Any]:
         return trainer.run()
 
 
+def rate_for(hidden: torch.Tensor) -> float:
+    """The rate of the steps for hidden states [M, H]: larger ones move the heads further."""
+    size = float(hidden[:: max(1, len(hidden) // 1000)].float().abs().sum(-1).mean())
+    return min(Climb.rate, REACH / max(size, 1e-9))
+
+
+def forget_replies(folder: Path) -> None:
+    """Deletes what a run has drawn; a run before its end takes it up again."""
+    for path in folder.glob("replies-*.state"):
+        path.unlink(missing_ok=True)
+
+
 class OfflineTrainer:
     """The state of one run."""
 
@@ -123,14 +136,13 @@ class OfflineTrainer:
         )
         heads, seed = self.head_run.heads, self.config.seed
         steps = self._steps(weighed)
+        settings = Climb(steps, rate=rate_for(replies.hidden))
         before = self._value(weighed)
-        for step, about in enumerate(climb(heads, weighed, Climb(steps), seed), 1):
+        for step, about in enumerate(climb(heads, weighed, settings, seed), 1):
             if step % 10 == 0 or step == steps:
                 say(f"step {step}/{steps}  " + "  ".join(f"{name} {value:.3f}" for name, value in about.items()))
         after = self._value(weighed)
         self.head_run.save(self.folder, self.config.save_dtype, after["t"], after["p"])
-        for path in self.folder.glob("replies-*.state"):
-            path.unlink()
         sizes = {
             "problems": len(weighed.problems),
             "replies": len(replies.problem),
@@ -235,15 +247,20 @@ class OfflineTrainer:
             with safe_open(path, framework="pt") as reader:
                 settings = json.loads(reader.metadata()["settings"])
                 replies = Replies(**{name: reader.get_tensor(name) for name in reader.keys()})  # noqa: SIM118 - a reader
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise FormatError(f"{path}: no readable replies ({error}); delete it and start again") from error
+        if not (isinstance(settings, dict) and replies.is_whole(self.head_run.heads.spec.n_embd)):
+            raise FormatError(f"{path}: its columns do not belong together; delete it and start again")
         refuse_others(path, settings, self._settings())
         return replies
 
     # ---- steps -----------------------------------------------------------------------
 
     def _steps(self, weighed: Weighed) -> int:
-        """As many as there is time for, by the seconds that one takes a copy of the heads."""
+        """As many as there is time for, by the seconds that one takes a copy of the heads; none without a right reply."""
+        if not bool((weighed.replies.key > 0).any()):
+            say("warning: no reply is right, so there is nothing to learn from; the heads stay as they began")
+            return 0
         clock = time.monotonic()
         next(climb(copy.deepcopy(self.head_run.heads), weighed, Climb(1), self.config.seed))
         left = self.end - time.monotonic()

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .modules import N_TOP
+from .modules import N_TOP, TEMP_EPSILON
 
 N_LARGEST, N_BINS, BIN_WIDTH = 128, 64, 0.4  # of what is not among the largest, bins in nats below the maximum
 EMPTY = -80.0  # value of a bin without tokens; its mass is zero all the same
@@ -49,7 +49,7 @@ class Pressed:
         low = logits - logits.amax(-1, keepdim=True)  # [M, V]
         largest, places = low.topk(n_largest, -1)
         drawn = low.gather(1, token[:, None]).squeeze(1)
-        bins = (low / -BIN_WIDTH).long().clamp(max=N_BINS - 1)
+        bins = (low / -BIN_WIDTH).long().clamp(0, N_BINS - 1)
         rest = torch.ones_like(low).scatter_(1, places, 0)
         count, mass = (
             torch.zeros(len(low), N_BINS, dtype=low.dtype, device=low.device).scatter_add_(1, bins, w)
@@ -71,7 +71,7 @@ class Pressed:
 
     def log_mass(self, temperature: Tensor) -> Tensor:
         """[M, K] logarithm of what each entry weighs at T [M], not normalised."""
-        scaled = self.values / temperature[:, None]
+        scaled = self.values / temperature.clamp(min=TEMP_EPSILON)[:, None]
         return torch.cat([scaled[:, : self.n_largest], scaled[:, self.n_largest :] + self.log_n], -1)
 
     def statistics(self, temperature: Tensor, n_vocab: int) -> Tensor:
@@ -87,7 +87,7 @@ class Pressed:
 
     def log_softmax(self, temperature: Tensor) -> Tensor:
         """ln of the chance [M] that the token is drawn at T [M], P = 1."""
-        return self.token / temperature - torch.logsumexp(self.log_mass(temperature), -1)
+        return self.token / temperature.clamp(min=TEMP_EPSILON) - torch.logsumexp(self.log_mass(temperature), -1)
 
     def log_probability(self, temperature: Tensor, z: Tensor, sigma: float) -> Tensor:
         """ln of the chance [M] that the token is drawn at T [M] from a hard nucleus whose P = sigmoid(z + sigma noise), z [M].

@@ -6,7 +6,7 @@ sampling, Veach and Guibas 1995). Knows neither files nor models.
 
 Of one problem with n replies i that the heads make r_i times as likely as the mixture does:
 
-    w_i = min(r_i, MOST_WEIGHT) / n
+    w_i = min(r_i, MOST_WEIGHT) / n, divided by their sum where that is above 1
     J = sum of w_i over right ones + diversity * E[distinct right ones among m replies] / m
     E[...] = sum over right answers k of 1 - (1 - sum of w_i over replies that say k)^m
 
@@ -90,6 +90,12 @@ class Replies:
         columns = self.values, self.log_n, self.rank, self.token
         return Pressed(*(x[rows].float() if x.is_floating_point() else x[rows] for x in columns))
 
+    def is_whole(self, width: int) -> bool:
+        """Whether the columns belong together, and to hidden states [M, width]."""
+        n, m = len(self.problem), len(self.reply)
+        fits = all(len(x) == (m if name in TOKENS else n) for name, x in self.state().items())
+        return fits and self.hidden.shape == (m, width) and (m == 0 or int(self.reply.max()) < n)
+
     def state(self) -> dict[str, Tensor]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
@@ -153,9 +159,13 @@ def log_mixture(replies: Replies, temperatures: Sequence[float]) -> Tensor:
 # ---- the objective ---------------------------------------------------------------------
 
 
-def weights(log_r: Tensor) -> Tensor:
-    """w [n] of one problem's replies, from ln r [n]. Their expectation sums to 1 where none is cut off at MOST_WEIGHT."""
-    return log_r.clamp(max=math.log(MOST_WEIGHT)).exp() / len(log_r)
+def weights(log_r: Tensor, at_most_one: bool = False) -> Tensor:
+    """w [n] of one problem's replies, from ln r [n]. Their expectation sums to 1 where none is cut off at MOST_WEIGHT.
+
+    at_most_one  divide what sums to more than 1: else heads gain by piling up on the few replies that happened to be drawn
+    """
+    w = log_r.clamp(max=math.log(MOST_WEIGHT)).exp() / len(log_r)
+    return w / w.sum().clamp(min=1.0) if at_most_one else w
 
 
 def objective(w: Tensor, key: Tensor, diversity: float, among: int = AMONG) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,9 +189,16 @@ class Weighed:
     """
 
     def __init__(
-        self, replies: Replies, log_mixture: Tensor, n_vocab: int, diversity: float, among: int = AMONG
+        self,
+        replies: Replies,
+        log_mixture: Tensor,
+        n_vocab: int,
+        diversity: float,
+        among: int = AMONG,
+        at_most_one: bool = True,
     ) -> None:
         self.replies, self.log_mixture, self.n_vocab = replies, log_mixture, n_vocab
+        self.at_most_one = at_most_one
         self.diversity, self.among = diversity, among
         self.problems, counts = torch.unique_consecutive(replies.problem, return_counts=True)
         self.starts = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])  # first reply of each problem
@@ -197,7 +214,7 @@ class Weighed:
         log_r, t, p = log_probability(heads, replies.hidden[rows].float(), replies.pressed(rows), sigma, self.n_vocab)
         log_p = torch.zeros(len(replies.problem)).index_add(0, replies.reply[rows], log_r)
         ends = [(int(self.starts[i]), int(self.starts[i + 1])) for i in chosen]
-        each = [weights(log_p[a:b] - self.log_mixture[a:b]) for a, b in ends]
+        each = [weights(log_p[a:b] - self.log_mixture[a:b], self.at_most_one) for a, b in ends]
         parts = [
             objective(w, replies.key[a:b], self.diversity, self.among) for w, (a, b) in zip(each, ends, strict=True)
         ]

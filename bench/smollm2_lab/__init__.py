@@ -3,7 +3,7 @@
     pack      here    the model in two parts, problems as token ids, this package's source: a folder to carry
     smoke     there   speed on random weights, and whether the verifiers run
     run       there   calibrate, likelihood, reward, test; each stage ends at its share of --minutes and can be resumed
-    offline   here    heads by reward on replies that were drawn before, half an hour on two cores
+    offline   here    heads by reward on replies that were drawn before, 40 minutes on two cores
     more      here    more methods on the test problems, minutes each on two cores
     report    here    what came back -> bench/results/smollm2-lab.json and a table
     export    here    heads as checkpoints for `autodeco-edge convert`

@@ -1,4 +1,4 @@
-"""Heads by reward where there is no card: `offline`, half an hour on two cores, all groups at once on what was drawn before.
+"""Heads by reward where there is no card: `offline`, 40 minutes on two cores, all groups at once on what was drawn before.
 
 Owns what is drawn and the steps. replay.py weighs short replies, paths.py says where long ones should end. Draws are files of the
 state, so it goes on where it was stopped.

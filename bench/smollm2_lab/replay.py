@@ -74,4 +74,7 @@ class Weighed(replay.Weighed):
 
             return log_chances(replies, of)
 
-        super().__init__(replies, log_mean([chances(*of) for of in policies]), n_vocab, diversity)
+        mixture = log_mean([chances(*of) for of in policies])
+        super().__init__(
+            replies, mixture, n_vocab, diversity, at_most_one=False
+        )  # as the heads of the package were made

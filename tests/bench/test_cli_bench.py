@@ -49,7 +49,7 @@ def test_decode_json_is_all_of_stdout(letters):
 def test_decode_table(letters):
     done = bench("decode", "-m", letters.gguf, "--heads", letters.heads, *SHORT)
     assert (done.returncode, done.stderr) == (0, "")
-    for words in ("AutoDeco", "Python engine", "the prompt", "prompt_ratio", "memory"):
+    for words in ("AutoDeco", "Python engine", "the prompt", "greedy, the prompt", "memory"):
         assert words in done.stdout
 
 

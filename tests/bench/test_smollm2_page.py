@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = {"Open writing": "write", "Many right answers": "many", "One right answer": "exact"}
-RESULTS = json.loads((ROOT / "bench" / "results" / "smollm2-lab.json").read_text())["groups"]
+RESULTS = json.loads((ROOT / "bench" / "results" / "smollm2-table.json").read_text())
 PAGE = (ROOT / "docs" / "smollm2.md").read_text(encoding="utf-8")
 
 
@@ -28,27 +28,33 @@ def interval(of: dict[str, float], scale: float = 1) -> list[float]:
 
 
 def test_differences_are_the_results() -> None:
-    text = PAGE[PAGE.index("Differences of accuracy") : PAGE.index("So: against")]
+    text = PAGE[PAGE.index("Differences of accuracy") : PAGE.index("So: above")]
+    seen = 0
     for title, cells in rows(text).items():
         if title in GROUPS:
-            against = RESULTS[GROUPS[title]]["differences"]["reward-all-0"]
-            for constant, cell in zip(("1/1", "0.8/0.95", "0.6/0.95", "0.4/1"), cells, strict=True):
-                assert numbers(cell) == pytest.approx(interval(against[constant]["accuracy"], 100), abs=0.051)
+            found = RESULTS[GROUPS[title]]
+            *constants, own = cells
+            for constant, cell in zip(("1/1", "0.8/0.95", "0.6/0.95", "0.4/1"), constants, strict=True):
+                assert numbers(cell) == pytest.approx(lead(found, constant), abs=0.051)
+            name, _, figures = own.partition(": ")
+            assert name == found["mean_shift"] and numbers(figures) == pytest.approx(lead(found, name), abs=0.051)
+            seen += 1
+    assert seen == len(GROUPS)
 
 
-def test_what_is_said_beside_their_own_mean_holds() -> None:
-    """The sentences of the section, on bench/results/smollm2-table.json."""
-    results = json.loads((ROOT / "bench" / "results" / "smollm2-table.json").read_text())
-    section = PAGE[PAGE.index("### Beside their own mean") : PAGE.index("## What they do not do")]
-    for group in ("write", "many"):
-        found = results[group]
-        assert all(f"{float(x):g}" in section for x in found["mean_shift"].split("/")), group
-        lead = found["methods"][found["mean_shift"]]["heads_minus_it"]
-        assert all(lead[measure]["low"] < 0 < lead[measure]["high"] for measure in ("accuracy", "spread"))
-    write = results["write"]
-    assert write["outside_with_mean_shift"]["low"] < 0
-    assert write["outside_with_mean_shift"]["mean"] < 0.5 * write["outside_without"]["mean"]
-    assert results["many"]["outside_with_mean_shift"]["low"] < 0 < results["many"]["outside_with_mean_shift"]["high"]
+def lead(found: dict, method: str) -> list[float]:
+    return interval(found["methods"][method]["heads_minus_it"]["accuracy"], 100)
+
+
+def test_what_is_said_of_the_groups_holds() -> None:
+    """The sentences behind the table and in "What they do not do"."""
+    write, many, exact = (RESULTS[group] for group in ("write", "many", "exact"))
+    assert all(lead(found, "1/1")[1] > 0 for found in (write, many, exact))
+    assert all(lead(exact, name)[1] > 10 for name in ("0.4/1", "0.6/0.95", exact["mean_shift"]))
+    assert many["outside"]["low"] > 0 > many["outside_with_mean_shift"]["low"] > -0.001
+    spread = {name: many["methods"][name]["spread"]["mean"] for name in ("replay-0", "0.2/0.9")}
+    assert spread["replay-0"] / spread["0.2/0.9"] == pytest.approx(2.4, abs=0.06)
+    assert lead(write, write["mean_shift"])[2] < 0 and lead(write, "reward-all-0")[2] < 0
 
 
 def test_steered_heads_without_a_command_are_the_results() -> None:

@@ -18,6 +18,7 @@ import pytest
 from autodeco_edge import Engine
 from autodeco_edge.engine.pairing import demo_model
 from autodeco_edge.engine.sampler import Step
+from autodeco_edge.server import app
 from autodeco_edge.server.answers import ChatObjects, ReplyWriter, TextObjects
 from autodeco_edge.server.app import text_of
 from autodeco_edge.server.connection import Connection
@@ -311,6 +312,21 @@ def test_texts_wait_for_their_turn_and_are_forgotten_with_their_clients(inside):
     assert inside.post("/tokenize", {"content": "x"}).status_code == 200
     disconnects = inside.house.metrics.disconnects._value
     inside.wait_until(lambda: disconnects.get() == before + 10 and inside.house._threads.are_idle)
+
+
+def test_what_a_reply_begins_with_is_read_in_the_thread(inside, monkeypatch):
+    """By the reader of each choice: a context full of it took seconds of the loop's for eight choices."""
+    makers = []
+
+    class Reader(ReplyReader):
+        def __init__(self, *arguments) -> None:
+            makers.append(threading.current_thread())
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(app, "ReplyReader", Reader)
+    body = ask("hi", n=3, max_tokens=1, autodeco={"reply_start": [5, 6, 7] * 20})
+    assert len(inside.post("/v1/chat/completions", body).json()["choices"]) == 3
+    assert len(makers) == 3 and inside.thread not in makers
 
 
 def steps(n: int, n_top: int = 20) -> list[Step]:

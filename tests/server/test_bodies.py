@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from autodeco_edge import Engine
 from autodeco_edge.engine.pairing import demo_model
+from autodeco_edge.server import guard
 from autodeco_edge.server.bodies import SMALL, body_of
 from autodeco_edge.server.errors import ApiError
 from autodeco_edge.server.limits import MAX_CHUNKS
@@ -86,6 +88,22 @@ def test_who_leaves_in_the_middle_of_its_body(inside, capfd):
             time.sleep(0.05)
     inside.wait_until(lambda: disconnects.get() == before + 2)
     assert "error" not in capfd.readouterr().err
+
+
+def test_who_sends_slowly_does_not_fill_the_memory(inside, monkeypatch):
+    """Bodies that are not whole have room for so many bytes, all together; one that is, is no longer among them."""
+    monkeypatch.setattr(guard, "MAX_COMING", 100_000)
+    url = urlsplit(inside.url)
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection((url.hostname, url.port), WAIT)) for _ in range(3)]
+        for connection in slow:
+            connection.sendall(head.encode() + b" " * 40_000)
+        answered, _, _ = select.select(slow, [], [], WAIT)
+        found = answered[0].recv(12)
+        assert (len(answered), found) == (1, b"HTTP/1.1 429"), "the third, whichever it was"
+        assert inside.post(CHAT, {**TOO_LONG, "new": 1}).status_code == 400, "there is room for 20 kB"
+    inside.wait_until(lambda: inside.post(CHAT, json.dumps(ask()).encode() + b" " * 90_000).status_code == 200)
 
 
 def test_more_than_may_wait_are_turned_away(inside):

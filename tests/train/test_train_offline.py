@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields, replace
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.stats import chisquare
 
 from autodeco_edge.engine.generation import Request
@@ -14,7 +18,8 @@ from autodeco_edge.errors import FormatError, UsageError
 from autodeco_edge.train.checkpoint import load_heads
 from autodeco_edge.train.data import TrainingSample
 from autodeco_edge.train.gguf_backbone import GgufBackbone
-from autodeco_edge.train.offline import ReplayConfig, train_on_replies
+from autodeco_edge.train.offline import ReplayConfig, forget_replies, rate_for, train_on_replies
+from autodeco_edge.train.replay import Replies
 from autodeco_edge.train.rollouts import Roller, Uncut
 
 N_DRAWS = 1000
@@ -67,6 +72,7 @@ def test_a_run_draws_climbs_and_saves(start, tmp_path, monkeypatch):
     assert found["replies"] == found["problems"] * 24 and found["steps"] == 4
     heads = load_heads(tmp_path / "whole").heads.state_dict()
     assert not all(torch.equal(heads[name], x) for name, x in load_heads(start).heads.state_dict().items())
+    forget_replies(tmp_path / "whole")
     assert not list((tmp_path / "whole").glob("replies-*"))
 
     def cut(*_: object) -> int:
@@ -89,3 +95,24 @@ def test_a_damaged_file_of_replies_is_told(start, tmp_path):
     (tmp_path / "replies-0000.state").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00nonsense")
     with pytest.raises(FormatError, match="replies-0000.state: no readable replies"):
         train_on_replies(settings(start, tmp_path))
+    columns = {f.name: torch.zeros(3, 4) if f.name == "hidden" else torch.zeros(3).long() for f in fields(Replies)}
+    save_file(columns, tmp_path / "replies-0000.state", metadata={"settings": "[]"})
+    with pytest.raises(FormatError, match="replies-0000.state: its columns do not belong together"):
+        train_on_replies(settings(start, tmp_path))
+
+
+def test_the_rate_falls_with_the_size_of_the_hidden_states():
+    hidden = torch.ones(50, 640).half()
+    assert rate_for(hidden) == pytest.approx(1e-3, rel=0.01)
+    assert rate_for(30 * hidden) == pytest.approx(1e-3 / 30, rel=0.01) and rate_for(hidden / 30) == 1e-3
+
+
+def test_without_a_right_reply_the_heads_stay(start, tmp_path, capsys):
+    wrong = tmp_path / "wrong.jsonl"
+    rows = [{"prompt": f"What is {n}?", "gt": "\\boxed{123456}"} for n in range(40)]
+    wrong.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = train_on_replies(replace(settings(start, tmp_path / "out"), problems=str(wrong)))
+    assert found["steps"] == 0 and found["after"]["right"] == 0
+    assert "no reply is right" in capsys.readouterr().err
+    before, after = (load_heads(folder).heads.state_dict() for folder in (start, tmp_path / "out"))
+    assert all(torch.equal(before[name], x) for name, x in after.items())

@@ -222,3 +222,10 @@ def test_a_problem_without_a_right_reply_teaches_nothing():
 def test_the_rate_falls_and_the_nucleus_hardens():
     of = Climb(steps=11, rate=1.0, sigma=(0.8, 0.2))
     assert of.at(0) == (1.0, 0.8) and of.at(5) == (1.0, pytest.approx(0.4)) and of.at(10) == (0.05, pytest.approx(0.2))
+
+
+def test_weights_of_a_problem_sum_to_one_at_most():
+    """Piling up on what was drawn earns nothing: nine times as likely counts as what it is among them."""
+    high, low = torch.full((4,), 2.2), torch.full((4,), -1.0)
+    assert float(weights(high, at_most_one=True).sum()) == pytest.approx(1.0) and float(weights(high).sum()) > 9
+    assert torch.equal(weights(low, at_most_one=True), weights(low))
