@@ -98,7 +98,7 @@ def _settles(terminal: Terminal) -> bool:
     """Whether every reply ends and a last command is answered: in a line of its own, behind whatever is still typed."""
     for _ in range(40):
         terminal.send("\r/stats\r")
-        if terminal.child.expect_exact(["threads", "no reply yet", pexpect.TIMEOUT], timeout=3) < 2:
+        if terminal.child.expect_exact(["thread", "no reply yet", pexpect.TIMEOUT], timeout=3) < 2:
             _drain(terminal.child, 0.5)
             return True
     return False

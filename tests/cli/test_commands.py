@@ -187,9 +187,9 @@ def test_compare_cuts_nothing_off_in_a_narrow_window(chat):
     word = "abcdefghijklmnopqrstuvwxyz" * 3
     terminal = chat("--grammar", f'root ::= "{word}"', columns=40)
     terminal.type("/compare hello")
-    terminal.wait_for("with")
+    terminal.wait_for("with heads")
     terminal.wait_for_prompt()
-    shown = terminal.shown[terminal.shown.rindex("with") :]
+    shown = terminal.shown[terminal.shown.rindex("with heads") :]
     assert "…" not in shown and sum(map(shown.count, "abc")) >= 2 * 3 * 3, "both columns, whole"
     assert terminal.leave() == 0
 

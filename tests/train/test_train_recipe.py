@@ -197,7 +197,7 @@ def test_a_run_that_ended_is_complete(config, capfd):
 
 def test_killed_before_the_first_state_starts_again(config, capfd):
     training.train(replace(config, max_steps=2, log_every=1, resume=True))
-    assert "nothing to resume" in capfd.readouterr().err and Record.load(config.output)
+    assert "starting from the beginning" in capfd.readouterr().err and Record.load(config.output)
 
 
 def test_defaults_train_on_the_demo_model(tmp_path, capfd):

@@ -110,7 +110,7 @@ def other_tab(tab, url):
 def test_two_tabs_are_in_step(page, tab, expect, server):
     other = other_tab(tab, server.url)
     ask(page, expect)
-    other.get_by_role("button", name=QUESTION, exact=True).click()
+    other.get_by_role("navigation", name="Conversations").get_by_role("button", name=QUESTION, exact=True).click()
     expect(tokens(other).nth(5)).to_be_visible()
     ask(page, expect, OTHER)
     expect(other.locator("article.question")).to_have_count(2)

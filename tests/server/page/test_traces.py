@@ -126,6 +126,6 @@ def test_a_reply_of_nothing_is_not_saved(page, tab, expect):
     answer_with(page, '{"error": {"message": "full"}}', 429)
     send(page)
     expect(page.locator(".reply .fault")).to_have_text("full")
-    for name in ("Save as JSONL", "Save as PNG", "Copy", "Tokens"):
+    for name in ("Save as JSONL", "Save as PNG", "Copy", "As text"):
         expect(page.get_by_role("button", name=name)).to_be_disabled()
     expect(page.get_by_role("button", name="Regenerate")).to_be_enabled()
