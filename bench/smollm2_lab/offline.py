@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from autodeco_edge.train import replay
+
 from .lab import Lab
 from .paths import Paths, Texts, collect_paths
 from .replay import Replies, Weighed, collect, joined
@@ -52,15 +54,11 @@ DIVERSITY = {"many": 0.5, "exact": 0.0}  # weight of distinct right answers
 
 
 @dataclass(frozen=True)
-class Climb:
-    """Steps of AdamW. sigma: of the noise that the nucleus is averaged over, first and last: as it falls the nucleus becomes the hard
-    one. hold: what leaving the start costs in open writing. problems, texts: of a group in a step."""
+class Climb(replay.Climb):
+    """With texts of a step, and hold: what leaving the start costs in open writing."""
 
     steps: int = 100
-    rate: float = 1e-3
     hold: float = 0.03
-    sigma: tuple[float, float] = (0.5, 0.2)
-    problems: int = 24
     texts: int = 48
 
 
@@ -120,10 +118,7 @@ def climb(
     optimizer = torch.optim.AdamW(heads.parameters(), of.rate, betas=(0.9, 0.98), weight_decay=0.0)
     record = []
     for step in range(of.steps):
-        share = step / max(of.steps - 1, 1)
-        sigma = of.sigma[0] * (of.sigma[1] / of.sigma[0]) ** share
-        for group in optimizer.param_groups:
-            group["lr"] = of.rate * max(0.05, min(1.0, 2 - 2 * share))
+        optimizer.param_groups[0]["lr"], sigma = of.at(step)
         told = []
         for part in short:
             chosen = rng.permutation(len(part.problems))[: of.problems].tolist()
@@ -134,7 +129,7 @@ def climb(
         value, left, about = texts.objective(heads, chosen, sigma)
         (of.hold * left - value / len(chosen)).backward()
         told.append(about)
-        torch.nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(heads.parameters(), of.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if step % 10 == 0 or step == of.steps - 1:

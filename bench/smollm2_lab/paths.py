@@ -58,7 +58,7 @@ def collect_paths(lab: Lab, name: str, policy: Policy, rows: Sequence[int], samp
     order = torch.argsort(found["row"], stable=True)
     hidden, path = found["hidden"][order], found["row"][order]
     end = torch.full((ROWS,), EOS)
-    pressed = [Pressed.of(lab.model.logits(h), end[: len(h)]) for h in hidden.split(ROWS)]
+    pressed = Pressed.joined(Pressed.of(lab.model.logits(h), end[: len(h)]) for h in hidden.split(ROWS))
     asked = [
         (job.prompt, np.append(drawn.tokens[i][:n], EOS).astype(np.uint16), True)
         for i, job in enumerate(jobs)
@@ -66,8 +66,7 @@ def collect_paths(lab: Lab, name: str, policy: Policy, rows: Sequence[int], samp
     ]
     fine = torch.tensor([key is not None for key in lab.pool.keys(asked)])
     lab.say(f"{name}: {len(jobs)} texts, {len(path)} places, fine {float(fine.float().mean()):.3f}")
-    whole = {f.name: torch.cat([getattr(p, f.name) for p in pressed]) for f in fields(Pressed)}
-    whole["values"], whole["log_n"] = whole["values"].half(), whole["log_n"].half()
+    whole = vars(pressed) | {"values": pressed.values.half(), "log_n": pressed.log_n.half()}
     t, z = _own(policy.heads, hidden, Pressed(**whole), lab.model.shape.vocab)
     return Paths(path=path, fine=fine, hidden=hidden.half(), t=t, z=z, **whole)
 
